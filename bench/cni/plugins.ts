@@ -1,0 +1,133 @@
+/** The two plugins under test: each has a node's namespace of its own, and what it needs there. */
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { compile, root } from '../harness/compile.ts'
+import { Namespace } from '../harness/namespaces.ts'
+import { Program } from '../harness/program.ts'
+import { Skipped } from '../harness/suite.ts'
+import { later } from '../harness/undo.ts'
+
+export const PLUGINS = ['hawser', 'bridge'] as const
+export type PluginName = (typeof PLUGINS)[number]
+
+const REFERENCE = '/usr/lib/cni'
+const HAWSER = 'build/Release/hawser'
+const VTEP = '192.0.2.1'
+
+/** A plugin, ready to be called. */
+export interface Plugin {
+  /** Speaks the protocol of native/spawn.cc; lives in the node's namespace. */
+  spawner: Program
+  stop(): Promise<void>
+}
+
+export function start(name: PluginName): Promise<Plugin> {
+  return name === 'hawser' ? startHawser() : startBridge()
+}
+
+/** The daemon with pods of kind TUN, a durable state file, one worker. */
+async function startHawser(): Promise<Plugin> {
+  const executable = join(root, HAWSER)
+  if (!existsSync(executable)) throw new Error(`${HAWSER}: missing (run npm run build)`)
+  const node = underlayNode()
+  const state = folder(join(root, 'build/bench'))
+  const run = folder(tmpdir())
+  const socket = join(run, 'run/cni.sock')
+  const cluster = join(state, 'cluster.json')
+  const nodes = [{ name: 'bench', vtep: VTEP, podCIDRs: ['10.1.1.0/24'] }]
+  writeFileSync(cluster, JSON.stringify({ nodes }))
+  const config = join(state, 'daemon.json')
+  writeFileSync(
+    config,
+    JSON.stringify({
+      node: 'bench',
+      cluster,
+      socket,
+      state: join(state, 'state/state.db'),
+      workers: 1,
+      underlay: { mode: 'udp' },
+      log: { level: 'info' },
+    }),
+  )
+  const main = join(root, 'cni/cli/main.ts')
+  const daemon = new Program('daemon', process.execPath, [main, 'daemon', '--config', config], node)
+  await daemon.logged('"msg":"ready"')
+  const netconf = { cniVersion: '1.0.0', name: 'hawser', type: 'hawser', attach: 'tun', socket }
+  const spawner = await startSpawner(executable, join(root, 'build/Release'), state, netconf, node)
+  return {
+    spawner,
+    stop: async () => {
+      await spawner.stop()
+      await daemon.stop()
+      node.remove()
+    },
+  }
+}
+
+/** `bridge` with `host-local`, as Flannel delegates to it: gateway on the bridge, default route. */
+async function startBridge(): Promise<Plugin> {
+  const executable = join(REFERENCE, 'bridge')
+  for (const plugin of ['bridge', 'host-local']) {
+    if (existsSync(join(REFERENCE, plugin))) continue
+    throw new Skipped(
+      `${join(REFERENCE, plugin)}: missing (apt install containernetworking-plugins)`,
+    )
+  }
+  const node = underlayNode()
+  const state = folder(join(root, 'build/bench'))
+  const netconf = {
+    cniVersion: '1.0.0',
+    name: 'bench',
+    type: 'bridge',
+    bridge: 'cni0',
+    isDefaultGateway: true,
+    mtu: 1450,
+    ipam: {
+      type: 'host-local',
+      dataDir: join(state, 'addresses'),
+      ranges: [[{ subnet: '10.1.1.0/24' }]],
+    },
+  }
+  const spawner = await startSpawner(executable, REFERENCE, state, netconf, node)
+  return {
+    spawner,
+    stop: async () => {
+      await spawner.stop()
+      node.remove()
+    },
+  }
+}
+
+async function startSpawner(
+  plugin: string,
+  path: string,
+  state: string,
+  netconf: object,
+  node: Namespace,
+): Promise<Program> {
+  const config = join(state, 'net.json')
+  writeFileSync(config, JSON.stringify(netconf))
+  const args = ['--plugin', plugin, '--config', config, '--cni-path', path]
+  const spawner = new Program('spawn', compile('bench/cni/native/spawn.cc'), args, node)
+  await spawner.ready()
+  return spawner
+}
+
+/** A node's namespace with an underlay device that leads nowhere. */
+function underlayNode(): Namespace {
+  const node = new Namespace('cni')
+  node.ip('link add und0 type veth peer name und1')
+  node.ip(`address add ${VTEP}/24 dev und0`)
+  node.ip('link set und0 up')
+  node.ip('link set und1 up')
+  return node
+}
+
+/** A folder that goes away with the bench. */
+function folder(parent: string): string {
+  mkdirSync(parent, { recursive: true })
+  const path = mkdtempSync(join(parent, 'cni-'))
+  later(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}

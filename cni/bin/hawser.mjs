@@ -1,0 +1,44 @@
+#!/usr/bin/env node
+// Runs the command line on the Node that this package pins, whatever Node started this file: the
+// command line is TypeScript, which older versions can't run. Plain JavaScript, no dependencies.
+import { spawn } from 'node:child_process'
+import { existsSync, realpathSync } from 'node:fs'
+import { constants } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const here = dirname(realpathSync(fileURLToPath(import.meta.url)))
+
+/** node_modules/.bin/node of this package, or of one that has it as a dependency. */
+function pinnedNode() {
+  for (let folder = here; ; folder = dirname(folder)) {
+    const node = join(folder, 'node_modules/.bin/node')
+    if (existsSync(node)) return node
+    if (folder === dirname(folder)) return undefined
+  }
+}
+
+const node = pinnedNode()
+if (node === undefined) {
+  process.stderr.write(`hawser: no node_modules/.bin/node above ${here} (run npm ci there)\n`)
+  process.exit(1)
+}
+
+const main = join(here, '../cli/main.ts')
+const child = spawn(node, [main, ...process.argv.slice(2)], { stdio: 'inherit' })
+
+// A supervisor signals only this process. A terminal signals both, so the daemon may see one signal
+// twice; it takes that as the same request.
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGQUIT']) {
+  process.on(signal, () => child.kill(signal))
+}
+
+child.on('error', error => {
+  process.stderr.write(`hawser: ${node}: ${error.message}\n`)
+  process.exitCode = 1
+})
+child.on('exit', (code, signal) => {
+  if (signal === null) process.exit(code)
+  // 128 + number, as a shell reports it: this process has handlers and can't die of the signal.
+  process.exit(128 + constants.signals[signal])
+})

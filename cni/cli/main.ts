@@ -1,0 +1,114 @@
+/**
+ * The command line: `hawser daemon` and what an operator asks a running daemon. Results go to
+ * stdout, an error is one line on stderr and exit code 1.
+ */
+import { Command, CommanderError, Option } from 'commander'
+import type {
+  DataplaneStatus,
+  DropCount,
+  PodAttachment,
+  RouteEntry,
+} from '../../dataplane/control.ts'
+import { query } from '../client.ts'
+import { ClusterFile } from '../cluster.ts'
+import { runDaemon } from '../daemon.ts'
+import {
+  type DaemonFlags,
+  DEFAULT_SOCKET,
+  LOG_LEVELS,
+  loadConfig,
+  UNDERLAY_MODES,
+} from '../daemon-config.ts'
+import { createLogger } from '../logger.ts'
+import { showDrops, showPods, showRoutes, showStatus } from './show.ts'
+import { printable } from './table.ts'
+
+const VERSION = '0.1.0'
+
+interface QueryFlags {
+  socket: string
+  json?: boolean
+}
+
+const program = new Command('hawser')
+  .description('Kubernetes pod networking in userspace')
+  .version(VERSION)
+  .exitOverride()
+  .configureOutput({ outputError: () => {} })
+
+program
+  .command('daemon')
+  .description('run the node daemon in the foreground')
+  .option('--config <file>', 'configuration file (YAML or JSON)')
+  .option('--node <name>', "this node's name in the cluster file (default: the host name)")
+  .option('--cluster <file>', 'cluster file (YAML or JSON)')
+  .option('--socket <path>', `unix socket of the CNI plugin (default: ${DEFAULT_SOCKET})`)
+  .option('--state <path>', 'state file')
+  .option('--workers <n>', 'worker threads')
+  .option('--underlay-device <name>', 'device that carries the overlay')
+  .addOption(new Option('--underlay-mode <mode>', 'how it is driven').choices(UNDERLAY_MODES))
+  .option('--vni <n>', 'VXLAN network identifier')
+  .option('--vxlan-port <n>', 'UDP port of VXLAN')
+  .addOption(new Option('--log-level <level>', 'least level that is logged').choices(LOG_LEVELS))
+  .option('--check', 'check the configuration and the cluster file, then exit')
+  .action(daemon)
+
+ask('status', 'state of the daemon, its workers and ports', (status: DataplaneStatus) =>
+  showStatus(status),
+)
+ask('pods', 'attached pods', (pods: PodAttachment[]) => showPods(pods))
+ask('routes', 'routes of the node', (routes: RouteEntry[]) => showRoutes(routes))
+ask('drops', 'dropped packets by reason', (drops: DropCount[]) => showDrops(drops))
+
+/** A command that puts one question to the daemon. */
+function ask<T>(name: string, description: string, show: (answer: T) => string): void {
+  program
+    .command(name)
+    .description(description)
+    .option('--socket <path>', "the daemon's unix socket", DEFAULT_SOCKET)
+    .option('--json', 'print the answer as JSON')
+    .action(async (flags: QueryFlags) => {
+      const answer = await query(flags.socket, name)
+      const text = flags.json ? JSON.stringify(answer, null, 2) : show(answer as T)
+      process.stdout.write(`${text}\n`)
+    })
+}
+
+async function daemon(flags: DaemonFlags & { check?: boolean }): Promise<void> {
+  const config = loadConfig(flags)
+  if (flags.check) {
+    const { self, peers } = ClusterFile.read(config.cluster, config.node)
+    const facts = `${self.name} ${self.vtep}, ${self.podCidrs.join(', ')}; ${peers.length} peers`
+    process.stdout.write(`${config.cluster}: good: ${facts}\n`)
+    return
+  }
+  const log = createLogger(config.logLevel, config.node)
+  const stop = new AbortController()
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      if (stop.signal.aborted) return
+      log.info({ signal }, 'stopping')
+      stop.abort(new Error(`stopped by ${signal}`))
+    })
+  }
+  try {
+    const running = await runDaemon(config, { log, signal: stop.signal })
+    await running.closed
+  } catch (error) {
+    if (!stop.signal.aborted) throw error
+  }
+}
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError && error.exitCode === 0) process.exit(0)
+  process.stderr.write(`hawser: ${reason(error)}\n`)
+  process.exitCode = 1
+}
+
+/** An error as one line that a terminal may be sent. */
+function reason(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error)
+  return printable(message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' '))
+}

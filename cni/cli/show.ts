@@ -1,0 +1,116 @@
+/** What `hawser status`, `pods`, `routes` and `drops` print for people. */
+import type {
+  DataplaneStatus,
+  DropCount,
+  PodAttachment,
+  RouteEntry,
+} from '../../dataplane/control.ts'
+import { printable, table } from './table.ts'
+
+export function showStatus(status: DataplaneStatus): string {
+  const { underlay } = status
+  const via = underlay.xdp === undefined ? underlay.mode : `${underlay.mode} (${underlay.xdp})`
+  const facts: [name: string, value: string][] = [
+    ['node', status.node],
+    ['ready', status.ready ? 'yes' : 'no'],
+    ['underlay', `${underlay.device} ${underlay.address}, ${via}`],
+    ['overlay', `VNI ${status.vni}, UDP port ${status.vxlanPort}, pod MTU ${status.mtu}`],
+    ['pods', `${status.pods}`],
+    ['routes', `${status.routes.ipv4} IPv4, ${status.routes.ipv6} IPv6`],
+    ['tables', `generation ${status.generation}`],
+  ]
+  const workers = table(
+    [
+      'WORKER',
+      'STATE',
+      'PACKETS',
+      'BATCHES',
+      'SLEEPS',
+      'CPU S',
+      'ENCAP',
+      'DECAP',
+      'FREE',
+      'HELD',
+      'LEAKED',
+    ],
+    status.workers.map(each => [
+      each.worker,
+      each.running ? (each.asleep ? 'asleep' : 'busy') : 'stopped',
+      each.packets,
+      each.batches,
+      each.sleeps,
+      Math.round(each.cpuNs / 1e8) / 10,
+      each.encapsulated,
+      each.decapsulated,
+      each.smallFree,
+      each.smallHeld,
+      each.leaked,
+    ]),
+  )
+  const ports = table(
+    [
+      'PORT',
+      'KIND',
+      'ROLE',
+      'NAME',
+      'RX PACKETS',
+      'RX BYTES',
+      'RX DROPS',
+      'TX PACKETS',
+      'TX BYTES',
+      'TX DROPS',
+    ],
+    status.ports.map(each => [
+      each.port,
+      each.kind,
+      each.role,
+      each.name,
+      each.rxPackets,
+      each.rxBytes,
+      each.rxDrops,
+      each.txPackets,
+      each.txBytes,
+      each.txDrops,
+    ]),
+  )
+  const lines = facts.map(([name, value]) => `${name.padEnd(10)}${printable(value)}`)
+  const notes = status.notes.map(note => `${'note'.padEnd(10)}${printable(note)}`)
+  return [...lines, ...notes, '', workers, '', ports].join('\n')
+}
+
+export function showPods(pods: readonly PodAttachment[]): string {
+  if (pods.length === 0) return 'no pods are attached'
+  return table(
+    ['POD', 'KIND', 'IPV4', 'IPV6', 'MTU', 'PORT', 'INTERFACE', 'MAC', 'HOST DEVICE', 'NETNS'],
+    pods.map(each => [
+      each.id,
+      each.kind,
+      each.ip4,
+      each.ip6,
+      each.mtu,
+      each.port,
+      each.ifname,
+      each.mac,
+      each.hostDevice,
+      each.netns,
+    ]),
+  )
+}
+
+export function showRoutes(routes: readonly RouteEntry[]): string {
+  if (routes.length === 0) return 'there are no routes'
+  return table(
+    ['PREFIX', 'KIND', 'VIA', 'MTU'],
+    routes.map(each => [each.prefix, each.kind, each.via, each.mtu]),
+  )
+}
+
+/** Only reasons that have happened, the most frequent first. */
+export function showDrops(drops: readonly DropCount[]): string {
+  const seen = drops.filter(each => each.count > 0).sort((a, b) => b.count - a.count)
+  if (seen.length === 0) return 'nothing was dropped'
+  return table(
+    ['COUNT', 'REASON', 'BY WORKER', 'MEANING'],
+    seen.map(each => [each.count, each.reason, each.workers.join(' '), each.text]),
+  )
+}

@@ -1,0 +1,148 @@
+/**
+ * The network configuration on stdin. Each verb asks only for what it needs: a DEL must work with a
+ * configuration that no ADD would take. Keys that are not ours are tolerated (runtimes and other
+ * plugins of a chain put theirs beside them); cni/README.md has the table of ours.
+ */
+import { z } from 'zod'
+import { MIN_POD_MTU } from '../dataplane/limits.ts'
+import { nameProblem, type Verb } from './args.ts'
+import { clean, type FieldPath, fieldPath } from './document.ts'
+import { CniError, CODE } from './errors.ts'
+import { CNI_VERSIONS } from './protocol.ts'
+
+export type CniVersion = (typeof CNI_VERSIONS)[number]
+
+export const ATTACH_KINDS = ['tun', 'xdp'] as const
+
+/** Problems that one error message names. */
+const NAMED_PROBLEMS = 5
+
+/** The first version that has the verb. */
+const SINCE: Readonly<Record<Verb, CniVersion>> = {
+  ADD: '0.1.0',
+  DEL: '0.1.0',
+  VERSION: '0.1.0',
+  CHECK: '0.4.0',
+  STATUS: '1.1.0',
+  GC: '1.1.0',
+}
+
+const network = z.string().superRefine((value, context) => {
+  const cause = nameProblem(value)
+  if (cause !== undefined) context.addIssue({ code: 'custom', message: cause, input: value })
+})
+
+/** What every verb needs. A configuration without a version is of the first one. */
+const baseSchema = z.looseObject({ cniVersion: z.string().default('0.1.0'), name: network })
+
+const dnsSchema = z.looseObject({
+  nameservers: z.array(z.string()).optional(),
+  domain: z.string().optional(),
+  search: z.array(z.string()).optional(),
+  options: z.array(z.string()).optional(),
+})
+
+const addSchema = baseSchema.extend({
+  attach: z.enum(ATTACH_KINDS).default('tun'),
+  mtu: z.int().min(MIN_POD_MTU).max(0xffff).optional(),
+  dns: dnsSchema.nullish(),
+  prevResult: z.looseObject({}).nullish(),
+  ipam: z.looseObject({ type: z.string().nullish() }).nullish(),
+})
+
+const checkSchema = baseSchema.extend({ prevResult: z.looseObject({}) })
+
+const attachmentSchema = z.looseObject({ containerID: z.string(), ifname: z.string() })
+const gcSchema = baseSchema.extend({
+  // A null is what an absent list becomes on its way through some runtimes.
+  'cni.dev/valid-attachments': z.array(attachmentSchema).nullish(),
+})
+
+export type Dns = z.output<typeof dnsSchema>
+export type AddConfig = z.output<typeof addSchema> & { cniVersion: CniVersion }
+export type CheckConfig = z.output<typeof checkSchema> & { cniVersion: CniVersion }
+export type GcConfig = z.output<typeof gcSchema> & { cniVersion: CniVersion }
+export type BaseConfig = z.output<typeof baseSchema>
+
+/** The JSON on stdin; throws CniError (code 6). */
+export function parseJson(config: string): unknown {
+  try {
+    return JSON.parse(config)
+  } catch (error) {
+    throw new CniError(
+      CODE.decode,
+      `the network configuration is not JSON: ${clean((error as Error).message, 200)}`,
+    )
+  }
+}
+
+/** `cniVersion` of a parsed configuration, of whatever shape it is. */
+export function versionIn(document: unknown): string | undefined {
+  const version = (document as { cniVersion?: unknown } | null | undefined)?.cniVersion
+  return typeof version === 'string' ? version : undefined
+}
+
+/** For DEL: only the network's name counts, in any version. */
+export function parseDel(document: unknown): BaseConfig {
+  return check(baseSchema, document)
+}
+
+export function parseAdd(document: unknown): AddConfig {
+  const cniVersion = speak('ADD', document)
+  const config = check(addSchema, document)
+  if (config.ipam?.type) {
+    throw new CniError(
+      CODE.field,
+      `ipam.type ${clean(config.ipam.type)}: addresses come from the node's pod CIDRs`,
+      'remove "ipam" from the network configuration',
+    )
+  }
+  return { ...config, cniVersion }
+}
+
+export function parseCheck(document: unknown): CheckConfig {
+  const cniVersion = speak('CHECK', document)
+  return { ...check(checkSchema, document), cniVersion }
+}
+
+export function parseStatus(document: unknown): BaseConfig {
+  const cniVersion = speak('STATUS', document)
+  return { ...check(baseSchema, document), cniVersion }
+}
+
+export function parseGc(document: unknown): GcConfig {
+  const cniVersion = speak('GC', document)
+  return { ...check(gcSchema, document), cniVersion }
+}
+
+/** The version to answer in; throws CniError (code 1) when we don't speak it, or it lacks the verb. */
+function speak(verb: Verb, document: unknown): CniVersion {
+  const { cniVersion } = check(baseSchema, document)
+  const known = CNI_VERSIONS.find(version => version === cniVersion)
+  if (known === undefined) {
+    throw new CniError(
+      CODE.version,
+      `cniVersion ${clean(cniVersion)}: not supported`,
+      `supported: ${CNI_VERSIONS.join(', ')}`,
+    )
+  }
+  if (CNI_VERSIONS.indexOf(known) < CNI_VERSIONS.indexOf(SINCE[verb])) {
+    throw new CniError(CODE.version, `cniVersion ${known} has no ${verb}`, `since ${SINCE[verb]}`)
+  }
+  return known
+}
+
+/** Checks `document`, which lies at `at` of the configuration; throws CniError (code 7) with fields and causes. */
+export function check<S extends z.ZodType>(
+  schema: S,
+  document: unknown,
+  at: FieldPath = [],
+): z.output<S> {
+  const result = schema.safeParse(document)
+  if (result.success) return result.data
+  const problems = result.error.issues.slice(0, NAMED_PROBLEMS).map(({ path, message }) => {
+    const field = fieldPath([...at, ...path])
+    return `${field === '' ? '' : `${field}: `}${message.replace(/^Invalid (input|option): /, '')}`
+  })
+  throw new CniError(CODE.config, `network configuration: ${problems.join('; ')}`)
+}

@@ -1,0 +1,311 @@
+/**
+ * The durable state of a node: which attachment has which addresses. SQLite in WAL mode with
+ * `synchronous=FULL`: what a method has returned from survives a power loss.
+ *
+ * Theory of operation. An attachment is a row, keyed as the CNI specification keys it (network,
+ * container id, interface name). It is written as `reserved`, with its addresses, before anything
+ * is made, becomes `attached` once packets flow, and is removed when nothing of it is left; in the
+ * same transaction its addresses move to `cooling`. A row that is still `reserved` when a daemon
+ * starts belongs to an ADD that was never answered. Interfaces and namespaces don't survive a
+ * boot, so the rows of an earlier one (another boot id) are forgotten when the file is opened.
+ *
+ * The file is known as ours by its application id; its schema version is `user_version`.
+ */
+import { chmodSync, readFileSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import type { AttachKind } from '../dataplane/control.ts'
+import { parseAddress } from './cidr.ts'
+import { makeFolder } from './folder.ts'
+
+/** "hwsr" in SQLite's header. */
+const APPLICATION_ID = 0x68_77_73_72
+export const SCHEMA_VERSION = 1
+
+const SCHEMA = `
+  CREATE TABLE attachments (
+    network TEXT NOT NULL,
+    container TEXT NOT NULL,
+    ifname TEXT NOT NULL,
+    phase TEXT NOT NULL CHECK (phase IN ('reserved', 'attached')),
+    netns TEXT NOT NULL,
+    netnsDev TEXT NOT NULL,
+    netnsIno TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('tun', 'xdp')),
+    mtu INTEGER,
+    ip4 TEXT UNIQUE,
+    ip6 TEXT UNIQUE,
+    pod TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (network, container, ifname)
+  ) STRICT;
+  CREATE TABLE cooling (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    family INTEGER NOT NULL,
+    address TEXT NOT NULL UNIQUE,
+    freed INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE cursors (family INTEGER PRIMARY KEY, address TEXT NOT NULL) STRICT;
+  CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+`
+
+export interface AttachmentKey {
+  network: string
+  containerId: string
+  ifname: string
+}
+
+export interface Attachment extends AttachmentKey {
+  phase: 'reserved' | 'attached'
+  /** Path of the namespace, and which namespace it was: device and inode, decimal. */
+  netns: string
+  netnsDev: string
+  netnsIno: string
+  kind: AttachKind
+  /** What the configuration asked for while reserved; what the interface has once attached. */
+  mtu?: number
+  ip4?: string
+  ip6?: string
+  /** Namespace and name of the pod, for people; empty when the runtime didn't say. */
+  pod: string
+  /** Milliseconds since 1970. */
+  created: number
+}
+
+/** What address choice needs to know of one family. */
+export interface AddressUse {
+  taken: Set<bigint>
+  /** Freed addresses and when (milliseconds since 1970), the oldest first. */
+  cooling: Map<bigint, number>
+  /** The address given out last. */
+  cursor?: bigint
+}
+
+/** The attachment's id in the packet engine; no part can hold a slash. */
+export function attachmentId(key: AttachmentKey): string {
+  return `${key.network}/${key.containerId}/${key.ifname}`
+}
+
+/** This boot of the kernel (random(4)). */
+export function bootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+}
+
+type Row = Record<string, string | number | null>
+
+export class State {
+  readonly path: string
+  /** Attachments of an earlier boot that were forgotten when the file was opened. */
+  readonly forgotten: number
+  readonly #database: DatabaseSync
+  readonly #statements = new Map<string, StatementSync>()
+
+  /** Opens or makes the file at `path` (and its folder). Throws an Error that names it. */
+  constructor(path: string, boot: string = bootId()) {
+    this.path = path
+    makeFolder(dirname(path), 0o755)
+    try {
+      this.#database = new DatabaseSync(path)
+    } catch (error) {
+      throw new Error(`${path}: ${(error as Error).message}`, { cause: error })
+    }
+    try {
+      chmodSync(path, 0o600)
+      this.#database.exec('PRAGMA journal_mode = WAL')
+      this.#database.exec('PRAGMA synchronous = FULL')
+      this.transaction(() => this.#migrate())
+      this.forgotten = this.transaction(() => this.#enterBoot(boot))
+    } catch (error) {
+      this.#database.close()
+      const { message } = error as Error
+      throw new Error(
+        `${path}: ${message} (a file that can't be used must be moved away by hand: it says which addresses are taken)`,
+        { cause: error },
+      )
+    }
+  }
+
+  #migrate(): void {
+    const pragma = (name: string): number =>
+      Number(Object.values(this.#get(`PRAGMA ${name}`) ?? {})[0])
+    const application = pragma('application_id')
+    const version = pragma('user_version')
+    const tables = Number(this.#get('SELECT count(*) AS n FROM sqlite_schema')?.['n'])
+    if (application === 0 && version === 0 && tables === 0) {
+      this.#database.exec(SCHEMA)
+      this.#database.exec(`PRAGMA application_id = ${APPLICATION_ID}`)
+      this.#database.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`)
+      return
+    }
+    if (application !== APPLICATION_ID) throw new Error('not a state file of hawser')
+    if (version !== SCHEMA_VERSION) {
+      throw new Error(`schema version ${version}, this hawser knows ${SCHEMA_VERSION}`)
+    }
+  }
+
+  #enterBoot(boot: string): number {
+    const known = this.#get("SELECT value FROM facts WHERE name = 'boot'")?.['value']
+    if (known === boot) return 0
+    const gone = this.list()
+    for (const each of gone) this.#remove(each, Date.now())
+    this.#run("INSERT OR REPLACE INTO facts VALUES ('boot', ?)", boot)
+    return gone.length
+  }
+
+  /** Runs `work` all or nothing; what it did is durable when this returns. */
+  transaction<T>(work: () => T): T {
+    this.#database.exec('BEGIN IMMEDIATE')
+    try {
+      const result = work()
+      this.#database.exec('COMMIT')
+      return result
+    } catch (error) {
+      // The statement that failed may have ended the transaction already.
+      if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
+      throw error
+    }
+  }
+
+  get(key: AttachmentKey): Attachment | undefined {
+    const row = this.#get(
+      'SELECT * FROM attachments WHERE network = ? AND container = ? AND ifname = ?',
+      ...words(key),
+    )
+    return row === undefined ? undefined : fromRow(row)
+  }
+
+  /** All attachments, the oldest first. */
+  list(): Attachment[] {
+    return this.#all('SELECT * FROM attachments ORDER BY created, container, ifname').map(fromRow)
+  }
+
+  /** Writes a new row, takes its addresses out of `cooling` and moves the cursors. */
+  insert(attachment: Attachment): void {
+    const { phase, netns, netnsDev, netnsIno, kind, mtu, ip4, ip6, pod, created } = attachment
+    this.#run(
+      'INSERT INTO attachments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+      ...words(attachment),
+      ...[phase, netns, netnsDev, netnsIno, kind, mtu ?? null, ip4 ?? null, ip6 ?? null, pod],
+      created,
+    )
+    for (const [family, address] of addressesOf(attachment)) {
+      this.#run('DELETE FROM cooling WHERE address = ?', address)
+      this.#run('INSERT OR REPLACE INTO cursors VALUES (?, ?)', family, address)
+    }
+  }
+
+  /** The interface of a reserved attachment is there and has this MTU. */
+  markAttached(key: AttachmentKey, mtu: number): void {
+    const changed = this.#run(
+      `UPDATE attachments SET phase = 'attached', mtu = ?
+       WHERE network = ? AND container = ? AND ifname = ?`,
+      mtu,
+      ...words(key),
+    )
+    if (changed !== 1) throw new Error(`${attachmentId(key)}: no such attachment in ${this.path}`)
+  }
+
+  /** Removes the row if it is there and lets its addresses cool down from `now` on. */
+  release(key: AttachmentKey, now: number = Date.now()): void {
+    this.transaction(() => this.#remove(key, now))
+  }
+
+  #remove(key: AttachmentKey, now: number): void {
+    const there = this.get(key)
+    if (there === undefined) return
+    this.#run(
+      'DELETE FROM attachments WHERE network = ? AND container = ? AND ifname = ?',
+      ...words(key),
+    )
+    for (const [family, address] of addressesOf(there)) {
+      this.#run(
+        'INSERT OR REPLACE INTO cooling (family, address, freed) VALUES (?, ?, ?)',
+        family,
+        address,
+        now,
+      )
+    }
+  }
+
+  /** Forgets addresses that were freed at `before` or earlier: they have cooled down. */
+  cooled(before: number): void {
+    this.#run('DELETE FROM cooling WHERE freed <= ?', before)
+  }
+
+  addressUse(family: 4 | 6): AddressUse {
+    const column = family === 4 ? 'ip4' : 'ip6'
+    const taken = this.#all(`SELECT ${column} AS a FROM attachments WHERE ${column} IS NOT NULL`)
+    const cooling = this.#all(
+      'SELECT address, freed FROM cooling WHERE family = ? ORDER BY number',
+      family,
+    )
+    const cursor = this.#get('SELECT address FROM cursors WHERE family = ?', family)?.['address']
+    return {
+      taken: new Set(taken.map(row => value(row['a']))),
+      cooling: new Map(cooling.map(row => [value(row['address']), Number(row['freed'])])),
+      ...(cursor === undefined ? {} : { cursor: value(cursor) }),
+    }
+  }
+
+  close(): void {
+    this.#statements.clear()
+    this.#database.close()
+  }
+
+  #prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql)
+    if (statement === undefined) {
+      statement = this.#database.prepare(sql)
+      this.#statements.set(sql, statement)
+    }
+    return statement
+  }
+
+  #get(sql: string, ...values: (string | number | null)[]): Row | undefined {
+    return this.#prepare(sql).get(...values) as Row | undefined
+  }
+
+  #all(sql: string, ...values: (string | number | null)[]): Row[] {
+    return this.#prepare(sql).all(...values) as Row[]
+  }
+
+  #run(sql: string, ...values: (string | number | null)[]): number {
+    return Number(this.#prepare(sql).run(...values).changes)
+  }
+}
+
+function words(key: AttachmentKey): [string, string, string] {
+  return [key.network, key.containerId, key.ifname]
+}
+
+function addressesOf({ ip4, ip6 }: Attachment): [family: 4 | 6, address: string][] {
+  const found: [4 | 6, string][] = []
+  if (ip4 !== undefined) found.push([4, ip4])
+  if (ip6 !== undefined) found.push([6, ip6])
+  return found
+}
+
+function value(address: unknown): bigint {
+  const parsed = parseAddress(String(address))
+  if (!parsed.ok) throw new Error(`address ${JSON.stringify(address)}: ${parsed.cause}`)
+  return parsed.value.value
+}
+
+function fromRow(row: Row): Attachment {
+  const text = (name: string): string => String(row[name])
+  return {
+    network: text('network'),
+    containerId: text('container'),
+    ifname: text('ifname'),
+    phase: text('phase') as Attachment['phase'],
+    netns: text('netns'),
+    netnsDev: text('netnsDev'),
+    netnsIno: text('netnsIno'),
+    kind: text('kind') as AttachKind,
+    ...(row['mtu'] == null ? {} : { mtu: Number(row['mtu']) }),
+    ...(row['ip4'] == null ? {} : { ip4: text('ip4') }),
+    ...(row['ip6'] == null ? {} : { ip6: text('ip6') }),
+    pod: text('pod'),
+    created: Number(row['created']),
+  }
+}

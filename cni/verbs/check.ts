@@ -1,0 +1,60 @@
+/**
+ * CHECK: whether the attachment still is what ADD answered (specification 1.1.0, "CHECK"): our
+ * row, the namespace, the interface with its MTU, MAC, addresses and routes, the engine's way, and
+ * `prevResult`. What others added beside it is theirs.
+ */
+import type { PodAttachment } from '../../dataplane/control.ts'
+import type { CniArgs } from '../args.ts'
+import { parseAddress } from '../cidr.ts'
+import { CniError, CODE } from '../errors.ts'
+import { parseCheck } from '../netconf.ts'
+import { podNamespace } from '../pods.ts'
+import { parseResult, type Result } from '../result.ts'
+import { attachmentId } from '../state.ts'
+import type { Node } from './index.ts'
+
+export async function check(node: Node, args: CniArgs, document: unknown): Promise<undefined> {
+  const { cniVersion, name, prevResult } = parseCheck(document)
+  const result = parseResult(cniVersion, prevResult)
+  const { containerId, ifname, netns } = args
+  const key = { network: name, containerId, ifname }
+  const id = attachmentId(key)
+  await node.turns.run(id, async () => {
+    const { dev, ino } = podNamespace(netns)
+    const row = node.state.get(key)
+    // Not code 3: that would tell the runtime that no DEL is needed.
+    if (row?.phase !== 'attached') throw new CniError(CODE.differs, `${id}: it is not attached`)
+    const problems: string[] = []
+    if (row.netnsDev !== String(dev) || row.netnsIno !== String(ino)) {
+      problems.push(`${netns}: not the namespace that was attached (${row.netns})`)
+    }
+    const trouble = node.pods.troubles.get(id)
+    if (trouble !== undefined) problems.push(`it is not restored: ${trouble}`)
+    problems.push(...node.plane.verify(id))
+    const attachment = node.plane.pods().find(pod => pod.id === id)
+    if (attachment !== undefined) problems.push(...differences(result, attachment))
+    if (problems.length > 0) throw new CniError(CODE.differs, `${id}: ${problems.join('; ')}`)
+  })
+  return undefined
+}
+
+/** What `prevResult` says otherwise, or not at all. */
+function differences(result: Result, attachment: PodAttachment): string[] {
+  const { ifname, mac, ip4, ip6 } = attachment
+  const problems: string[] = []
+  const ours = result.interfaces.find(each => each.name === ifname && each.sandbox)
+  if (ours === undefined) problems.push(`prevResult has no interface ${ifname} of a pod`)
+  else if (mac !== undefined && ours.mac?.toLowerCase() !== mac) {
+    problems.push(`prevResult has ${ifname} with MAC ${ours.mac ?? 'none'}, it has ${mac}`)
+  }
+  const addresses = result.ips.map(ip => canonical(ip.address.replace(/\/.*$/s, '')))
+  for (const ip of [ip4, ip6]) {
+    if (ip !== undefined && !addresses.includes(ip)) problems.push(`prevResult lacks ${ip}`)
+  }
+  return problems
+}
+
+function canonical(address: string): string | undefined {
+  const parsed = parseAddress(address)
+  return parsed.ok ? parsed.value.text : undefined
+}

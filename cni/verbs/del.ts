@@ -1,0 +1,27 @@
+/**
+ * DEL: nothing of the attachment stays, its addresses go last. It forgives (specification 1.1.0,
+ * "DEL"): without a namespace, with a dead one, a second time, for what was never added, with
+ * whatever else the configuration holds, the answer is success.
+ */
+import type { CniArgs } from '../args.ts'
+import { parseDel } from '../netconf.ts'
+import { attachmentId } from '../state.ts'
+import type { Node } from './index.ts'
+
+/** `queuedAt`: when it was asked for, if earlier; what was added since then is not what it meant. */
+export async function del(
+  node: Node,
+  args: CniArgs,
+  document: unknown,
+  queuedAt?: number,
+): Promise<undefined> {
+  const { name } = parseDel(document)
+  const { containerId, ifname } = args
+  const key = { network: name, containerId, ifname }
+  await node.turns.run(attachmentId(key), async () => {
+    const created = node.state.get(key)?.created
+    if (queuedAt !== undefined && created !== undefined && created > queuedAt) return
+    await node.pods.remove(key)
+  })
+  return undefined
+}

@@ -1,0 +1,39 @@
+/**
+ * GC: removes attachments of this network that the runtime doesn't know (specification 1.1.0,
+ * "GC"). Without the list nothing is stale; with an empty one all are. An ADD that is not answered
+ * yet can't be in the list and is left alone.
+ */
+import { CniError, CODE } from '../errors.ts'
+import { parseGc } from '../netconf.ts'
+import { attachmentId } from '../state.ts'
+import type { Node } from './index.ts'
+
+export async function gc(node: Node, document: unknown): Promise<undefined> {
+  const config = parseGc(document)
+  const valid = config['cni.dev/valid-attachments']
+  if (valid == null) return undefined
+  const network = config.name
+  const known = new Set(
+    valid.map(({ containerID, ifname }) =>
+      attachmentId({ network, containerId: containerID, ifname }),
+    ),
+  )
+  const stale = node.state
+    .list()
+    .filter(each => each.network === network && each.phase === 'attached')
+    .filter(each => !known.has(attachmentId(each)))
+  const results = await Promise.allSettled(
+    stale.map(each =>
+      node.turns.run(attachmentId(each), async () => {
+        // What was added again since the list was made is not stale.
+        if (node.state.get(each)?.created === each.created) await node.pods.remove(each)
+      }),
+    ),
+  )
+  const failures = results.filter(result => result.status === 'rejected')
+  if (failures.length > 0) {
+    const causes = failures.slice(0, 5).map(({ reason }) => (reason as Error).message)
+    throw new CniError(CODE.io, `${failures.length} of ${stale.length} stale: ${causes.join('; ')}`)
+  }
+  return undefined
+}

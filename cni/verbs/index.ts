@@ -1,0 +1,86 @@
+/** One CNI request: variables and configuration checked, the verb called, the answer rendered and logged. */
+import type { ControlPlane } from '../../dataplane/control.ts'
+import { parseArgs } from '../args.ts'
+import { clean } from '../document.ts'
+import { CniError, CODE, errorReply } from '../errors.ts'
+import type { Logger } from '../logger.ts'
+import { parseJson, versionIn } from '../netconf.ts'
+import type { Pods } from '../pods.ts'
+import type { CniReply, CniRequest } from '../protocol.ts'
+import type { State } from '../state.ts'
+import type { Turns } from '../turns.ts'
+import { add } from './add.ts'
+import { check } from './check.ts'
+import { del } from './del.ts'
+import { gc } from './gc.ts'
+import { status } from './status.ts'
+import { version } from './version.ts'
+
+/** What the verbs work on. */
+export interface Node {
+  plane: ControlPlane
+  state: State
+  pods: Pods
+  turns: Turns
+  /** This node's pod CIDRs, as they are now. */
+  podCidrs: () => readonly string[]
+  /** Why the engine doesn't follow the cluster file; undefined when it does. */
+  outOfSync: () => string | undefined
+  log: Logger
+}
+
+/** Answers one request; never rejects. `queuedAt` (milliseconds since 1970) is a queued DEL's. */
+export async function answer(
+  node: Node,
+  request: CniRequest,
+  queuedAt?: number,
+): Promise<CniReply> {
+  const began = performance.now()
+  let cniVersion: string | undefined
+  let facts: object = { verb: clean(request.env.CNI_COMMAND) }
+  const log = (level: 'info' | 'warn' | 'error', outcome: object): void => {
+    const ms = Math.round(performance.now() - began)
+    node.log[level]({ ...facts, ...outcome, ms }, 'cni')
+  }
+  try {
+    const args = parseArgs(request.env)
+    const { verb, containerId, ifname, pod } = args
+    facts = { verb, container: clean(containerId.slice(0, 12)), ifname: clean(ifname), pod }
+    const empty = verb === 'VERSION' && request.config.trim() === ''
+    const document = empty ? {} : parseJson(request.config)
+    cniVersion = versionIn(document)
+    facts = { ...facts, network: clean((document as { name?: unknown } | null)?.name ?? '') }
+    const result = await {
+      ADD: () => add(node, args, document),
+      DEL: () => del(node, args, document, queuedAt),
+      CHECK: () => check(node, args, document),
+      STATUS: () => status(node, document),
+      GC: () => gc(node, document),
+      VERSION: () => version(cniVersion),
+    }[verb]()
+    log('info', { outcome: 'ok', ...addressesIn(result) })
+    return { exit: 0, stdout: result === undefined ? '' : JSON.stringify(result) }
+  } catch (thrown) {
+    const error = explain(node, thrown)
+    const { code, message } = error
+    if (code === CODE.internal) log('error', { outcome: code, cause: message, err: thrown })
+    else log('warn', { outcome: code, cause: message })
+    return errorReply(cniVersion, error)
+  }
+}
+
+/** What was thrown, with its code: the state file's trouble is I/O, anything unforeseen is a bug. */
+function explain(node: Node, thrown: unknown): CniError {
+  if (thrown instanceof CniError) return thrown
+  const { code, message } = thrown as NodeJS.ErrnoException
+  if (code === 'ERR_SQLITE_ERROR') {
+    return new CniError(CODE.io, `${node.state.path}: ${message}`, 'is the disk full or broken?')
+  }
+  return new CniError(CODE.internal, message ?? String(thrown))
+}
+
+/** For the log. */
+function addressesIn(result: object | undefined): object {
+  const ips = (result as { ips?: { address: string }[] } | undefined)?.ips
+  return ips === undefined ? {} : { ips: ips.map(ip => ip.address) }
+}

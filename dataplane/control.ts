@@ -1,0 +1,187 @@
+/**
+ * The control interface of the packet engine: everything that the daemon (or any program that uses
+ * `dataplane/` as a library) asks of it. `createDataplane` in dataplane.ts is the real one; tests
+ * of what lies above may put a fake in its place.
+ *
+ * All calls are made from the main thread. Errors are `Error`s whose message names the object, the
+ * cause and what helps; a call that fails leaves nothing behind.
+ */
+import { createHash } from 'node:crypto'
+
+/** How a pod is attached. */
+export type AttachKind = 'tun' | 'xdp'
+
+export interface NodeSpec {
+  name: string
+  /** VTEP address, IPv4 or IPv6, without prefix. The underlay's family is this one's. */
+  vtep: string
+  /** MAC of the node's inner VXLAN interface; `vtepMac(name)` when absent (a kernel vxlan peer has its own). */
+  vtepMac?: string
+  /** Pod CIDRs, at most one IPv4 and one IPv6. */
+  podCidrs: readonly string[]
+}
+
+export interface DataplaneOptions {
+  /** Worker threads, 1 .. MAX_WORKERS. Default: the cores that this process may use, at most 4. */
+  workers?: number
+  /** VXLAN network identifier, 1 .. 2^24 - 1. Default 1. */
+  vni?: number
+  /** UDP port of VXLAN. Default 4789 (RFC 7348); Linux and Flannel use 8472. */
+  vxlanPort?: number
+  underlay?: {
+    /** Device that has the VTEP address; found by the address when absent. */
+    device?: string
+    /** `auto`: AF_XDP where the device can, else UDP sockets. Default `auto`. */
+    mode?: 'auto' | 'xdp' | 'udp'
+  }
+  /** Name of the TUN device that is this node's own port. Default `hawser0`. */
+  hostDevice?: string
+  /** Largest packet of a pod; default and upper bound: underlay MTU less the VXLAN overhead. */
+  mtu?: number
+  /** Masquerade what pods send out of the cluster (needs nft). Default false. */
+  masquerade?: boolean
+  /** Frames of a worker; defaults in limits.ts. */
+  smallFrames?: number
+  largeFrames?: number
+  /** Routes of one family. Default DEFAULT_ROUTES. */
+  routes?: number
+  /** What the engine has to say. */
+  log?: (level: 'debug' | 'info' | 'warn' | 'error', message: string, facts?: object) => void
+}
+
+export interface PodSpec {
+  /** Key of the attachment, unique on the node: any string of 1 .. 512 characters. */
+  id: string
+  kind: AttachKind
+  /** Path of the pod's network namespace. */
+  netns: string
+  /** Name of the interface inside it. */
+  ifname: string
+  /** Addresses without prefix; at least one. */
+  ip4?: string
+  ip6?: string
+  /** Smaller than the node's MTU if given. */
+  mtu?: number
+}
+
+export interface PodAttachment {
+  id: string
+  kind: AttachKind
+  netns: string
+  ifname: string
+  ip4?: string
+  ip6?: string
+  mtu: number
+  /** Index in the port table, as in counters. */
+  port: number
+  /** MAC of the pod's interface; absent for TUN, which has none. */
+  mac?: string
+  /** The node's end of a veth pair; absent for TUN. */
+  hostDevice?: string
+  hostMac?: string
+  /** Routes of the pod: destination CIDR and gateway (absent on TUN: straight out of the device). */
+  routes: readonly { dst: string; gw?: string }[]
+}
+
+export interface RouteEntry {
+  prefix: string
+  /** 'pod', 'host', 'vxlan' or 'reject'. */
+  kind: 'pod' | 'host' | 'vxlan' | 'reject'
+  /** Pod id, device name, or the remote node's name and VTEP. */
+  via: string
+  mtu: number
+}
+
+export interface DropCount {
+  reason: string
+  /** What an operator should read. */
+  text: string
+  count: number
+  /** By worker. */
+  workers: readonly number[]
+}
+
+export interface PortStatus {
+  port: number
+  /** 'tun', 'xdp' or 'udp'. */
+  kind: string
+  /** 'pod', 'underlay' or 'host'. */
+  role: string
+  /** Device name, or the pod's id. */
+  name: string
+  rxPackets: number
+  rxBytes: number
+  txPackets: number
+  txBytes: number
+  rxDrops: number
+  txDrops: number
+}
+
+export interface WorkerStatus {
+  worker: number
+  running: boolean
+  asleep: boolean
+  generation: number
+  packets: number
+  batches: number
+  sleeps: number
+  cpuNs: number
+  smallFree: number
+  smallHeld: number
+  largeFree: number
+  /** Frames without an owner; anything but 0 is a bug. */
+  leaked: number
+  encapsulated: number
+  decapsulated: number
+  icmpErrors: number
+  icmpLimited: number
+}
+
+export interface DataplaneStatus {
+  ready: boolean
+  /** Why it is not ready, or what works less well than it could. */
+  notes: readonly string[]
+  node: string
+  mtu: number
+  vni: number
+  vxlanPort: number
+  underlay: { mode: 'xdp' | 'udp'; device: string; address: string; xdp?: 'native' | 'generic' }
+  generation: number
+  pods: number
+  routes: { ipv4: number; ipv6: number }
+  workers: readonly WorkerStatus[]
+  ports: readonly PortStatus[]
+}
+
+export interface ControlPlane {
+  /** Largest packet of a pod. */
+  readonly mtu: number
+  /** This node and its peers, whole; what is gone is removed, what stays is untouched. */
+  setCluster(self: NodeSpec, peers: readonly NodeSpec[]): Promise<void>
+  /**
+   * Makes the pod's interface, addresses and routes, and opens its way; when it resolves, packets
+   * flow. With `adopt` the interface that an earlier daemon left is taken over if it is there.
+   * Undoes everything on failure. An interface of that name that is already there is an error
+   * (code EEXIST) and is not touched.
+   */
+  attach(pod: PodSpec, options?: { adopt?: boolean }): Promise<PodAttachment>
+  /** Closes the pod's way and removes its interface, if they are there. Never fails for what is gone. */
+  detach(id: string): Promise<void>
+  /** What is wrong with a pod's attachment; empty when all is as attached. */
+  verify(id: string): readonly string[]
+  pods(): readonly PodAttachment[]
+  routes(): readonly RouteEntry[]
+  drops(): readonly DropCount[]
+  status(): DataplaneStatus
+  /** Stops the workers and closes every descriptor. TUN and veth devices of pods stay. */
+  stop(): Promise<void>
+}
+
+/** MAC of a node's inner VXLAN interface: locally administered, from the node's name. */
+export function vtepMac(node: string): string {
+  const digest = createHash('sha256').update(`hawser vtep ${node}`).digest()
+  return [
+    '02',
+    ...Array.from(digest.subarray(0, 5), byte => byte.toString(16).padStart(2, '0')),
+  ].join(':')
+}

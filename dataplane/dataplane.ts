@@ -1,0 +1,695 @@
+/**
+ * The packet engine of one node, put together: arena, tables, devices, workers. It implements the
+ * control interface (control.ts) and is the only writer of every table.
+ *
+ * Order of things: a port is served before a route names it, and a route is gone before its port
+ * stops. A next hop id is used again only when every worker has seen that no route names it.
+ */
+import { availableParallelism } from 'node:os'
+import { native, type XskOffsets } from '../native/native.ts'
+import { gatewayOf, ipWords, parseCidr, wordsToIp } from './addresses.ts'
+import {
+  type ControlPlane,
+  type DataplaneOptions,
+  type DataplaneStatus,
+  type DropCount,
+  type NodeSpec,
+  type PodAttachment,
+  type PodSpec,
+  type RouteEntry,
+  vtepMac,
+} from './control.ts'
+import { openHost, routeCluster } from './devices/host.ts'
+import { setMasquerade } from './devices/masquerade.ts'
+import { Neighbours } from './devices/neighbours.ts'
+import { openPod, type PodDevice, verifyPod } from './devices/pod.ts'
+import { closeTun, type TunDevice } from './devices/tun.ts'
+import {
+  findUnderlay,
+  openUdpUnderlay,
+  openXdpUnderlay,
+  type UdpSockets,
+  type XdpQueues,
+} from './devices/underlay.ts'
+import type { FibWriter } from './fib/fib.ts'
+import { defaultFib, fibByName } from './fib/index.ts'
+import {
+  DEFAULT_LARGE_FRAMES,
+  DEFAULT_ROUTES,
+  DEFAULT_SMALL_FRAMES,
+  DEFAULT_XDP_SOCKETS,
+  MAX_POD_MTU,
+  MIN_POD_MTU,
+  UNDERLAY_FILL_FRAMES,
+  VXLAN_OVERHEAD_IPV4,
+  VXLAN_OVERHEAD_IPV6,
+} from './limits.ts'
+import { NextHopSlots } from './manage/next-hop-slots.ts'
+import { outerHeader } from './manage/outer-header.ts'
+import { PortSlots } from './manage/port-slots.ts'
+import { RING_SLOT_BYTES, RingSlots } from './manage/ring-slots.ts'
+import { readDrops, readPorts, readWorkers } from './manage/status.ts'
+import { Arena, HEADER, planArena } from './memory/arena.ts'
+import type { Link } from './netlink/link.ts'
+import { PORT_KIND, PORT_ROLE } from './ports/port.ts'
+import { HOP } from './tables/next-hops.ts'
+import { macWords, PORT_FLAG } from './tables/ports.ts'
+import { TableWriter } from './tables/tables.ts'
+import { writeVteps } from './tables/vteps.ts'
+import { WorkerPool } from './worker/pool.ts'
+import { Umem } from './xdp/umem.ts'
+
+interface Pod {
+  spec: PodSpec
+  device: PodDevice
+  attachment: PodAttachment
+  hop: number
+}
+
+interface Peer {
+  spec: NodeSpec
+  hop: number
+}
+
+type Log = NonNullable<DataplaneOptions['log']>
+
+const DEFAULT_VXLAN_PORT = 4789
+const DEFAULT_HOST_DEVICE = 'hawser0'
+const MAX_DEFAULT_WORKERS = 4
+
+/** Starts the engine of node `self`; no peer is known and no pod attached yet. Throws with cause and remedy; then nothing stays behind. */
+export async function createDataplane(
+  self: NodeSpec,
+  options: DataplaneOptions = {},
+): Promise<ControlPlane> {
+  const dataplane = new Dataplane(self, options)
+  try {
+    await dataplane.start()
+  } catch (error) {
+    await dataplane.stop()
+    throw error
+  }
+  return dataplane
+}
+
+class Dataplane implements ControlPlane {
+  private readonly options: DataplaneOptions
+  private readonly log: Log
+  private readonly arena: Arena
+  private readonly tables: TableWriter
+  private readonly ports: PortSlots
+  private readonly hops: NextHopSlots
+  private readonly rings: RingSlots
+  private readonly fib4: FibWriter
+  private readonly fib6: FibWriter
+  private readonly workers: number
+  private readonly vni: number
+  private readonly vxlanPort: number
+  private readonly notes: string[] = []
+  private readonly podsById = new Map<string, Pod>()
+  private readonly pending = new Set<string>()
+  private readonly peers = new Map<string, Peer>()
+  private readonly hostName: string
+  private readonly outerOverhead: number
+  private self: NodeSpec
+  private underlayLink: Link
+  private pool: WorkerPool | undefined
+  private umem: Umem | undefined
+  private host: TunDevice | undefined
+  private hostPort = -1
+  private hostHop = 0
+  private rejectHop = 0
+  private underlayMode: 'xdp' | 'udp' = 'udp'
+  private xdpUnderlay: XdpQueues | undefined
+  private udpUnderlay: UdpSockets | undefined
+  private underlayPort = -1
+  private neighbours: Neighbours | undefined
+  private generation = 0
+  private failed: string | undefined
+  private masqueraded = false
+  readonly mtu: number
+
+  constructor(self: NodeSpec, options: DataplaneOptions) {
+    this.self = self
+    this.options = options
+    this.log = options.log ?? (() => {})
+    this.workers = options.workers ?? Math.min(availableParallelism(), MAX_DEFAULT_WORKERS)
+    this.vni = options.vni ?? 1
+    this.vxlanPort = options.vxlanPort ?? DEFAULT_VXLAN_PORT
+    this.hostName = options.hostDevice ?? DEFAULT_HOST_DEVICE
+    this.underlayLink = findUnderlay(self.vtep, options.underlay?.device)
+    this.outerOverhead = self.vtep.includes(':') ? VXLAN_OVERHEAD_IPV6 : VXLAN_OVERHEAD_IPV4
+    const most = Math.min(this.underlayLink.mtu - this.outerOverhead, MAX_POD_MTU)
+    this.mtu = Math.min(options.mtu ?? most, most)
+    if (this.mtu < MIN_POD_MTU) {
+      throw new RangeError(
+        `pod MTU ${this.mtu}: at least ${MIN_POD_MTU} (underlay ${this.underlayLink.name} has ${this.underlayLink.mtu})`,
+      )
+    }
+    const routes = { routes: options.routes ?? DEFAULT_ROUTES }
+    const fib4 = fibByName(defaultFib(4), 4)
+    const fib6 = fibByName(defaultFib(6), 6)
+    const layout = planArena({
+      workers: this.workers,
+      smallFrames: options.smallFrames ?? DEFAULT_SMALL_FRAMES,
+      largeFrames: options.largeFrames ?? DEFAULT_LARGE_FRAMES,
+      xdpSockets: DEFAULT_XDP_SOCKETS * this.workers,
+      xdpSocketBytes: RING_SLOT_BYTES,
+      fib4Bytes: fib4.bytes(routes),
+      fib6Bytes: fib6.bytes(routes),
+    })
+    this.arena = Arena.create(layout)
+    native.bind(this.arena.bytes)
+    this.fib4 = fib4.writer(this.arena.slice(layout.fib4), routes)
+    this.fib6 = fib6.writer(this.arena.slice(layout.fib6), routes)
+    this.tables = new TableWriter(this.arena)
+    this.ports = new PortSlots(this.arena, this.tables)
+    this.hops = new NextHopSlots(this.arena)
+    this.rings = new RingSlots(this.arena)
+  }
+
+  async start(): Promise<void> {
+    try {
+      this.umem = await Umem.create(this.arena, this.rings.root)
+    } catch (error) {
+      this.note(`AF_XDP is not available, pods on TUN and the UDP underlay work: ${text(error)}`)
+    }
+    this.openHostPort()
+    await this.openUnderlay()
+    this.change(() => this.writeSelf())
+    this.pool = new WorkerPool({
+      arena: this.arena,
+      fib4: defaultFib(4),
+      fib6: defaultFib(6),
+      routes: this.options.routes ?? DEFAULT_ROUTES,
+      onFailure: (worker, error) => {
+        this.failed = `worker ${worker} failed: ${error.message}`
+        this.log('error', this.failed, { stack: error.stack })
+      },
+    })
+    await this.pool.start()
+  }
+
+  private note(message: string): void {
+    this.notes.push(message)
+    this.log('warn', message)
+  }
+
+  private change(write: () => void): number {
+    this.generation = this.tables.change(write)
+    return this.generation
+  }
+
+  private openHostPort(): void {
+    this.host = openHost(this.hostName, this.workers, this.mtu)
+    this.hostPort = this.ports.reserve()
+    const { fds, ifindex } = this.host
+    this.change(() => {
+      this.ports.activate(this.hostPort, {
+        ...NO_LINK,
+        kind: PORT_KIND.TUN,
+        role: PORT_ROLE.HOST,
+        ifindex,
+        mtu: this.mtu,
+        fds,
+      })
+      const plain = { header: new Uint8Array(0), macHigh: 0, macLow: 0, macKnown: false }
+      this.hostHop = this.hops.add({ kind: HOP.PORT, port: this.hostPort, mtu: this.mtu, ...plain })
+      this.rejectHop = this.hops.add({ kind: HOP.REJECT, port: 0, mtu: this.mtu, ...plain })
+    })
+  }
+
+  private async openUnderlay(): Promise<void> {
+    const mode = this.options.underlay?.mode ?? 'auto'
+    if (mode !== 'udp') {
+      try {
+        await this.openXdp()
+        return
+      } catch (error) {
+        if (mode === 'xdp') throw error
+        this.note(`underlay ${this.underlayLink.name} by UDP sockets: ${text(error)}`)
+      }
+    }
+    const sockets = openUdpUnderlay(this.self.vtep, this.vxlanPort, this.workers)
+    this.udpUnderlay = sockets
+    this.underlayPort = this.ports.reserve()
+    this.change(() =>
+      this.ports.activate(this.underlayPort, {
+        ...NO_LINK,
+        kind: PORT_KIND.UDP,
+        role: PORT_ROLE.UNDERLAY,
+        ifindex: this.underlayLink.index,
+        mtu: this.underlayLink.mtu,
+        fds: sockets.receivers,
+        moreFds: sockets.senders,
+      }),
+    )
+  }
+
+  private async openXdp(): Promise<void> {
+    if (this.umem === undefined) throw new Error('AF_XDP is not available')
+    const { vtep } = this.self
+    const link = this.underlayLink
+    if (link.mac === undefined) throw new Error(`${link.name} has no Ethernet address`)
+    const mac = macWords(link.mac)
+    const queues = await openXdpUnderlay(this.umem, this.rings, link, vtep, this.vxlanPort)
+    if (queues.sockets.length < this.workers) {
+      queues.close()
+      throw new Error(
+        `${link.name} has ${queues.sockets.length} receive queues, ${this.workers} workers need as many`,
+      )
+    }
+    if (queues.link.nativeRefused !== undefined) {
+      this.note(`${link.name} in generic XDP mode, slower: ${queues.link.nativeRefused}`)
+    }
+    this.xdpUnderlay = queues
+    this.underlayMode = 'xdp'
+    const metadata = this.umem.txMetadata ? PORT_FLAG.TX_METADATA : 0
+    // A device with more queues than workers takes several ports; the first one is sent by.
+    for (let first = 0; first < queues.sockets.length; first += this.workers) {
+      const sockets = queues.sockets.slice(first, first + this.workers)
+      const port = this.ports.reserve()
+      if (first === 0) this.underlayPort = port
+      this.change(() => {
+        this.writeXskOffsets(sockets[0]!.offsets)
+        this.ports.activate(port, {
+          ...NO_LINK,
+          kind: PORT_KIND.XDP,
+          role: PORT_ROLE.UNDERLAY,
+          flags: metadata,
+          ifindex: link.index,
+          mtu: link.mtu,
+          macHigh: mac.high,
+          macLow: mac.low,
+          fillFrames: first === 0 ? UNDERLAY_FILL_FRAMES : UNDERLAY_FILL_FRAMES / 8,
+          fds: sockets.map(socket => socket.fd),
+          rings: sockets.map(socket => socket.ringsOffset),
+        })
+      })
+    }
+    this.neighbours = new Neighbours(link.index, (address, mac) => this.resolved(address, mac))
+  }
+
+  /** They are the same for every socket. Inside a change. */
+  private writeXskOffsets({ rx, tx, fill, completion }: XskOffsets): void {
+    const header = this.arena.header()
+    for (const [ring, at] of [rx, tx, fill, completion].entries()) {
+      const words = [at.producer, at.consumer, at.desc, at.flags]
+      words.forEach((value, k) => {
+        header[HEADER.XSK_OFFSETS + ring * 4 + k] = value
+      })
+    }
+  }
+
+  /** This node's facts, for the stages. Inside a change. */
+  private writeSelf(): void {
+    const header = this.arena.header()
+    const { self } = this
+    const vtep = ipWords(self.vtep)
+    const mac = macWords(self.vtepMac ?? vtepMac(self.name))
+    header[HEADER.VNI] = this.vni
+    header[HEADER.VXLAN_PORT] = this.vxlanPort
+    header[HEADER.VTEP4] = vtep.length === 1 ? vtep[0]! : 0
+    for (let w = 0; w < 4; w++) header[HEADER.VTEP6 + w] = vtep.length === 4 ? vtep[w]! : 0
+    header[HEADER.VTEP_MAC_HIGH] = mac.high
+    header[HEADER.VTEP_MAC_LOW] = mac.low
+    header[HEADER.HOST_PORT] = this.hostPort + 1
+    header[HEADER.GATEWAY4] = 0
+    header.fill(0, HEADER.GATEWAY6, HEADER.GATEWAY6 + 4)
+    for (const cidr of self.podCidrs.map(parseCidr)) {
+      const gateway = ipWords(gatewayOf(cidr))
+      if (cidr.family === 4) header[HEADER.GATEWAY4] = gateway[0]!
+      else header.set(gateway, HEADER.GATEWAY6)
+    }
+  }
+
+  private fibOf(family: 4 | 6): FibWriter {
+    return family === 4 ? this.fib4 : this.fib6
+  }
+
+  private insert(prefix: string, hop: number): void {
+    const { family, words, prefix: length } = parseCidr(prefix)
+    this.fibOf(family).insert(words, length, hop)
+  }
+
+  private remove(prefix: string): void {
+    const { family, words, prefix: length } = parseCidr(prefix)
+    this.fibOf(family).remove(words, length)
+  }
+
+  async setCluster(self: NodeSpec, peers: readonly NodeSpec[]): Promise<void> {
+    if (self.vtep !== this.self.vtep) {
+      throw new Error(`node ${self.name}: its VTEP address can't change while it runs; restart`)
+    }
+    const wanted = new Map<string, NodeSpec>()
+    const words = new Map<string, Uint32Array>()
+    for (const peer of peers) {
+      const vtep = ipWords(peer.vtep)
+      if (vtep.length !== ipWords(self.vtep).length) {
+        throw new RangeError(`node ${peer.name}: VTEP ${peer.vtep} is not of this node's family`)
+      }
+      wanted.set(peer.name, peer)
+      words.set(peer.name, vtep)
+    }
+    const vteps = peers.map(peer => {
+      const address = new Uint32Array(4)
+      address.set(words.get(peer.name)!)
+      return {
+        family: words.get(peer.name)!.length === 1 ? (4 as const) : (6 as const),
+        words: address,
+      }
+    })
+    this.checkRoom(self, peers)
+    const before = this.self
+    const stale: number[] = []
+    this.self = self
+    // What goes: routes first, so that nothing new takes a next hop that is about to be freed.
+    for (const cidr of before.podCidrs) {
+      if (!self.podCidrs.includes(cidr)) {
+        this.remove(cidr)
+        this.remove(hostPrefix(gatewayOf(parseCidr(cidr))))
+      }
+    }
+    for (const [name, peer] of this.peers) {
+      const next = wanted.get(name)
+      const gone = peer.spec.podCidrs.filter(cidr => !next?.podCidrs.includes(cidr))
+      for (const cidr of gone) this.remove(cidr)
+      if (next?.vtep !== peer.spec.vtep) this.neighbours?.forget(peer.spec.vtep)
+      if (next === undefined) {
+        this.peers.delete(name)
+        stale.push(peer.hop)
+      }
+    }
+    const known = this.change(() => {
+      const at = this.arena.layout.vteps.offset / 4
+      this.arena.header()[HEADER.VTEP_COUNT] = vteps.length
+      writeVteps(this.arena.words, at, vteps)
+      this.writeSelf()
+      for (const peer of peers) {
+        const hop = this.vxlanHop(peer)
+        const there = this.peers.get(peer.name)
+        if (there === undefined) this.peers.set(peer.name, { spec: peer, hop: this.hops.add(hop) })
+        else {
+          this.hops.update(there.hop, hop)
+          there.spec = peer
+        }
+      }
+    })
+    // A worker must have the next hops before a lookup can name them.
+    await this.tables.acknowledged(known)
+    for (const prefix of ['0.0.0.0/0', '::/0']) this.insert(prefix, this.hostHop)
+    for (const cidr of self.podCidrs) {
+      this.insert(cidr, this.rejectHop)
+      this.insert(hostPrefix(gatewayOf(parseCidr(cidr))), this.hostHop)
+    }
+    for (const { spec, hop } of this.peers.values()) {
+      for (const cidr of spec.podCidrs) this.insert(cidr, hop)
+    }
+    const cluster = [...self.podCidrs, ...peers.flatMap(peer => peer.podCidrs)]
+    routeCluster(this.host!.ifindex, self.podCidrs, cluster)
+    if (this.options.masquerade === true) {
+      await setMasquerade(this.hostName, self.podCidrs, cluster)
+      this.masqueraded = true
+    }
+    await this.quiesce()
+    if (stale.length > 0) {
+      this.change(() => {
+        for (const hop of stale) this.hops.free(hop)
+      })
+    }
+  }
+
+  /** Throws RangeError, before anything is changed, when the cluster and the pods have more routes than the FIBs take. */
+  private checkRoom(self: NodeSpec, peers: readonly NodeSpec[]): void {
+    const most = this.options.routes ?? DEFAULT_ROUTES
+    for (const family of [4, 6] as const) {
+      const of = (node: NodeSpec) =>
+        node.podCidrs.filter(cidr => cidr.includes(':') === (family === 6)).length
+      // The default route; this node's prefixes and their gateways; the peers'; the pods.
+      const routes = peers.reduce((sum, peer) => sum + of(peer), 1 + of(self) * 2)
+      if (routes + this.podsById.size > most) {
+        throw new RangeError(
+          `${routes} IPv${family} routes and ${this.podsById.size} pods: the FIB takes ${most} (routes)`,
+        )
+      }
+    }
+  }
+
+  private vxlanHop(peer: NodeSpec) {
+    const mac = this.neighbours?.watch(peer.vtep)
+    const { high, low } = macWords(mac ?? '00:00:00:00:00:00')
+    return {
+      kind: HOP.VXLAN,
+      port: this.underlayPort,
+      mtu: this.mtu,
+      header: outerHeader({
+        source: this.self.vtep,
+        destination: peer.vtep,
+        vxlanPort: this.vxlanPort,
+        vni: this.vni,
+        sourceMac: this.self.vtepMac ?? vtepMac(this.self.name),
+        destinationMac: peer.vtepMac ?? vtepMac(peer.name),
+      }),
+      macHigh: high,
+      macLow: low,
+      macKnown: mac !== undefined,
+    }
+  }
+
+  /** The kernel found out, or changed its mind, about the MAC behind a VTEP. */
+  private resolved(vtep: string, mac: string | undefined): void {
+    this.log('debug', 'underlay neighbour', { vtep, mac })
+    this.change(() => {
+      for (const { spec, hop } of this.peers.values()) {
+        if (spec.vtep === vtep) this.hops.update(hop, this.vxlanHop(spec))
+      }
+    })
+  }
+
+  /** Resolves when no worker uses anything that has been replaced or removed before the call. */
+  private async quiesce(): Promise<void> {
+    await this.tables.acknowledged(this.change(() => {}))
+    this.fib4.quiesced()
+    this.fib6.quiesced()
+  }
+
+  async attach(spec: PodSpec, options: { adopt?: boolean } = {}): Promise<PodAttachment> {
+    const known = this.podsById.get(spec.id)
+    if (known !== undefined || this.pending.has(spec.id)) {
+      throw Object.assign(new Error(`pod ${spec.id}: it is attached already`), { code: 'EEXIST' })
+    }
+    if (spec.ip4 === undefined && spec.ip6 === undefined) {
+      throw new RangeError(`pod ${spec.id}: it needs an address`)
+    }
+    const mtu = Math.min(spec.mtu ?? this.mtu, this.mtu)
+    const prefixes = [spec.ip4, spec.ip6].filter(ip => ip !== undefined).map(hostPrefix)
+    this.pending.add(spec.id)
+    const undo: (() => void | Promise<void>)[] = []
+    try {
+      const port = this.ports.reserve()
+      undo.push(() => this.ports.cancel(port))
+      const device = await openPod(
+        { ...spec, mtu },
+        this.workers,
+        options.adopt ?? false,
+        this.umem,
+        this.rings,
+      )
+      undo.push(() => device.remove())
+      let hop = 0
+      const served = this.change(() => {
+        hop = this.hops.add({
+          kind: HOP.PORT,
+          port,
+          mtu,
+          header: new Uint8Array(0),
+          macHigh: 0,
+          macLow: 0,
+          macKnown: false,
+        })
+        const ip6 = spec.ip6 === undefined ? [0, 0, 0, 0] : [...ipWords(spec.ip6)]
+        if (device.xskOffsets !== undefined) this.writeXskOffsets(device.xskOffsets)
+        this.ports.activate(port, {
+          ...device.record,
+          role: PORT_ROLE.POD,
+          mtu,
+          flags:
+            device.record.flags |
+            (spec.ip4 === undefined ? 0 : PORT_FLAG.HAS_IPV4) |
+            (spec.ip6 === undefined ? 0 : PORT_FLAG.HAS_IPV6),
+          ip4: spec.ip4 === undefined ? 0 : ipWords(spec.ip4)[0]!,
+          ip6: ip6 as [number, number, number, number],
+        })
+      })
+      undo.push(async () => {
+        for (const prefix of prefixes) this.remove(prefix)
+        await this.quiesce()
+        this.change(() => this.hops.free(hop))
+        await this.ports.remove(port, () => device.remove())
+      })
+      await this.tables.acknowledged(served)
+      for (const prefix of prefixes) this.insert(prefix, hop)
+      const attachment: PodAttachment = {
+        id: spec.id,
+        kind: spec.kind,
+        netns: spec.netns,
+        ifname: spec.ifname,
+        ...(spec.ip4 === undefined ? {} : { ip4: spec.ip4 }),
+        ...(spec.ip6 === undefined ? {} : { ip6: spec.ip6 }),
+        mtu,
+        port,
+        routes: device.routes,
+        ...device.link,
+      }
+      this.podsById.set(spec.id, { spec: { ...spec, mtu }, device, attachment, hop })
+      return attachment
+    } catch (error) {
+      for (const step of undo.reverse()) await step()
+      throw error
+    } finally {
+      this.pending.delete(spec.id)
+    }
+  }
+
+  async detach(id: string): Promise<void> {
+    const pod = this.podsById.get(id)
+    if (pod === undefined) return
+    this.podsById.delete(id)
+    this.pending.add(id)
+    try {
+      const { spec, device, attachment, hop } = pod
+      for (const ip of [spec.ip4, spec.ip6]) if (ip !== undefined) this.remove(hostPrefix(ip))
+      await this.quiesce()
+      this.change(() => this.hops.free(hop))
+      await this.ports.remove(attachment.port, () => device.remove())
+    } finally {
+      this.pending.delete(id)
+    }
+  }
+
+  verify(id: string): readonly string[] {
+    const pod = this.podsById.get(id)
+    if (pod === undefined) return [`pod ${id} is not attached`]
+    const problems = [...verifyPod(pod.spec, pod.attachment)]
+    for (const ip of [pod.spec.ip4, pod.spec.ip6]) {
+      if (ip !== undefined && !this.hasRoute(ip, pod.hop)) problems.push(`FIB: no route to ${ip}`)
+    }
+    if (this.failed !== undefined) problems.push(this.failed)
+    return problems
+  }
+
+  private hasRoute(ip: string, hop: number): boolean {
+    const words = ipWords(ip)
+    const bits = words.length * 32
+    for (const route of this.fibOf(words.length === 1 ? 4 : 6).routes()) {
+      if (
+        route.prefix === bits &&
+        route.nextHop === hop &&
+        route.address.every((w, i) => w === words[i])
+      ) {
+        return true
+      }
+    }
+    return false
+  }
+
+  pods(): readonly PodAttachment[] {
+    return [...this.podsById.values()].map(pod => pod.attachment)
+  }
+
+  routes(): readonly RouteEntry[] {
+    const via = new Map<number, Omit<RouteEntry, 'prefix'>>()
+    via.set(this.hostHop, { kind: 'host', via: this.hostName, mtu: this.mtu })
+    via.set(this.rejectHop, { kind: 'reject', via: '', mtu: this.mtu })
+    for (const { spec, hop } of this.peers.values()) {
+      via.set(hop, { kind: 'vxlan', via: `${spec.name} ${spec.vtep}`, mtu: this.mtu })
+    }
+    for (const { hop, attachment } of this.podsById.values()) {
+      via.set(hop, { kind: 'pod', via: attachment.id, mtu: attachment.mtu })
+    }
+    const entries: RouteEntry[] = []
+    for (const fib of [this.fib4, this.fib6]) {
+      for (const { address, prefix, nextHop } of fib.routes()) {
+        const target = via.get(nextHop)
+        if (target !== undefined)
+          entries.push({ prefix: `${wordsToIp(address)}/${prefix}`, ...target })
+      }
+    }
+    return entries
+  }
+
+  drops(): readonly DropCount[] {
+    return readDrops(this.arena)
+  }
+
+  status(): DataplaneStatus {
+    const names = new Map<number, string>([[this.hostPort, this.hostName]])
+    for (const { attachment } of this.podsById.values()) names.set(attachment.port, attachment.id)
+    const unresolved =
+      this.neighbours === undefined
+        ? []
+        : [...this.peers.values()]
+            .filter(({ hop }) => this.hops.get(hop)?.macKnown !== true)
+            .map(({ spec }) => `node ${spec.name}: the MAC behind ${spec.vtep} is not resolved`)
+    return {
+      ready: this.pool !== undefined && this.failed === undefined,
+      notes: [...this.notes, ...unresolved, ...(this.failed === undefined ? [] : [this.failed])],
+      node: this.self.name,
+      mtu: this.mtu,
+      vni: this.vni,
+      vxlanPort: this.vxlanPort,
+      underlay: {
+        mode: this.underlayMode,
+        device: this.underlayLink.name,
+        address: this.self.vtep,
+        ...(this.xdpUnderlay === undefined ? {} : { xdp: this.xdpUnderlay.link.mode }),
+      },
+      generation: this.generation,
+      pods: this.podsById.size,
+      routes: { ipv4: this.fib4.size, ipv6: this.fib6.size },
+      workers: readWorkers(this.arena),
+      ports: readPorts(this.arena, this.ports, names, this.underlayLink.name),
+    }
+  }
+
+  async stop(): Promise<void> {
+    await this.pool?.stop()
+    this.pool = undefined
+    for (const { device } of this.podsById.values()) device.close()
+    this.podsById.clear()
+    this.neighbours?.close()
+    this.xdpUnderlay?.close()
+    this.udpUnderlay?.close()
+    this.umem?.close()
+    if (this.host !== undefined) closeTun(this.host)
+    if (this.masqueraded) this.log('debug', 'masquerading rules stay for pods that go on')
+    this.neighbours = undefined
+    this.xdpUnderlay = undefined
+    this.udpUnderlay = undefined
+    this.umem = undefined
+    this.host = undefined
+  }
+}
+
+/** What a record has where there is no link layer. */
+const NO_LINK = {
+  flags: 0,
+  macHigh: 0,
+  macLow: 0,
+  peerMacHigh: 0,
+  peerMacLow: 0,
+  ip4: 0,
+  ip6: [0, 0, 0, 0] as [number, number, number, number],
+  fillFrames: 0,
+  fds: [] as readonly number[],
+  rings: [] as readonly number[],
+  moreFds: [] as readonly number[],
+}
+
+function hostPrefix(ip: string): string {
+  return `${ip}/${ip.includes(':') ? 128 : 32}`
+}
+
+function text(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,59 @@
+/**
+ * Masquerading of what pods send out of the cluster, by one nftables table a family that is ours
+ * alone and written whole in one transaction.
+ */
+import { spawn } from 'node:child_process'
+import { parseCidr } from '../addresses.ts'
+
+/** Rules for packets from `own` prefixes to anything outside `cluster` that leaves by another device than `hostDevice`. */
+export function masqueradeRules(
+  hostDevice: string,
+  own: readonly string[],
+  cluster: readonly string[],
+): string {
+  if (!/^[A-Za-z0-9._-]{1,15}$/.test(hostDevice)) {
+    throw new RangeError(`device name ${JSON.stringify(hostDevice)}`)
+  }
+  let rules = ''
+  for (const [family, word] of [
+    [4, 'ip'],
+    [6, 'ip6'],
+  ] as const) {
+    const of = (list: readonly string[]) => list.filter(text => parseCidr(text).family === family)
+    const table = `${word} hawser`
+    rules += `table ${table} {}\ndelete table ${table}\n`
+    const from = of(own)
+    if (from.length === 0) continue
+    rules += `table ${table} {\n chain postrouting {\n  type nat hook postrouting priority srcnat; policy accept;\n`
+    rules += `  oifname "${hostDevice}" return\n`
+    rules += `  ${word} saddr { ${from.join(', ')} } ${word} daddr != { ${of(cluster).join(', ')} } masquerade\n }\n}\n`
+  }
+  return rules
+}
+
+/** Applies the rules. Throws when nft is missing or refuses them. */
+export async function setMasquerade(
+  hostDevice: string,
+  own: readonly string[],
+  cluster: readonly string[],
+): Promise<void> {
+  const rules = masqueradeRules(hostDevice, own, cluster)
+  await new Promise<void>((resolve, reject) => {
+    const nft = spawn('nft', ['-f', '-'], { stdio: ['pipe', 'ignore', 'pipe'] })
+    let said = ''
+    nft.stderr.on('data', chunk => {
+      said += String(chunk)
+    })
+    nft.on('error', error =>
+      reject(
+        new Error(`masquerade: nft: ${error.message} (install nftables, or switch masquerade off)`),
+      ),
+    )
+    nft.on('close', code => {
+      if (code === 0) resolve()
+      else reject(new Error(`masquerade: nft ended with ${code}: ${said.trim()}`))
+    })
+    nft.stdin.on('error', () => {})
+    nft.stdin.end(rules)
+  })
+}

@@ -1,0 +1,212 @@
+/** A pod's interface of either kind: made, taken over, checked, removed. */
+import { native, type XskOffsets } from '../../native/native.ts'
+import type { PodAttachment, PodSpec } from '../control.ts'
+import { POD_FILL_FRAMES } from '../limits.ts'
+import type { RingSlots } from '../manage/ring-slots.ts'
+import { listAddresses } from '../netlink/address.ts'
+import { getLink } from '../netlink/link.ts'
+import { listRoutes } from '../netlink/route.ts'
+import { Netlink } from '../netlink/socket.ts'
+import { PORT_KIND } from '../ports/port.ts'
+import { macWords, PORT_FLAG, type PortRecord } from '../tables/ports.ts'
+import { podProgram } from '../xdp/programs.ts'
+import type { Umem } from '../xdp/umem.ts'
+import { closeTun, configurePodTun, openTun, removeTun } from './tun.ts'
+import { openXdpQueues } from './underlay.ts'
+import { configurePodVeth, openVeth, removeVeth, vethNames } from './veth.ts'
+
+export interface PodDevice {
+  /** Kind, link layer and descriptors; the rest is the attachment's. */
+  record: Omit<PortRecord, 'state'>
+  routes: readonly { dst: string; gw?: string }[]
+  link: { mac?: string; hostDevice?: string; hostMac?: string }
+  /** Where the kernel puts the fields of the rings; absent for TUN. */
+  xskOffsets?: XskOffsets
+  /** Closes descriptors; the interface stays. */
+  close(): void
+  /** Closes descriptors and removes the interface. */
+  remove(): void
+}
+
+/** Makes the interface of `pod` (with its final MTU) for `queues` workers. Undoes everything on failure. */
+export async function openPod(
+  pod: PodSpec & { mtu: number },
+  queues: number,
+  adopt: boolean,
+  umem: Umem | undefined,
+  rings: RingSlots,
+): Promise<PodDevice> {
+  const taken = native.interfaceIndex(pod.netns, pod.ifname) !== 0
+  if (taken && !(adopt && isOurs(pod))) {
+    throw Object.assign(
+      new Error(`${pod.ifname} in ${pod.netns}: the interface is there already`),
+      {
+        code: 'EEXIST',
+      },
+    )
+  }
+  return pod.kind === 'tun' ? openTunPod(pod, queues) : openVethPod(pod, queues, adopt, umem, rings)
+}
+
+/** Whether the interface that is there is what an earlier process made for this pod. */
+function isOurs(pod: PodSpec): boolean {
+  const nl = new Netlink(pod.netns)
+  try {
+    const link = getLink(nl, pod.ifname)
+    if (pod.kind === 'tun') return link?.kind === 'tun'
+    return link?.kind === 'veth' && link.mac === vethNames(pod.id).podMac
+  } finally {
+    nl.close()
+  }
+}
+
+function openTunPod(pod: PodSpec & { mtu: number }, queues: number): PodDevice {
+  const device = openTun(pod.netns, pod.ifname, queues)
+  try {
+    const routes = configurePodTun(pod.netns, device, pod.mtu, pod.ip4, pod.ip6)
+    return {
+      record: {
+        ...NOTHING,
+        kind: PORT_KIND.TUN,
+        ifindex: device.ifindex,
+        mtu: pod.mtu,
+        fds: device.fds,
+      },
+      routes,
+      link: {},
+      ...once(
+        () => closeTun(device),
+        () => removeTun(device),
+      ),
+    }
+  } catch (error) {
+    removeTun(device)
+    throw error
+  }
+}
+
+async function openVethPod(
+  pod: PodSpec & { mtu: number },
+  workers: number,
+  adopt: boolean,
+  umem: Umem | undefined,
+  rings: RingSlots,
+): Promise<PodDevice> {
+  if (umem === undefined) {
+    throw new Error(
+      `pod ${pod.id}: attach "xdp" needs AF_XDP, which is not available here; use "tun"`,
+    )
+  }
+  const pair = openVeth(pod.id, pod.netns, pod.ifname, pod.mtu, workers, adopt)
+  try {
+    const routes = configurePodVeth(pod.netns, pod.ifname, pod.ip4, pod.ip6)
+    const queues = await openXdpQueues(
+      umem,
+      rings,
+      pair.hostIndex,
+      workers,
+      podProgram,
+      'hawser_pod',
+    )
+    const own = macWords(pair.hostMac)
+    const peer = macWords(pair.podMac)
+    return {
+      record: {
+        ...NOTHING,
+        kind: PORT_KIND.XDP,
+        flags: umem.txMetadata ? PORT_FLAG.TX_METADATA : 0,
+        ifindex: pair.hostIndex,
+        mtu: pod.mtu,
+        macHigh: own.high,
+        macLow: own.low,
+        peerMacHigh: peer.high,
+        peerMacLow: peer.low,
+        fillFrames: POD_FILL_FRAMES,
+        fds: queues.sockets.map(socket => socket.fd),
+        rings: queues.sockets.map(socket => socket.ringsOffset),
+      },
+      routes,
+      link: { mac: pair.podMac, hostDevice: pair.hostDevice, hostMac: pair.hostMac },
+      xskOffsets: queues.sockets[0]!.offsets,
+      ...once(
+        () => queues.close(),
+        () => {
+          queues.close()
+          removeVeth(pair.hostDevice)
+        },
+      ),
+    }
+  } catch (error) {
+    if (!adopt) removeVeth(pair.hostDevice)
+    throw error
+  }
+}
+
+/** Either end of a device happens once: a descriptor closed twice might be another one by then. */
+function once(close: () => void, remove: () => void): { close(): void; remove(): void } {
+  let open = true
+  const end = (how: () => void) => () => {
+    if (!open) return
+    open = false
+    how()
+  }
+  return { close: end(close), remove: end(remove) }
+}
+
+/** What differs between a pod's interface and its attachment. */
+export function verifyPod(spec: PodSpec, attachment: PodAttachment): readonly string[] {
+  const { netns, ifname } = spec
+  let nl: Netlink
+  try {
+    nl = new Netlink(netns)
+  } catch (error) {
+    return [error instanceof Error ? error.message : String(error)]
+  }
+  try {
+    const link = getLink(nl, ifname)
+    if (link === undefined) return [`${ifname} in ${netns} is not there`]
+    const problems: string[] = []
+    if (!link.up) problems.push(`${ifname} in ${netns} is down`)
+    if (link.mtu !== attachment.mtu) {
+      problems.push(`${ifname} in ${netns} has MTU ${link.mtu}, not ${attachment.mtu}`)
+    }
+    if (attachment.mac !== undefined && link.mac !== attachment.mac) {
+      problems.push(`${ifname} in ${netns} has MAC ${link.mac}, not ${attachment.mac}`)
+    }
+    const addresses = listAddresses(nl, link.index).map(each => each.address)
+    for (const ip of [spec.ip4, spec.ip6]) {
+      if (ip !== undefined && !addresses.includes(ip)) {
+        problems.push(`${ifname} in ${netns} lacks the address ${ip}`)
+      }
+    }
+    const routes = ([4, 6] as const).flatMap(family =>
+      listRoutes(nl, { family, ifindex: link.index }),
+    )
+    for (const { dst } of attachment.routes) {
+      if (!routes.some(route => route.destination === dst)) {
+        problems.push(`${netns} lacks the route ${dst} by ${ifname}`)
+      }
+    }
+    return problems
+  } finally {
+    nl.close()
+  }
+}
+
+const NOTHING: Omit<PortRecord, 'state'> = {
+  kind: 0,
+  role: 0,
+  flags: 0,
+  ifindex: 0,
+  mtu: 0,
+  macHigh: 0,
+  macLow: 0,
+  peerMacHigh: 0,
+  peerMacLow: 0,
+  ip4: 0,
+  fillFrames: 0,
+  ip6: [0, 0, 0, 0],
+  fds: [],
+  rings: [],
+  moreFds: [],
+}

@@ -1,0 +1,115 @@
+/**
+ * veth pods: the pod's end in its namespace, the node's end here with an XDP program and AF_XDP
+ * sockets. The pod's routes point at 169.254.1.1 and fe80::1, which `neighbour` answers for.
+ */
+import { createHash } from 'node:crypto'
+import { native } from '../../native/native.ts'
+import { createVeth, deleteLink, getLink, setLink } from '../netlink/link.ts'
+import { replaceRoute } from '../netlink/route.ts'
+import { Netlink } from '../netlink/socket.ts'
+import { addAddressOnce } from './tun.ts'
+
+export const GATEWAY_IPV4 = '169.254.1.1'
+export const GATEWAY_IPV6 = 'fe80::1'
+
+export interface VethPair {
+  hostDevice: string
+  hostIndex: number
+  hostMac: string
+  podMac: string
+}
+
+/** Names and MACs of a pod's pair, from its id: a later process knows them as ours. */
+export function vethNames(id: string): Omit<VethPair, 'hostIndex'> {
+  const digest = createHash('sha256').update(id).digest()
+  const mac = (from: number) =>
+    [
+      '02',
+      ...Array.from(digest.subarray(from, from + 5), b => b.toString(16).padStart(2, '0')),
+    ].join(':')
+  return { hostDevice: `hw${digest.toString('hex', 0, 6)}`, hostMac: mac(8), podMac: mac(16) }
+}
+
+/** Makes the pair, or finds the one that an earlier process made for `id` when `adopt`. */
+export function openVeth(
+  id: string,
+  netns: string,
+  ifname: string,
+  mtu: number,
+  queues: number,
+  adopt: boolean,
+): VethPair {
+  const names = vethNames(id)
+  const host = new Netlink('')
+  try {
+    let link = getLink(host, names.hostDevice)
+    if (link !== undefined && !adopt) {
+      // The pod that had it is gone (its interface would have been found); so is its use.
+      deleteLink(host, link.index)
+      link = undefined
+    }
+    if (link === undefined) {
+      createVeth(host, {
+        name: names.hostDevice,
+        mac: names.hostMac,
+        mtu,
+        queues,
+        peer: { name: ifname, mac: names.podMac, mtu, netnsPath: netns },
+      })
+      link = getLink(host, names.hostDevice)
+      if (link === undefined) throw new Error(`veth ${names.hostDevice}: it vanished at once`)
+    }
+    quiet(names.hostDevice)
+    setLink(host, link.index, { up: true })
+    return { ...names, hostIndex: link.index }
+  } finally {
+    host.close()
+  }
+}
+
+/** The node's own stack neither speaks on the pod's link nor forwards from it, also when no program is attached. */
+function quiet(device: string): void {
+  native.sysctlWrite('', `ipv6/conf/${device}/disable_ipv6`, '1')
+  native.sysctlWrite('', `ipv4/conf/${device}/forwarding`, '0')
+}
+
+export function removeVeth(hostDevice: string): void {
+  const host = new Netlink('')
+  try {
+    const link = getLink(host, hostDevice)
+    if (link !== undefined) deleteLink(host, link.index)
+  } finally {
+    host.close()
+  }
+}
+
+/** Addresses and routes of the pod's end. */
+export function configurePodVeth(
+  netns: string,
+  ifname: string,
+  ip4: string | undefined,
+  ip6: string | undefined,
+): { dst: string; gw?: string }[] {
+  const nl = new Netlink(netns)
+  try {
+    const link = getLink(nl, ifname)
+    if (link === undefined) throw new Error(`${ifname} in ${netns}: no such interface`)
+    const ifindex = link.index
+    setLink(nl, ifindex, { up: true })
+    const routes: { dst: string; gw?: string }[] = []
+    if (ip4 !== undefined) {
+      addAddressOnce(nl, ifindex, ip4, 32)
+      replaceRoute(nl, { destination: `${GATEWAY_IPV4}/32`, ifindex, scope: 'link' })
+      replaceRoute(nl, { destination: '0.0.0.0/0', gateway: GATEWAY_IPV4, ifindex })
+      routes.push({ dst: `${GATEWAY_IPV4}/32` }, { dst: '0.0.0.0/0', gw: GATEWAY_IPV4 })
+    }
+    if (ip6 !== undefined) {
+      addAddressOnce(nl, ifindex, ip6, 128)
+      replaceRoute(nl, { destination: '::/0', gateway: GATEWAY_IPV6, ifindex })
+      routes.push({ dst: '::/0', gw: GATEWAY_IPV6 })
+    }
+    return routes
+  } finally {
+    nl.close()
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * Why packets are dropped. One line a reason: number, counter name, what an operator should read.
+ * The number is what a stage writes into the batch's `drop` column; the counters of a worker are
+ * indexed by it. Add a reason at the end, and a case for it in test/packets.
+ */
+export const DROPS = [
+  ['none', 'not dropped'],
+  ['l2-truncated', 'the frame is shorter than an Ethernet header'],
+  ['l2-foreign', 'the frame is addressed to another MAC'],
+  ['ethertype', 'the frame carries neither IPv4, IPv6 nor ARP'],
+  ['source-mac', 'the pod sent from a MAC that is not its own'],
+  ['ip-truncated', 'the packet is shorter than its IP header says'],
+  ['ip-version', 'the IP version is neither 4 nor 6, or does not fit the frame'],
+  ['ip-header', 'the IP header length or an extension header is malformed'],
+  ['ip-checksum', 'the IPv4 header checksum is wrong'],
+  ['l4-truncated', 'the TCP, UDP or ICMP header is cut short or malformed'],
+  ['offload', "the device's offload fields do not fit the packet"],
+  ['arp-malformed', 'the ARP packet is not an Ethernet/IPv4 request, or not for us'],
+  ['arp-spoof', "an ARP sender address is not the pod's own"],
+  [
+    'nd-malformed',
+    'the neighbour discovery packet is malformed or of a kind that pods may not send',
+  ],
+  ['nd-spoof', "a neighbour discovery source is not the pod's own"],
+  ['source-ip', 'the pod sent from an address that is not its own'],
+  ['multicast', 'the destination is multicast, broadcast or unspecified'],
+  ['not-vxlan', 'an underlay packet is not VXLAN to our port and address'],
+  ['vxlan-header', 'the VXLAN header lacks the I flag or is cut short'],
+  ['vxlan-vni', 'the VNI is not ours'],
+  ['vxlan-vtep', 'the sender is not a known VTEP'],
+  ['vxlan-inner', 'the inner frame is not addressed to this node or is not IP'],
+  ['vxlan-checksum', 'the outer UDP checksum is wrong'],
+  ['vxlan-ecn', 'the inner packet is not ECN capable but the outer one is marked (RFC 6040)'],
+  ['overlay-transit', 'a packet from the overlay would go back into the overlay'],
+  ['no-route', 'no route to the destination'],
+  ['unreachable', 'the route says unreachable: no such pod on this node'],
+  ['ttl', 'the TTL or hop limit ran out'],
+  ['mtu', "the packet is larger than the next hop's MTU"],
+  ['neighbour', "the next hop's MAC address is not resolved yet"],
+  ['port-gone', 'the port of the next hop is not there'],
+  ['tx-full', 'the transmit ring or the device queue is full'],
+  ['tx-error', 'the kernel refused the packet'],
+  ['no-frames', 'no free frame'],
+  ['loop', 'the packet would leave by the port it came from'],
+  ['handled', 'answered by the node itself (not a loss)'],
+] as const
+
+export type DropName = (typeof DROPS)[number][0]
+
+/** Room for reasons in a worker's counters. */
+export const DROP_SLOTS = 64
+
+function number(name: DropName): number {
+  return DROPS.findIndex(([each]) => each === name)
+}
+
+export const DROP_NONE = 0
+export const DROP_L2_TRUNCATED = number('l2-truncated')
+export const DROP_L2_FOREIGN = number('l2-foreign')
+export const DROP_ETHERTYPE = number('ethertype')
+export const DROP_SOURCE_MAC = number('source-mac')
+export const DROP_IP_TRUNCATED = number('ip-truncated')
+export const DROP_IP_VERSION = number('ip-version')
+export const DROP_IP_HEADER = number('ip-header')
+export const DROP_IP_CHECKSUM = number('ip-checksum')
+export const DROP_L4_TRUNCATED = number('l4-truncated')
+export const DROP_OFFLOAD = number('offload')
+export const DROP_ARP_MALFORMED = number('arp-malformed')
+export const DROP_ARP_SPOOF = number('arp-spoof')
+export const DROP_ND_MALFORMED = number('nd-malformed')
+export const DROP_ND_SPOOF = number('nd-spoof')
+export const DROP_SOURCE_IP = number('source-ip')
+export const DROP_MULTICAST = number('multicast')
+export const DROP_NOT_VXLAN = number('not-vxlan')
+export const DROP_VXLAN_HEADER = number('vxlan-header')
+export const DROP_VXLAN_VNI = number('vxlan-vni')
+export const DROP_VXLAN_VTEP = number('vxlan-vtep')
+export const DROP_VXLAN_INNER = number('vxlan-inner')
+export const DROP_VXLAN_CHECKSUM = number('vxlan-checksum')
+export const DROP_VXLAN_ECN = number('vxlan-ecn')
+export const DROP_OVERLAY_TRANSIT = number('overlay-transit')
+export const DROP_NO_ROUTE = number('no-route')
+export const DROP_UNREACHABLE = number('unreachable')
+export const DROP_TTL = number('ttl')
+export const DROP_MTU = number('mtu')
+export const DROP_NEIGHBOUR = number('neighbour')
+export const DROP_PORT_GONE = number('port-gone')
+export const DROP_TX_FULL = number('tx-full')
+export const DROP_TX_ERROR = number('tx-error')
+export const DROP_NO_FRAMES = number('no-frames')
+export const DROP_LOOP = number('loop')
+export const DROP_HANDLED = number('handled')
+
+/** Not a reason: the packet is finished at layer 2 and goes straight to `transmit`. */
+export const DELIVER_AS_IS = 255
+/** Not a reason: the packet lives on in other frames, and its own has been given back. */
+export const CONSUMED = 254

@@ -1,0 +1,29 @@
+/** The FIBs by name. To add one: a file beside this one, and a line in FIBS. */
+import { dir24_8 } from './dir24_8.ts'
+import type { Fib } from './fib.ts'
+import { linear4, linear6 } from './linear.ts'
+import { trie6 } from './trie6.ts'
+
+/** Of each family, the first one is what an engine takes when nobody says otherwise. */
+const FIBS: readonly Fib[] = [dir24_8, trie6, linear4, linear6]
+
+/** Names of the FIBs of a family; the default one is the first. */
+export function fibNames(family: 4 | 6): string[] {
+  return FIBS.filter(fib => fib.family === family).map(fib => fib.name)
+}
+
+/** Name of the FIB that serves a family by default. */
+export function defaultFib(family: 4 | 6): string {
+  return fibNames(family)[0]!
+}
+
+/** The FIB of that name; throws RangeError, with the names that there are, for another one. */
+export function fibByName(name: string, family: 4 | 6): Fib {
+  const fib = FIBS.find(each => each.name === name && each.family === family)
+  if (fib === undefined) {
+    throw new RangeError(
+      `FIB ${JSON.stringify(name)}: there is none for IPv${family} (${fibNames(family).join(', ')})`,
+    )
+  }
+  return fib
+}

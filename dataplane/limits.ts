@@ -1,0 +1,67 @@
+/**
+ * Every limit of the packet engine, in one place. Nothing on the packet path grows: at a limit a
+ * packet is dropped and counted, and a control call is refused with an error that names the limit.
+ */
+
+/** Worker threads of one daemon; each owns one queue of every port. */
+export const MAX_WORKERS = 8
+/** Ports of one daemon: pods, underlay, host. */
+export const MAX_PORTS = 512
+/** Next hops: one a pod address, one a remote node and family. Ids are 1 .. MAX_NEXT_HOPS - 1. */
+export const MAX_NEXT_HOPS = 4096
+/** Slots of the table of known VTEPs (open addressing; at most half of them are used). */
+export const VTEP_SLOTS = 4096
+/** Routes of one family in the FIB, by default. */
+export const DEFAULT_ROUTES = 16_384
+
+/** Packets that travel together through the stages. */
+export const BATCH_SIZE = 256
+/** Packets taken from one port before the next one has its turn. */
+export const RECEIVE_BURST = 64
+
+/** Bytes of a small frame: one AF_XDP chunk. */
+export const FRAME_BYTES = 2048
+/** Bytes in front of a received packet; the kernel's XDP_PACKET_HEADROOM. VXLAN over IPv6 takes 70 + 14. */
+export const FRAME_HEADROOM = 256
+/** Largest IP packet that fits a small frame behind its Ethernet header. */
+export const MAX_SMALL_PACKET = FRAME_BYTES - FRAME_HEADROOM - 14
+/** Bytes of a large frame: headroom, virtio_net_hdr and a 65,535-byte superframe, in whole pages. */
+export const LARGE_FRAME_BYTES = 69_632
+/** Small frames of one worker, by default. */
+export const DEFAULT_SMALL_FRAMES = 16_384
+/** Large frames of one worker, by default. */
+export const DEFAULT_LARGE_FRAMES = 128
+
+/** Entries of each AF_XDP ring. */
+export const XDP_RING_SIZE = 2048
+/** AF_XDP sockets (a port's queues each take one) of one worker, by default. */
+export const DEFAULT_XDP_SOCKETS = 128
+/** Frames that a pod's fill ring holds. */
+export const POD_FILL_FRAMES = 256
+/** Below this many free small frames a fill ring gets only MIN_FILL_FRAMES. */
+export const FRAME_RESERVE = 2048
+export const MIN_FILL_FRAMES = 16
+/** Frames that an underlay device's fill ring holds. */
+export const UNDERLAY_FILL_FRAMES = 2048
+/** Largest pod MTU: an outer packet of it fits a small frame on every kind of underlay. */
+export const MAX_POD_MTU = 1700
+/** Smallest: IPv6 asks for it (RFC 8200 section 5). */
+export const MIN_POD_MTU = 1280
+/** Kicks of one flush before the rest waits for the next one. */
+export const MAX_KICKS = 16
+
+/** UDP sockets, each with its own source port, over which the `udp` underlay spreads flows. */
+export const UDP_ENTROPY_SOCKETS = 8
+
+/** Empty rounds of a worker before it sleeps in the kernel. */
+export const SPIN_ROUNDS = 256
+/** Milliseconds that a sleeping worker stays away at the most. */
+export const SLEEP_MS = 1000
+
+/** ICMP errors of one worker: sustained a second, and at once. */
+export const ICMP_ERRORS_PER_SECOND = 1000
+export const ICMP_ERRORS_BURST = 100
+
+/** Overhead of VXLAN in front of an inner IP packet: outer IP, UDP, VXLAN, inner Ethernet. */
+export const VXLAN_OVERHEAD_IPV4 = 50
+export const VXLAN_OVERHEAD_IPV6 = 70

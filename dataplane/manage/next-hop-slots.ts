@@ -1,0 +1,51 @@
+/** Next hop ids as the main thread manages them. All writes happen inside a change of the tables. */
+import { MAX_NEXT_HOPS } from '../limits.ts'
+import { type Arena, HEADER } from '../memory/arena.ts'
+import { HOP, type NextHop, writeNextHop } from '../tables/next-hops.ts'
+
+export const NO_HOP: NextHop = {
+  kind: HOP.NONE,
+  port: 0,
+  mtu: 0,
+  header: new Uint8Array(0),
+  macHigh: 0,
+  macLow: 0,
+  macKnown: false,
+}
+
+export class NextHopSlots {
+  private readonly arena: Arena
+  private readonly hops: (NextHop | undefined)[] = [NO_HOP]
+
+  constructor(arena: Arena) {
+    this.arena = arena
+  }
+
+  /** Writes a new entry; returns its id. Throws RangeError when all are taken. */
+  add(hop: NextHop): number {
+    let id = this.hops.indexOf(undefined)
+    if (id === -1) id = this.hops.length
+    if (id >= MAX_NEXT_HOPS) {
+      throw new RangeError(`no free next hop: a node has ${MAX_NEXT_HOPS} (MAX_NEXT_HOPS)`)
+    }
+    this.update(id, hop)
+    return id
+  }
+
+  update(id: number, hop: NextHop): void {
+    const header = this.arena.header()
+    this.hops[id] = hop
+    writeNextHop(this.arena, id, hop)
+    header[HEADER.NEXT_HOP_COUNT] = Math.max(header[HEADER.NEXT_HOP_COUNT]!, id + 1)
+  }
+
+  /** Frees an id that no route names any more. */
+  free(id: number): void {
+    this.update(id, NO_HOP)
+    this.hops[id] = undefined
+  }
+
+  get(id: number): NextHop | undefined {
+    return this.hops[id]
+  }
+}

@@ -1,0 +1,62 @@
+/**
+ * The outer header template of a remote node, as it lies in its next hop: outer IP, UDP, VXLAN
+ * (RFC 7348 section 5), inner Ethernet. Lengths, ECN, the source port and the inner EtherType are
+ * zero; `encap` writes them. An IPv4 header carries the checksum of just these bytes.
+ */
+
+import { ipBytes, macBytes } from '../addresses.ts'
+import { VXLAN_OVERHEAD_IPV4, VXLAN_OVERHEAD_IPV6 } from '../limits.ts'
+
+const OUTER_TTL = 64
+const UDP = 17
+const VXLAN_FLAG_VNI = 0x08
+
+export interface OuterHeaderSpec {
+  /** VTEP addresses, of one family. */
+  source: string
+  destination: string
+  vxlanPort: number
+  vni: number
+  /** Inner Ethernet addresses. */
+  sourceMac: string
+  destinationMac: string
+}
+
+/** 50 bytes over IPv4, 70 over IPv6. Throws RangeError for addresses that are none or of two families. */
+export function outerHeader(spec: OuterHeaderSpec): Uint8Array {
+  const source = ipBytes(spec.source)
+  const destination = ipBytes(spec.destination)
+  if (source.length !== destination.length) {
+    throw new RangeError(`VTEPs ${spec.source} and ${spec.destination} are of two families`)
+  }
+  const ipv4 = source.length === 4
+  const bytes = new Uint8Array(ipv4 ? VXLAN_OVERHEAD_IPV4 : VXLAN_OVERHEAD_IPV6)
+  const view = new DataView(bytes.buffer)
+  let udp: number
+  if (ipv4) {
+    view.setUint16(0, 0x4500)
+    view.setUint16(6, 0x4000)
+    view.setUint8(8, OUTER_TTL)
+    view.setUint8(9, UDP)
+    bytes.set(source, 12)
+    bytes.set(destination, 16)
+    let sum = 0
+    for (let at = 0; at < 20; at += 2) sum += view.getUint16(at)
+    sum = (sum >>> 16) + (sum & 0xffff)
+    view.setUint16(10, ~((sum >>> 16) + (sum & 0xffff)))
+    udp = 20
+  } else {
+    view.setUint32(0, 0x6000_0000)
+    view.setUint8(6, UDP)
+    view.setUint8(7, OUTER_TTL)
+    bytes.set(source, 8)
+    bytes.set(destination, 24)
+    udp = 40
+  }
+  view.setUint16(udp + 2, spec.vxlanPort)
+  view.setUint8(udp + 8, VXLAN_FLAG_VNI)
+  view.setUint32(udp + 12, (spec.vni << 8) >>> 0)
+  bytes.set(macBytes(spec.destinationMac), udp + 16)
+  bytes.set(macBytes(spec.sourceMac), udp + 22)
+  return bytes
+}

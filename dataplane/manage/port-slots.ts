@@ -1,0 +1,90 @@
+/**
+ * Ports as the main thread manages them: free places in the port table, and the two steps of taking
+ * one away. A port first stops being served (CLOSING); when every worker has seen that, the kernel's
+ * end is closed; then (CLOSED) the workers take back the frames that it held.
+ */
+import { MAX_PORTS } from '../limits.ts'
+import { type Arena, HEADER, PORT_COUNTER, portCounters } from '../memory/arena.ts'
+import { PORT_STATE, type PortRecord, writePort } from '../tables/ports.ts'
+import type { TableWriter } from '../tables/tables.ts'
+
+export class PortSlots {
+  private readonly arena: Arena
+  private readonly tables: TableWriter
+  private readonly records: (PortRecord | undefined)[] = []
+
+  constructor(arena: Arena, tables: TableWriter) {
+    this.arena = arena
+    this.tables = tables
+  }
+
+  /** Keeps a place free for a port. Throws RangeError when all are taken. */
+  reserve(): number {
+    for (let index = 0; index < MAX_PORTS; index++) {
+      if (this.records[index] === undefined) {
+        this.records[index] = EMPTY
+        return index
+      }
+    }
+    throw new RangeError(`no free port: a node has ${MAX_PORTS} (MAX_PORTS)`)
+  }
+
+  /** Gives back a place that was reserved and never activated. */
+  cancel(index: number): void {
+    if (this.records[index] === EMPTY) this.records[index] = undefined
+  }
+
+  /** Call inside a change of the tables: workers serve the port from then on. */
+  activate(index: number, record: Omit<PortRecord, 'state'>): void {
+    this.write(index, { ...record, state: PORT_STATE.ACTIVE })
+  }
+
+  record(index: number): PortRecord | undefined {
+    return this.records[index]
+  }
+
+  /** Takes the port away; `closeKernel` closes its descriptors, when no worker uses them any more. */
+  async remove(index: number, closeKernel: () => void): Promise<void> {
+    const record = this.records[index]
+    if (record === undefined) return
+    const { tables } = this
+    const step = (state: number) =>
+      tables.acknowledged(tables.change(() => this.write(index, { ...record, state })))
+    await step(PORT_STATE.CLOSING)
+    closeKernel()
+    await step(PORT_STATE.CLOSED)
+    tables.change(() => this.write(index, EMPTY))
+    for (let w = 0; w < this.arena.layout.plan.workers; w++) {
+      const at = portCounters(index)
+      this.arena.counters(w).fill(0, at, at + PORT_COUNTER.COUNT)
+    }
+    this.records[index] = undefined
+  }
+
+  private write(index: number, record: PortRecord): void {
+    const header = this.arena.header()
+    this.records[index] = record
+    writePort(this.arena, index, record)
+    header[HEADER.PORT_COUNT] = Math.max(header[HEADER.PORT_COUNT]!, index + 1)
+  }
+}
+
+/** The record of a free place. */
+const EMPTY: PortRecord = {
+  state: PORT_STATE.FREE,
+  kind: 0,
+  role: 0,
+  flags: 0,
+  ifindex: 0,
+  mtu: 0,
+  macHigh: 0,
+  macLow: 0,
+  peerMacHigh: 0,
+  peerMacLow: 0,
+  ip4: 0,
+  fillFrames: 0,
+  ip6: [0, 0, 0, 0],
+  fds: [],
+  rings: [],
+  moreFds: [],
+}

@@ -1,0 +1,88 @@
+/** What the workers count, read from shared memory without stopping them. */
+import type { DropCount, PortStatus, WorkerStatus } from '../control.ts'
+import { DROPS } from '../drops.ts'
+import { MAX_PORTS } from '../limits.ts'
+import { type Arena, COUNTER, PORT_COUNTER, portCounters, WORKER } from '../memory/arena.ts'
+import { PORT_KIND, PORT_ROLE } from '../ports/port.ts'
+import { PORT_STATE } from '../tables/ports.ts'
+import type { PortSlots } from './port-slots.ts'
+
+/** Every reason that has occurred. */
+export function readDrops(arena: Arena): DropCount[] {
+  const all = workersOf(arena).map(w => arena.counters(w))
+  const counts = DROPS.map(([reason, text], id) => {
+    const workers = all.map(counters => counters[COUNTER.DROPS + id]!)
+    return { reason, text, count: workers.reduce((sum, n) => sum + n, 0), workers }
+  })
+  return counts.filter(({ count }) => count > 0)
+}
+
+export function readWorkers(arena: Arena): WorkerStatus[] {
+  return workersOf(arena).map(worker => {
+    const control = arena.control(worker)
+    const counters = arena.counters(worker)
+    return {
+      worker,
+      running: Atomics.load(control, WORKER.STATE) === 1,
+      asleep: Atomics.load(control, WORKER.ASLEEP) === 1,
+      generation: Atomics.load(control, WORKER.ACKNOWLEDGED),
+      packets: counters[COUNTER.PACKETS]!,
+      batches: counters[COUNTER.BATCHES]!,
+      sleeps: counters[COUNTER.SLEEPS]!,
+      cpuNs: counters[COUNTER.CPU_NS]!,
+      smallFree: Atomics.load(control, WORKER.SMALL_FREE),
+      smallHeld: Atomics.load(control, WORKER.SMALL_HELD),
+      largeFree: Atomics.load(control, WORKER.LARGE_FREE),
+      leaked: Atomics.load(control, WORKER.LEAKED),
+      encapsulated: counters[COUNTER.ENCAPSULATED]!,
+      decapsulated: counters[COUNTER.DECAPSULATED]!,
+      icmpErrors: counters[COUNTER.ICMP_ERRORS]!,
+      icmpLimited: counters[COUNTER.ICMP_LIMITED]!,
+    }
+  })
+}
+
+const KINDS: Readonly<Record<number, string>> = {
+  [PORT_KIND.TUN]: 'tun',
+  [PORT_KIND.XDP]: 'xdp',
+  [PORT_KIND.UDP]: 'udp',
+}
+const ROLES: Readonly<Record<number, string>> = {
+  [PORT_ROLE.POD]: 'pod',
+  [PORT_ROLE.UNDERLAY]: 'underlay',
+  [PORT_ROLE.HOST]: 'host',
+}
+
+/** `names`: of ports by index; what is not in it is the underlay's. */
+export function readPorts(
+  arena: Arena,
+  ports: PortSlots,
+  names: ReadonlyMap<number, string>,
+  underlay: string,
+): PortStatus[] {
+  const all = workersOf(arena).map(w => arena.counters(w))
+  const found: PortStatus[] = []
+  for (let port = 0; port < MAX_PORTS; port++) {
+    const record = ports.record(port)
+    if (record?.state !== PORT_STATE.ACTIVE) continue
+    const at = portCounters(port)
+    const sum = (counter: number) => all.reduce((total, each) => total + each[at + counter]!, 0)
+    found.push({
+      port,
+      kind: KINDS[record.kind] ?? 'unknown',
+      role: ROLES[record.role] ?? 'unknown',
+      name: names.get(port) ?? underlay,
+      rxPackets: sum(PORT_COUNTER.RX_PACKETS),
+      rxBytes: sum(PORT_COUNTER.RX_BYTES),
+      txPackets: sum(PORT_COUNTER.TX_PACKETS),
+      txBytes: sum(PORT_COUNTER.TX_BYTES),
+      rxDrops: sum(PORT_COUNTER.RX_DROPS),
+      txDrops: sum(PORT_COUNTER.TX_DROPS),
+    })
+  }
+  return found
+}
+
+function workersOf(arena: Arena): number[] {
+  return Array.from({ length: arena.layout.plan.workers }, (_, worker) => worker)
+}

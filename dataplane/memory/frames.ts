@@ -1,0 +1,123 @@
+/**
+ * Frames and who owns them.
+ *
+ * Every frame belongs to one worker for the life of the daemon, and always has exactly one owner:
+ * the free list, the worker itself (a batch in flight), or a port (the kernel has it, in a fill
+ * ring, a TX ring or a completion ring). The owner is written at each hand-over, so that a port
+ * that goes away gives back exactly what it held, and a leak is a number that a test reads.
+ */
+import { FRAME_BYTES, LARGE_FRAME_BYTES } from '../limits.ts'
+import type { Arena } from './arena.ts'
+
+/** Owners: 0 free, 1 in flight, 2 + port index held by a port. */
+const OWNER_FREE = 0
+const OWNER_FLIGHT = 1
+const OWNER_PORT = 2
+
+class Pool {
+  readonly base: number
+  readonly count: number
+  readonly bytes: number
+  private readonly stack: Uint32Array
+  private readonly owner: Uint16Array
+  private top: number
+
+  constructor(base: number, count: number, bytes: number) {
+    this.base = base
+    this.count = count
+    this.bytes = bytes
+    this.stack = new Uint32Array(count)
+    this.owner = new Uint16Array(count)
+    this.top = count
+    // The lowest frame is taken first.
+    for (let i = 0; i < count; i++) this.stack[i] = base + (count - 1 - i) * bytes
+  }
+
+  get free(): number {
+    return this.top
+  }
+
+  /** Arena offset of a frame, now in flight; 0 if none is free (offset 0 is the arena's header). */
+  take(): number {
+    if (this.top === 0) return 0
+    const frame = this.stack[--this.top]!
+    this.owner[this.index(frame)] = OWNER_FLIGHT
+    return frame
+  }
+
+  /** Gives back the frame that contains arena offset `at`. A second release is ignored: it would give one frame two owners. */
+  release(at: number): boolean {
+    const index = this.index(at)
+    if (this.owner[index] === OWNER_FREE) return false
+    this.owner[index] = OWNER_FREE
+    this.stack[this.top++] = this.base + index * this.bytes
+    return true
+  }
+
+  hold(at: number, port: number): void {
+    this.owner[this.index(at)] = OWNER_PORT + port
+  }
+
+  unhold(at: number): void {
+    this.owner[this.index(at)] = OWNER_FLIGHT
+  }
+
+  /** Frees everything that `port` holds; returns how many. */
+  reclaim(port: number): number {
+    let n = 0
+    for (let i = 0; i < this.count; i++) {
+      if (this.owner[i] === OWNER_PORT + port) {
+        this.release(this.base + i * this.bytes)
+        n++
+      }
+    }
+    return n
+  }
+
+  /** Frames in flight: between batches there are none, so each one is a leak. */
+  inFlight(): number {
+    let n = 0
+    for (let i = 0; i < this.count; i++) if (this.owner[i] === OWNER_FLIGHT) n++
+    return n
+  }
+
+  private index(at: number): number {
+    return ((at - this.base) / this.bytes) >>> 0
+  }
+}
+
+export class Frames {
+  readonly small: Pool
+  readonly large: Pool
+  private readonly largeBase: number
+  /** Releases of a frame that was free already: a bug that a test counts. */
+  doubleReleases = 0
+
+  constructor(arena: Arena, worker: number) {
+    const { small, large, plan } = arena.layout
+    const smallBytes = plan.smallFrames * FRAME_BYTES
+    const largeBytes = plan.largeFrames * LARGE_FRAME_BYTES
+    this.small = new Pool(small.offset + worker * smallBytes, plan.smallFrames, FRAME_BYTES)
+    this.large = new Pool(large.offset + worker * largeBytes, plan.largeFrames, LARGE_FRAME_BYTES)
+    this.largeBase = large.offset
+  }
+
+  isLarge(at: number): boolean {
+    return at >= this.largeBase
+  }
+
+  /** Gives back the frame, small or large, that contains arena offset `at`. */
+  release(at: number): void {
+    const done = at >= this.largeBase ? this.large.release(at) : this.small.release(at)
+    if (!done) this.doubleReleases++
+  }
+
+  /** Frames without an owner, counted between two batches. */
+  leaked(): number {
+    return this.small.inFlight() + this.large.inFlight() + this.doubleReleases
+  }
+
+  reclaim(port: number): number {
+    return this.small.reclaim(port) + this.large.reclaim(port)
+  }
+}

@@ -1,0 +1,17 @@
+/** What lies above the packet engine may ask about namespaces and unix peers without the addon. */
+import { native } from '../native/native.ts'
+
+/** Device and inode of a network namespace; throws (`code` ENOENT, EINVAL) when `path` is none. */
+export function netnsIdentity(path: string): { dev: bigint; ino: bigint } {
+  return native.netnsIdentity(path)
+}
+
+/** Whether `name` is an interface of the namespace at `path`. */
+export function hasInterface(path: string, name: string): boolean {
+  return native.interfaceIndex(path, name) !== 0
+}
+
+/** Process, user and group at the other end of a connected unix socket (SO_PEERCRED). */
+export function peerCredentials(fd: number): { pid: number; uid: number; gid: number } {
+  return native.peerCredentials(fd)
+}

@@ -1,0 +1,89 @@
+/**
+ * A batch: up to BATCH_SIZE packets that came in together by one port, one typed-array column a
+ * fact. Stages read some columns and write others; a packet is its index.
+ *
+ * Offsets are arena offsets. Everything that a stage behind `parse` reads through `l3`, `l4` and
+ * `len` has been proven by `parse` to lie inside the frame.
+ */
+import { BATCH_SIZE } from '../limits.ts'
+
+/** The packet is IPv6 (else IPv4). */
+export const F_IPV6 = 1
+/** The layer 4 checksum field holds only the folded pseudo-header sum. */
+export const F_CSUM_PARTIAL = 2
+/** A fragment: `l4` is 0 unless it is the first. */
+export const F_FRAGMENT = 4
+/** The Ethernet header in front of `l3` is finished: the port sends it as it is. */
+export const F_L2_READY = 8
+/** `encap` has put an outer header in front: the next hop's MAC goes into the Ethernet header. */
+export const F_OUTER = 16
+
+/** virtio_net_hdr gso_type values (linux/virtio_net.h). */
+export const GSO_NONE = 0
+export const GSO_TCPV4 = 1
+export const GSO_TCPV6 = 4
+export const GSO_UDP_L4 = 5
+
+export class Batch {
+  /** Packets in the batch. */
+  n = 0
+  /** Index of the port that they came in by. */
+  inPort = 0
+  /** The frame's first byte. */
+  readonly frame = new Uint32Array(BATCH_SIZE)
+  /** The network header. */
+  readonly l3 = new Uint32Array(BATCH_SIZE)
+  /** Bytes from `l3` to the end of the packet. */
+  readonly len = new Uint32Array(BATCH_SIZE)
+  /** The transport header; 0 where there is none (not the first fragment). */
+  readonly l4 = new Uint32Array(BATCH_SIZE)
+  readonly flags = new Uint16Array(BATCH_SIZE)
+  /** IP protocol number. */
+  readonly proto = new Uint8Array(BATCH_SIZE)
+  /** IPv4 addresses, host order. */
+  readonly src4 = new Uint32Array(BATCH_SIZE)
+  readonly dst4 = new Uint32Array(BATCH_SIZE)
+  /** IPv6 destination, four words a packet, most significant first. */
+  readonly dst6 = new Uint32Array(BATCH_SIZE * 4)
+  /** Superframes: GSO_* and the payload bytes of a segment. */
+  readonly gsoType = new Uint8Array(BATCH_SIZE)
+  readonly gsoSize = new Uint16Array(BATCH_SIZE)
+  /** F_CSUM_PARTIAL as the device told it: where the sum begins and where it goes, from `l3` and from there. */
+  readonly csumStart = new Uint16Array(BATCH_SIZE)
+  readonly csumOffset = new Uint16Array(BATCH_SIZE)
+  /** Next hop id; 0 none. */
+  readonly nextHop = new Uint16Array(BATCH_SIZE)
+  /** Port to send by. */
+  readonly outPort = new Uint16Array(BATCH_SIZE)
+  /** ICMP error to send for this packet: 0 none, else ICMP_ERROR_*. */
+  readonly error = new Uint8Array(BATCH_SIZE)
+  /** 0 goes on, DELIVER_AS_IS goes straight to transmit, else the reason of the drop. */
+  readonly drop = new Uint8Array(BATCH_SIZE)
+  /** How many are IPv4 and IPv6: a lookup of a family that is not there is skipped. */
+  n4 = 0
+  n6 = 0
+
+  /** Empties the batch for packets of `inPort`. */
+  reset(inPort: number): void {
+    this.n = 0
+    this.n4 = 0
+    this.n6 = 0
+    this.inPort = inPort
+  }
+
+  /** Appends a packet with every column cleared that a stage reads before another one has written it; the caller has seen that there is room. Returns its index. */
+  push(frame: number, l3: number, len: number): number {
+    const i = this.n++
+    this.frame[i] = frame
+    this.l3[i] = l3
+    this.len[i] = len
+    this.l4[i] = 0
+    this.flags[i] = 0
+    this.gsoType[i] = 0
+    this.csumStart[i] = 0
+    this.error[i] = 0
+    this.drop[i] = 0
+    this.nextHop[i] = 0
+    return i
+  }
+}

@@ -1,0 +1,42 @@
+/**
+ * The whole packet path. Every batch goes down this list; a stage that does not concern the kind of
+ * port that the batch came in by is left out.
+ *
+ *   pod        parse  neighbour  antiSpoof  route  icmpErrors  segment  encap  transmit
+ *   host       parse             antiSpoof  route  icmpErrors  segment  encap  transmit
+ *   underlay   parse  decap      antiSpoof  route  icmpErrors  segment  encap  transmit
+ */
+import type { Batch } from './packet/batch.ts'
+import { PORT_ROLE } from './ports/port.ts'
+import { antiSpoof } from './stages/anti-spoof.ts'
+import { decap } from './stages/decap.ts'
+import { encap } from './stages/encap.ts'
+import type { Engine } from './stages/engine.ts'
+import { icmpErrors } from './stages/icmp-errors.ts'
+import { neighbour } from './stages/neighbour.ts'
+import { parse } from './stages/parse.ts'
+import { route } from './stages/route.ts'
+import { segment } from './stages/segment.ts'
+import { transmit } from './stages/transmit.ts'
+
+/** Works on a batch: reads some columns, writes others. */
+export type Stage = (engine: Engine, batch: Batch) => void
+
+const { POD, HOST, UNDERLAY } = PORT_ROLE
+
+export const PIPELINE: readonly { name: string; roles: number; run: Stage }[] = [
+  { name: 'parse', roles: POD | HOST | UNDERLAY, run: parse },
+  { name: 'neighbour', roles: POD, run: neighbour },
+  { name: 'decap', roles: UNDERLAY, run: decap },
+  { name: 'antiSpoof', roles: POD | HOST | UNDERLAY, run: antiSpoof },
+  { name: 'route', roles: POD | HOST | UNDERLAY, run: route },
+  { name: 'icmpErrors', roles: POD | HOST | UNDERLAY, run: icmpErrors },
+  { name: 'segment', roles: POD | HOST | UNDERLAY, run: segment },
+  { name: 'encap', roles: POD | HOST | UNDERLAY, run: encap },
+  { name: 'transmit', roles: POD | HOST | UNDERLAY, run: transmit },
+]
+
+/** The stages of one role, in order. */
+export function stagesOf(role: number): readonly Stage[] {
+  return PIPELINE.filter(stage => (stage.roles & role) !== 0).map(stage => stage.run)
+}

@@ -1,0 +1,60 @@
+/**
+ * A port: where packets enter and leave a worker. One object a port and worker; it owns one queue
+ * of the device and is used by one thread only.
+ */
+import type { Batch } from '../packet/batch.ts'
+
+/** What stands behind a port; the number is the one in the port record. */
+export const PORT_KIND = { TUN: 1, XDP: 2, UDP: 3, MEM: 4 } as const
+/** What the port is for. */
+export const PORT_ROLE = { POD: 1, UNDERLAY: 2, HOST: 4 } as const
+
+export interface Port {
+  /** Index in the port table. */
+  readonly index: number
+  /** PORT_KIND. */
+  readonly kind: number
+  /** PORT_ROLE. */
+  readonly role: number
+  /** Whether received packets have an Ethernet header in front of `l3` (14 bytes, inside the frame). */
+  readonly ethernet: boolean
+  /** Whether a packet may arrive with only the pseudo-header sum and no flag that says so (veth). */
+  readonly hiddenPartial: boolean
+  /** Whether `send` takes superframes (GSO) in large frames. */
+  readonly superframes: boolean
+  /** Whether `send` takes packets whose checksum is partial (F_CSUM_PARTIAL). */
+  readonly partialChecksums: boolean
+  /** Descriptor to sleep on, or -1. */
+  readonly fd: number
+  /** True: `receive` costs no system call when nothing is there, so it is asked in every round. False: it is asked when its descriptor is readable. */
+  readonly polled: boolean
+
+  /**
+   * Appends at most `max` packets to `batch` (reset by the caller; there is room). The frames now
+   * belong to the batch. `l3` and `len` are set; nothing about the bytes is proven. Returns how
+   * many were appended.
+   */
+  receive(batch: Batch, max: number): number
+
+  /**
+   * Queues packet `i`. On 0 the frame belongs to the port. Else it returns a DROP_* reason and the
+   * frame stays with the caller. Small frames only, unless `superframes`.
+   */
+  send(batch: Batch, i: number): number
+
+  /** Hands to the kernel what `send` has queued. */
+  flush(): void
+
+  /** Frames that came back from the kernel go to the free list; fill rings are topped up. Called between batches. */
+  service(): void
+
+  /** Packets or frames that wait for another `flush`: the worker must not sleep. */
+  pending(): boolean
+
+  /**
+   * Whether the kernel's end has ceased to be (a pod deleted its own interface). Its descriptor then
+   * counts as ready for ever, so the worker stops waiting for it. Asked when a descriptor was ready
+   * and nothing came; may cost a system call.
+   */
+  gone(): boolean
+}

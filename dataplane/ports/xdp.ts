@@ -1,0 +1,206 @@
+/**
+ * One AF_XDP queue: a pod's veth or the underlay device. All sockets share one UMEM (the small
+ * frames), so a frame that came in here leaves by any other XDP port without a copy.
+ *
+ * A frame's way: free list -> fill ring -> RX ring -> batch -> TX ring (of some port) -> its
+ * completion ring -> free list. The rings are the kernel's own memory, mapped into the arena.
+ */
+import { native } from '../../native/native.ts'
+import { DROP_NEIGHBOUR, DROP_NO_FRAMES, DROP_TX_FULL } from '../drops.ts'
+import { FRAME_BYTES, FRAME_RESERVE, MAX_KICKS, MIN_FILL_FRAMES } from '../limits.ts'
+import { type Arena, COUNTER, NEXT_HOP_BYTES, PORT_COUNTER, portCounters } from '../memory/arena.ts'
+import type { Frames } from '../memory/frames.ts'
+import { type Batch, F_CSUM_PARTIAL, F_IPV6, F_L2_READY, F_OUTER } from '../packet/batch.ts'
+import { HOP_MAC_HIGH, HOP_MAC_KNOWN, HOP_MAC_LOW } from '../tables/next-hops.ts'
+import { PORT_FLAG, type PortRecord } from '../tables/ports.ts'
+import type { TableReader } from '../tables/tables.ts'
+import type { CompletionRing, FillRing, RxRing, TxRing } from '../xdp/rings.ts'
+import { PORT_KIND, type Port } from './port.ts'
+
+const ETHERNET = 14
+/** Descriptor option and flag of TX metadata (linux/if_xdp.h, kernel 6.8). */
+const XDP_TX_METADATA = 2
+const XDP_TXMD_FLAGS_CHECKSUM = 2
+const TX_METADATA_BYTES = 16
+const ENXIO = 6
+/** Frames given to a fill ring at a time, so that its producer index moves rarely. */
+const FILL_BURST = 32
+
+export interface XdpRings {
+  fill: FillRing
+  completion: CompletionRing
+  rx: RxRing
+  tx: TxRing
+}
+
+export class XdpPort implements Port {
+  readonly index: number
+  readonly kind = PORT_KIND.XDP
+  readonly role: number
+  readonly ethernet = true
+  readonly hiddenPartial = true
+  readonly superframes = false
+  readonly partialChecksums: boolean
+  readonly polled = true
+  readonly fd: number
+  private readonly record: PortRecord
+  private readonly rings: XdpRings
+  private readonly arena: Arena
+  private readonly frames: Frames
+  private readonly tables: TableReader
+  private readonly counters: Float64Array
+  private readonly countersAt: number
+  /** Frames that the fill ring holds and the kernel has not returned yet. */
+  private filled = 0
+  /** Packets in the TX ring that `flush` has not shown to the kernel. */
+  private queued = 0
+
+  constructor(
+    index: number,
+    record: PortRecord,
+    fd: number,
+    rings: XdpRings,
+    arena: Arena,
+    frames: Frames,
+    tables: TableReader,
+    counters: Float64Array,
+  ) {
+    this.index = index
+    this.role = record.role
+    this.partialChecksums = (record.flags & PORT_FLAG.TX_METADATA) !== 0
+    this.fd = fd
+    this.record = record
+    this.rings = rings
+    this.arena = arena
+    this.frames = frames
+    this.tables = tables
+    this.counters = counters
+    this.countersAt = portCounters(index)
+  }
+
+  receive(batch: Batch, max: number): number {
+    const { rx } = this.rings
+    const { frames } = this
+    const n = Math.min(rx.available(), max)
+    if (n === 0) return 0
+    for (let k = 0; k < n; k++) {
+      const at = rx.addr(k)
+      frames.small.unhold(at)
+      batch.push((at & -FRAME_BYTES) >>> 0, at + ETHERNET, rx.len(k) - ETHERNET)
+    }
+    rx.release(n)
+    this.filled -= n
+    return n
+  }
+
+  send(batch: Batch, i: number): number {
+    const { tx } = this.rings
+    if (tx.free() === 0) {
+      this.flush()
+      if (tx.free() === 0) return DROP_TX_FULL
+    }
+    const l3 = batch.l3[i]!
+    const at = l3 - ETHERNET
+    if (this.frames.isLarge(at)) return DROP_NO_FRAMES
+    const flags = batch.flags[i]!
+    if ((flags & F_L2_READY) === 0 && !this.writeEthernet(batch, i, at, flags)) {
+      return DROP_NEIGHBOUR
+    }
+    let options = 0
+    if ((flags & F_CSUM_PARTIAL) !== 0) options = this.writeMetadata(batch, i, at)
+    const length = batch.len[i]! + ETHERNET
+    this.frames.small.hold(at, this.index)
+    tx.put(at, length, options)
+    this.queued++
+    this.counters[this.countersAt + PORT_COUNTER.TX_PACKETS]!++
+    this.counters[this.countersAt + PORT_COUNTER.TX_BYTES]! += length
+    return 0
+  }
+
+  /** False when the MAC of the next hop is not known yet. */
+  private writeEthernet(batch: Batch, i: number, at: number, flags: number): boolean {
+    const { view } = this.arena
+    const { record } = this
+    let high = record.peerMacHigh
+    let low = record.peerMacLow
+    if ((flags & F_OUTER) !== 0) {
+      const hops = this.tables.view
+      const hop = this.tables.nextHopsAt + batch.nextHop[i]! * NEXT_HOP_BYTES
+      if (hops.getUint32(hop + HOP_MAC_KNOWN, true) === 0) return false
+      high = hops.getUint32(hop + HOP_MAC_HIGH, true)
+      low = hops.getUint32(hop + HOP_MAC_LOW, true)
+    }
+    view.setUint32(at, high)
+    view.setUint32(at + 4, ((low << 16) | (record.macHigh >>> 16)) >>> 0)
+    view.setUint32(at + 8, ((record.macHigh << 16) | record.macLow) >>> 0)
+    view.setUint16(at + 12, (flags & F_IPV6) !== 0 ? 0x86dd : 0x0800)
+    return true
+  }
+
+  /** Asks the kernel or the device to complete the checksum. Returns the descriptor's options. */
+  private writeMetadata(batch: Batch, i: number, at: number): number {
+    const { view } = this.arena
+    const metadata = at - TX_METADATA_BYTES
+    const l4 = batch.l4[i]!
+    const proto = batch.proto[i]!
+    view.setUint32(metadata, XDP_TXMD_FLAGS_CHECKSUM, true)
+    view.setUint32(metadata + 4, 0)
+    view.setUint16(metadata + 8, l4 - at, true)
+    view.setUint16(metadata + 10, proto === 6 ? 16 : proto === 17 ? 6 : 2, true)
+    view.setUint32(metadata + 12, 0)
+    return XDP_TX_METADATA
+  }
+
+  /**
+   * Shows the queue to the kernel and kicks until it has taken everything. One kick sends a bounded
+   * number, and none while the completion ring is full: that is emptied before each.
+   */
+  flush(): void {
+    const { tx } = this.rings
+    if (this.queued > 0) {
+      tx.submit()
+      this.queued = 0
+    }
+    for (let kick = 0; kick < MAX_KICKS && tx.queued() > 0; kick++) {
+      this.reap()
+      this.counters[COUNTER.KICKS]!++
+      native.xskKick(this.fd)
+    }
+  }
+
+  private reap(): void {
+    const { completion } = this.rings
+    const n = completion.available()
+    if (n === 0) return
+    for (let k = 0; k < n; k++) this.frames.release(completion.peek(k))
+    completion.release(n)
+  }
+
+  service(): void {
+    this.reap()
+    const { fill } = this.rings
+    const { small } = this.frames
+    const target = small.free < FRAME_RESERVE ? MIN_FILL_FRAMES : this.record.fillFrames
+    let want = target - this.filled
+    if (want < FILL_BURST && this.filled >= MIN_FILL_FRAMES) return
+    want = Math.min(want, fill.free(), small.free)
+    if (want <= 0) return
+    for (let k = 0; k < want; k++) {
+      const frame = small.take()
+      small.hold(frame, this.index)
+      fill.put(frame)
+    }
+    this.filled += want
+    fill.submit()
+    if (fill.needWakeup()) native.xskWakeRx(this.fd)
+  }
+
+  pending(): boolean {
+    return this.rings.tx.queued() > 0
+  }
+
+  /** A socket whose device was removed is unbound, and says so (net/xdp/xsk.c, xsk_notifier). */
+  gone(): boolean {
+    return native.xskWakeRx(this.fd) === -ENXIO
+  }
+}

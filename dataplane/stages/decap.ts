@@ -1,0 +1,143 @@
+/**
+ * decap: an outer packet becomes the inner one (RFC 7348). Accepted is what comes from a known
+ * VTEP, to our VTEP address and port, with our VNI, and whose inner frame is addressed to this
+ * node's inner MAC and carries IPv4 or IPv6. ECN by RFC 6040 section 4.2.
+ *
+ * A non-zero outer UDP checksum is verified (RFC 7348 section 4.1), unless it is only the
+ * pseudo-header sum of a packet that never left this machine. Over IPv6 a zero checksum is accepted
+ * as RFC 6935 allows for tunnels.
+ */
+import { native } from '../../native/native.ts'
+import {
+  DROP_NOT_VXLAN,
+  DROP_VXLAN_CHECKSUM,
+  DROP_VXLAN_ECN,
+  DROP_VXLAN_HEADER,
+  DROP_VXLAN_INNER,
+  DROP_VXLAN_VNI,
+  DROP_VXLAN_VTEP,
+} from '../drops.ts'
+import { COUNTER } from '../memory/arena.ts'
+import { type Batch, F_CSUM_PARTIAL, F_FRAGMENT, F_IPV6 } from '../packet/batch.ts'
+import { knowsVtep } from '../tables/vteps.ts'
+import type { Engine } from './engine.ts'
+import { PROTO_UDP, parseIp, pseudoHeader } from './parse.ts'
+
+/** UDP header, VXLAN header, inner Ethernet header. */
+const OUTER_BYTES = 8 + 8 + 14
+const VXLAN_FLAG_VNI = 0x08
+const CE = 3
+
+export function decap(e: Engine, b: Batch): void {
+  const port = e.ports[b.inPort]!
+  for (let i = 0; i < b.n; i++) {
+    if (b.drop[i] !== 0) continue
+    const reason = check(e, b, i)
+    if (reason !== 0) {
+      b.drop[i] = reason
+      continue
+    }
+    const outerEcn = ecn(e, b, i)
+    open(b, i)
+    parseIp(e, b, i, port.hiddenPartial)
+    if (b.drop[i] === 0) {
+      combineEcn(e, b, i, outerEcn)
+      e.counters[COUNTER.DECAPSULATED]!++
+    }
+  }
+}
+
+/** 0 if packet `i` is VXLAN for us, else the reason. */
+function check(e: Engine, b: Batch, i: number): number {
+  const { view } = e
+  const l3 = b.l3[i]!
+  const l4 = b.l4[i]!
+  const ipv6 = (b.flags[i]! & F_IPV6) !== 0
+  if (b.proto[i] !== PROTO_UDP || (b.flags[i]! & F_FRAGMENT) !== 0) return DROP_NOT_VXLAN
+  if (view.getUint16(l4 + 2) !== e.vxlanPort || !toOurVtep(e, b, i, ipv6)) return DROP_NOT_VXLAN
+  const { words, vtepsAt } = e.tables
+  const known = ipv6
+    ? knowsVtep(
+        words,
+        vtepsAt / 4,
+        6,
+        view.getUint32(l3 + 8),
+        view.getUint32(l3 + 12),
+        view.getUint32(l3 + 16),
+        view.getUint32(l3 + 20),
+      )
+    : knowsVtep(words, vtepsAt / 4, 4, b.src4[i]!, 0, 0, 0)
+  if (!known) return DROP_VXLAN_VTEP
+  const length = view.getUint16(l4 + 4)
+  if (length < OUTER_BYTES) return DROP_VXLAN_HEADER
+  if ((view.getUint8(l4 + 8) & VXLAN_FLAG_VNI) === 0) return DROP_VXLAN_HEADER
+  if (view.getUint32(l4 + 12) >>> 8 !== e.vni) return DROP_VXLAN_VNI
+  if (
+    view.getUint32(l4 + 16) !== e.vtepMacHigh ||
+    view.getUint16(l4 + 20) !== e.vtepMacLow ||
+    (view.getUint16(l4 + 28) !== 0x0800 && view.getUint16(l4 + 28) !== 0x86dd)
+  ) {
+    return DROP_VXLAN_INNER
+  }
+  const sum = view.getUint16(l4 + 6)
+  if (sum !== 0 && (b.flags[i]! & F_CSUM_PARTIAL) === 0) {
+    if (native.checksum(l4, length, pseudoHeader(e, b, i)) !== 0xffff) return DROP_VXLAN_CHECKSUM
+  }
+  return 0
+}
+
+function toOurVtep(e: Engine, b: Batch, i: number, ipv6: boolean): boolean {
+  if (!ipv6) return b.dst4[i] === e.vtep4
+  const at = i * 4
+  return (
+    b.dst6[at] === e.vtep6[0] &&
+    b.dst6[at + 1] === e.vtep6[1] &&
+    b.dst6[at + 2] === e.vtep6[2] &&
+    b.dst6[at + 3] === e.vtep6[3]
+  )
+}
+
+function ecn(e: Engine, b: Batch, i: number): number {
+  const first = e.view.getUint32(b.l3[i]!)
+  return (b.flags[i]! & F_IPV6) === 0 ? (first >>> 16) & 3 : (first >>> 20) & 3
+}
+
+/** The inner packet takes the outer one's place in the batch. */
+function open(b: Batch, i: number): void {
+  const l4 = b.l4[i]!
+  const end = b.l3[i]! + b.len[i]!
+  if ((b.flags[i]! & F_IPV6) !== 0) b.n6--
+  else b.n4--
+  b.l3[i] = l4 + OUTER_BYTES
+  b.len[i] = end - (l4 + OUTER_BYTES)
+  b.l4[i] = 0
+  b.flags[i] = 0
+}
+
+/** RFC 6040 figure 4: congestion that the outer packet met goes into the inner one. */
+function combineEcn(e: Engine, b: Batch, i: number, outer: number): void {
+  if (outer === 0) return
+  const inner = ecn(e, b, i)
+  if (inner === CE || (outer !== CE && !(outer === 1 && inner === 2))) return
+  if (inner === 0) {
+    b.drop[i] = DROP_VXLAN_ECN
+    return
+  }
+  setEcn(e, b, i, outer)
+}
+
+/** Writes the ECN field, with the IPv4 header checksum updated (RFC 1624 eqn 3). */
+function setEcn(e: Engine, b: Batch, i: number, value: number): void {
+  const { view } = e
+  const l3 = b.l3[i]!
+  if ((b.flags[i]! & F_IPV6) !== 0) {
+    view.setUint32(l3, ((view.getUint32(l3) & ~(3 << 20)) | (value << 20)) >>> 0)
+    return
+  }
+  const before = view.getUint16(l3)
+  const after = (before & ~3) | value
+  view.setUint16(l3, after)
+  let sum = (~view.getUint16(l3 + 10) & 0xffff) + (~before & 0xffff) + after
+  sum = (sum >>> 16) + (sum & 0xffff)
+  view.setUint16(l3 + 10, ~((sum >>> 16) + (sum & 0xffff)))
+}

@@ -1,0 +1,126 @@
+/**
+ * icmp-errors: a dropped packet that was marked becomes the ICMP error that its sender gets. The
+ * error is built around the offending packet where it lies, so nothing is copied: new headers go in
+ * front, the end is cut off. It then takes the next hop of its own destination.
+ *
+ * Never about an ICMP error, a fragment that is not the first, or a packet whose source is no
+ * single host (RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e)); never more than the limiter lets.
+ */
+import { native } from '../../native/native.ts'
+import { COUNTER, NEXT_HOP_BYTES } from '../memory/arena.ts'
+import { type Batch, F_FRAGMENT, F_IPV6, GSO_NONE } from '../packet/batch.ts'
+import { HOP, HOP_KIND, HOP_MTU, HOP_PORT } from '../tables/next-hops.ts'
+import type { Engine } from './engine.ts'
+import { PROTO_ICMP, PROTO_ICMPV6 } from './parse.ts'
+
+export const ERROR_TIME_EXCEEDED = 1
+export const ERROR_UNREACHABLE = 2
+export const ERROR_TOO_BIG = 3
+
+/** Bytes of an IPv4 error at the most (RFC 1812 section 4.3.2.3) and of an IPv6 one (RFC 4443 section 2.4 (c)). */
+const MAX_ERROR_IPV4 = 576
+const MAX_ERROR_IPV6 = 1280
+const ERROR_TTL = 64
+
+export function icmpErrors(e: Engine, b: Batch): void {
+  for (let i = 0; i < b.n; i++) {
+    if (b.error[i] === 0) continue
+    const reason = b.drop[i]!
+    const ipv6 = (b.flags[i]! & F_IPV6) !== 0
+    if (!mayAnswer(e, b, i, ipv6)) continue
+    if (!e.limiter.take()) {
+      e.counters[COUNTER.ICMP_LIMITED]!++
+      continue
+    }
+    const hop = b.nextHop[i]!
+    const mtu = e.tables.view.getUint32(e.tables.nextHopsAt + hop * NEXT_HOP_BYTES + HOP_MTU, true)
+    if (ipv6) build6(e, b, i, mtu)
+    else build4(e, b, i, mtu)
+    const back = e.lookupOne(ipv6)
+    const at = e.tables.nextHopsAt + back * NEXT_HOP_BYTES
+    const kind = e.tables.view.getUint32(at + HOP_KIND, true)
+    if (back === 0 || kind === HOP.REJECT) continue
+    e.countDrop(reason, b.inPort)
+    e.counters[COUNTER.ICMP_ERRORS]!++
+    b.nextHop[i] = back
+    b.outPort[i] = e.tables.view.getUint32(at + HOP_PORT, true)
+    b.flags[i] = ipv6 ? F_IPV6 : 0
+    b.gsoType[i] = GSO_NONE
+    b.drop[i] = 0
+  }
+}
+
+function mayAnswer(e: Engine, b: Batch, i: number, ipv6: boolean): boolean {
+  const { view } = e
+  const l3 = b.l3[i]!
+  const l4 = b.l4[i]!
+  if (l4 === 0) return false
+  if (!ipv6) {
+    const src = b.src4[i]!
+    if (e.gateway4 === 0 || src >= 0xe000_0000 || src < 0x0100_0000) return false
+    if (b.proto[i] !== PROTO_ICMP) return true
+    if ((b.flags[i]! & F_FRAGMENT) !== 0) return false
+    // Queries: echo, timestamp, information, address mask; everything else is an error.
+    const type = view.getUint8(l4)
+    return type === 0 || type === 8 || (type >= 13 && type <= 18)
+  }
+  const high = view.getUint32(l3 + 8)
+  if (e.gateway6[0] === 0 || high >= 0xff00_0000 || high === 0) return false
+  if (b.proto[i] !== PROTO_ICMPV6) return true
+  return (b.flags[i]! & F_FRAGMENT) === 0 && view.getUint8(l4) >= 128
+}
+
+/** RFC 792; type and code by error, next-hop MTU as in RFC 1191. */
+function build4(e: Engine, b: Batch, i: number, mtu: number): void {
+  const { view } = e
+  const quoted = Math.min(b.len[i]!, MAX_ERROR_IPV4 - 28)
+  const src = b.src4[i]!
+  const l3 = b.l3[i]! - 28
+  const l4 = l3 + 20
+  const error = b.error[i]
+  const head = error === ERROR_TIME_EXCEEDED ? 0x0b00 : error === ERROR_TOO_BIG ? 0x0304 : 0x0301
+  view.setUint32(l4, (head << 16) >>> 0)
+  view.setUint32(l4 + 4, error === ERROR_TOO_BIG ? mtu & 0xffff : 0)
+  view.setUint16(l4 + 2, ~native.checksum(l4, 8 + quoted, 0))
+  view.setUint32(l3, 0x45c0_0000 | (28 + quoted))
+  view.setUint32(l3 + 4, 0)
+  view.setUint32(l3 + 8, ((ERROR_TTL << 24) | (PROTO_ICMP << 16)) >>> 0)
+  view.setUint32(l3 + 12, e.gateway4)
+  view.setUint32(l3 + 16, src)
+  view.setUint16(l3 + 10, ~native.checksum(l3, 20, 0))
+  b.l3[i] = l3
+  b.l4[i] = l4
+  b.len[i] = 28 + quoted
+  b.proto[i] = PROTO_ICMP
+  b.src4[i] = e.gateway4
+  b.dst4[i] = src
+  e.oneAddress[0] = src
+}
+
+/** RFC 4443 sections 3.1 to 3.3. */
+function build6(e: Engine, b: Batch, i: number, mtu: number): void {
+  const { view, gateway6 } = e
+  const old = b.l3[i]!
+  const quoted = Math.min(b.len[i]!, MAX_ERROR_IPV6 - 48)
+  const l3 = old - 48
+  const l4 = l3 + 40
+  const error = b.error[i]
+  const head = error === ERROR_TIME_EXCEEDED ? 0x0300 : error === ERROR_TOO_BIG ? 0x0200 : 0x0100
+  for (let w = 0; w < 4; w++) {
+    const word = view.getUint32(old + 8 + w * 4)
+    view.setUint32(l3 + 24 + w * 4, word)
+    view.setUint32(l3 + 8 + w * 4, gateway6[w]!)
+    b.dst6[i * 4 + w] = word
+    e.oneAddress[w] = word
+  }
+  view.setUint32(l3, 0x6000_0000)
+  view.setUint32(l3 + 4, (((8 + quoted) << 16) | (PROTO_ICMPV6 << 8) | ERROR_TTL) >>> 0)
+  view.setUint32(l4, (head << 16) >>> 0)
+  view.setUint32(l4 + 4, error === ERROR_TOO_BIG ? mtu : 0)
+  const seed = native.checksum(l3 + 8, 32, PROTO_ICMPV6 + 8 + quoted)
+  view.setUint16(l4 + 2, ~native.checksum(l4, 8 + quoted, seed))
+  b.l3[i] = l3
+  b.l4[i] = l4
+  b.len[i] = 48 + quoted
+  b.proto[i] = PROTO_ICMPV6
+}

@@ -1,0 +1,95 @@
+/**
+ * route: the FIB names a next hop, the next hop table says what it is. Then what a router does to
+ * a packet that goes on: TTL or hop limit, and the MTU of the next hop. A packet that can't go on
+ * is marked with the ICMP error that its sender shall get (RFC 1812 section 4.3, RFC 4443 section 3).
+ */
+import {
+  DROP_LOOP,
+  DROP_MTU,
+  DROP_NO_ROUTE,
+  DROP_OVERLAY_TRANSIT,
+  DROP_TTL,
+  DROP_UNREACHABLE,
+} from '../drops.ts'
+import { NEXT_HOP_BYTES } from '../memory/arena.ts'
+import { type Batch, F_IPV6, GSO_NONE } from '../packet/batch.ts'
+import { PORT_ROLE } from '../ports/port.ts'
+import { HOP, HOP_KIND, HOP_MTU, HOP_PORT } from '../tables/next-hops.ts'
+import type { Engine } from './engine.ts'
+import { ERROR_TIME_EXCEEDED, ERROR_TOO_BIG, ERROR_UNREACHABLE } from './icmp-errors.ts'
+import { PROTO_TCP } from './parse.ts'
+
+export function route(e: Engine, b: Batch): void {
+  const { found4, found6 } = e
+  if (b.n4 > 0) e.fib4.lookup(b.dst4, b.n, found4)
+  if (b.n6 > 0) e.fib6.lookup(b.dst6, b.n, found6)
+  const { role } = e.records[b.inPort]!
+  for (let i = 0; i < b.n; i++) {
+    if (b.drop[i] !== 0) continue
+    const hop = (b.flags[i]! & F_IPV6) === 0 ? found4[i]! : found6[i]!
+    b.nextHop[i] = hop
+    if (hop === 0) {
+      b.drop[i] = DROP_NO_ROUTE
+      b.error[i] = ERROR_UNREACHABLE
+    } else {
+      forward(e, b, i, hop, role)
+    }
+  }
+}
+
+function forward(e: Engine, b: Batch, i: number, hop: number, role: number): void {
+  const { view } = e.tables
+  const at = e.tables.nextHopsAt + hop * NEXT_HOP_BYTES
+  const kind = view.getUint32(at + HOP_KIND, true)
+  if (kind === HOP.REJECT) {
+    b.drop[i] = DROP_UNREACHABLE
+    b.error[i] = ERROR_UNREACHABLE
+    return
+  }
+  const out = view.getUint32(at + HOP_PORT, true)
+  if (kind === HOP.VXLAN && role === PORT_ROLE.UNDERLAY) {
+    b.drop[i] = DROP_OVERLAY_TRANSIT
+    return
+  }
+  if (out === b.inPort && kind === HOP.PORT) {
+    b.drop[i] = DROP_LOOP
+    return
+  }
+  b.outPort[i] = out
+  if (!decrementTtl(e, b, i)) {
+    b.drop[i] = DROP_TTL
+    b.error[i] = ERROR_TIME_EXCEEDED
+    return
+  }
+  if (packetBytes(e, b, i) > view.getUint32(at + HOP_MTU, true)) {
+    b.drop[i] = DROP_MTU
+    b.error[i] = ERROR_TOO_BIG
+  }
+}
+
+/** False when it ran out; the packet is then unchanged. */
+function decrementTtl(e: Engine, b: Batch, i: number): boolean {
+  const { view } = e
+  const l3 = b.l3[i]!
+  if ((b.flags[i]! & F_IPV6) !== 0) {
+    const limit = view.getUint8(l3 + 7)
+    if (limit <= 1) return false
+    view.setUint8(l3 + 7, limit - 1)
+    return true
+  }
+  const ttl = view.getUint8(l3 + 8)
+  if (ttl <= 1) return false
+  view.setUint8(l3 + 8, ttl - 1)
+  // RFC 1141: one less in the high byte is 0x0100 more in the checksum, end-around.
+  const sum = view.getUint16(l3 + 10) + 0x0100
+  view.setUint16(l3 + 10, sum + (sum >>> 16))
+  return true
+}
+
+/** Bytes of the packet; of a superframe, of its largest segment. */
+function packetBytes(e: Engine, b: Batch, i: number): number {
+  if (b.gsoType[i] === GSO_NONE) return b.len[i]!
+  const l4 = b.l4[i]!
+  const header = b.proto[i] === PROTO_TCP ? (e.view.getUint8(l4 + 12) >> 4) * 4 : 8
+  return l4 - b.l3[i]! + header + b.gsoSize[i]!
+}

@@ -1,0 +1,134 @@
+/**
+ * segment: cuts superframes for ports that don't take them, as a network card with TSO or USO
+ * would (RFC 9293 segments; UDP by the kernel's UDP_SEGMENT rules). One pass over the payload:
+ * every segment is copied into a small frame and summed on the way.
+ *
+ * A packet without segments that lies in a large frame (an ICMP error about a superframe) is moved
+ * into a small one for the same ports.
+ */
+import { native } from '../../native/native.ts'
+import { CONSUMED, DROP_NO_FRAMES } from '../drops.ts'
+import { BATCH_SIZE, FRAME_HEADROOM, MAX_SMALL_PACKET } from '../limits.ts'
+import { COUNTER } from '../memory/arena.ts'
+import { type Batch, F_CSUM_PARTIAL, F_IPV6, GSO_NONE } from '../packet/batch.ts'
+import { encap } from './encap.ts'
+import type { Engine } from './engine.ts'
+import { checksumOffset, PROTO_TCP } from './parse.ts'
+import { transmit } from './transmit.ts'
+
+const TCP_CWR = 0x80
+const TCP_PSH_FIN = 0x09
+
+export function segment(e: Engine, b: Batch): void {
+  for (let i = 0; i < b.n; i++) {
+    if (b.drop[i] !== 0) continue
+    const superframe = b.gsoType[i] !== GSO_NONE
+    if (!superframe && !e.frames.isLarge(b.frame[i]!)) continue
+    if (e.ports[b.outPort[i]!]?.superframes !== false) continue
+    if (superframe) split(e, b, i)
+    else shrink(e, b, i)
+  }
+}
+
+/** Sends the segments of superframe `i` and gives its frame back. */
+function split(e: Engine, b: Batch, i: number): void {
+  const { view, bytes, frames, segments } = e
+  const l3 = b.l3[i]!
+  const ipv6 = (b.flags[i]! & F_IPV6) !== 0
+  const tcp = b.proto[i] === PROTO_TCP
+  const l4Offset = b.l4[i]! - l3
+  const headers = l4Offset + (tcp ? (view.getUint8(l3 + l4Offset + 12) >> 4) * 4 : 8)
+  const payload = b.len[i]! - headers
+  const size = b.gsoSize[i]!
+  const sumOffset = l4Offset + checksumOffset(b.proto[i]!)
+  // The field holds the pseudo-header sum with the superframe's length; without a length:
+  const pseudo = view.getUint16(l3 + sumOffset) + (~(b.len[i]! - l4Offset) & 0xffff)
+  // The IPv4 header checksum of a segment is the superframe's, less its length and id.
+  const id = ipv6 ? 0 : view.getUint16(l3 + 4)
+  const ipSum = ipv6
+    ? 0
+    : (~view.getUint16(l3 + 10) & 0xffff) + (~view.getUint16(l3 + 2) & 0xffff) + (~id & 0xffff)
+  segments.reset(b.inPort)
+  e.counters[COUNTER.SEGMENTED]!++
+  for (let done = 0, k = 0; done < payload || k === 0; done += size, k++) {
+    const frame = frames.small.take()
+    if (frame === 0) {
+      e.countDrop(DROP_NO_FRAMES, b.inPort)
+      break
+    }
+    const length = Math.min(size, payload - done)
+    const last = done + length >= payload
+    const at = frame + FRAME_HEADROOM
+    bytes.copyWithin(at, l3, l3 + headers)
+    if (ipv6) {
+      view.setUint16(at + 4, headers - 40 + length)
+    } else {
+      const total = headers + length
+      const newId = (id + k) & 0xffff
+      view.setUint16(at + 2, total)
+      view.setUint16(at + 4, newId)
+      view.setUint16(at + 10, ~fold(ipSum + total + newId))
+    }
+    const l4 = at + l4Offset
+    if (tcp) {
+      view.setUint32(l4 + 4, view.getUint32(l3 + l4Offset + 4) + done)
+      let flags = view.getUint8(l4 + 13)
+      if (!last) flags &= ~TCP_PSH_FIN
+      if (k > 0) flags &= ~TCP_CWR
+      view.setUint8(l4 + 13, flags)
+    } else {
+      view.setUint16(l4 + 4, 8 + length)
+    }
+    // The sum of the header with its field at P, then the payload.
+    view.setUint16(at + sumOffset, fold(pseudo + (headers - l4Offset) + length))
+    const seed = native.checksum(l4, headers - l4Offset, 0)
+    const sum = ~native.copyChecksum(at + headers, l3 + headers + done, length, seed) & 0xffff
+    view.setUint16(at + sumOffset, sum === 0 ? 0xffff : sum)
+    const s = segments.push(frame, at, headers + length)
+    describe(b, i, s, segments, l4)
+    e.counters[COUNTER.SEGMENTS]!++
+    if (segments.n === BATCH_SIZE) send(e)
+  }
+  send(e)
+  frames.release(b.frame[i]!)
+  b.drop[i] = CONSUMED
+}
+
+/** Segment `s` has the columns of superframe `i`. */
+function describe(b: Batch, i: number, s: number, segments: Batch, l4: number): void {
+  segments.l4[s] = l4
+  segments.flags[s] = b.flags[i]! & ~F_CSUM_PARTIAL
+  segments.proto[s] = b.proto[i]!
+  segments.src4[s] = b.src4[i]!
+  segments.dst4[s] = b.dst4[i]!
+  segments.nextHop[s] = b.nextHop[i]!
+  segments.outPort[s] = b.outPort[i]!
+}
+
+function send(e: Engine): void {
+  encap(e, e.segments)
+  transmit(e, e.segments)
+  e.segments.reset(e.segments.inPort)
+}
+
+/** Moves packet `i` into a small frame. */
+function shrink(e: Engine, b: Batch, i: number): void {
+  const frame = e.frames.small.take()
+  if (frame === 0 || b.len[i]! > MAX_SMALL_PACKET) {
+    if (frame !== 0) e.frames.release(frame)
+    b.drop[i] = DROP_NO_FRAMES
+    return
+  }
+  const l3 = b.l3[i]!
+  const at = frame + FRAME_HEADROOM
+  e.bytes.copyWithin(at, l3, l3 + b.len[i]!)
+  e.frames.release(b.frame[i]!)
+  b.frame[i] = frame
+  b.l4[i] = b.l4[i] === 0 ? 0 : at + (b.l4[i]! - l3)
+  b.l3[i] = at
+}
+
+function fold(sum: number): number {
+  const once = (sum >>> 16) + (sum & 0xffff)
+  return (once >>> 16) + (once & 0xffff)
+}

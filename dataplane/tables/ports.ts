@@ -1,0 +1,116 @@
+/**
+ * The port table: one record a port in the arena. The main thread writes it inside a change of the
+ * tables (tables.ts); workers read their copy.
+ *
+ * Record, PORT_RECORD_BYTES bytes, little-endian words:
+ *
+ *   0 state (PORT_STATE)       1 kind (PORT_KIND)        2 role (PORT_ROLE)     3 flags (PORT_FLAG)
+ *   4 ifindex                  5 MTU                     6 own MAC, bytes 0-3   7 own MAC, bytes 4-5 << 16
+ *   8 peer MAC, bytes 0-3      9 peer MAC, bytes 4-5     10 IPv4 (host order)   11 fill frames
+ *   12-15 IPv6, most significant word first
+ *   16-23 descriptor of queue w  24-31 arena offset of the rings of queue w
+ *   32-39 further descriptors (`udp`: the sockets that send)
+ */
+import { macBytes } from '../addresses.ts'
+import { MAX_WORKERS } from '../limits.ts'
+import { type Arena, PORT_RECORD_BYTES } from '../memory/arena.ts'
+
+export const PORT_STATE = {
+  FREE: 0,
+  /** Workers serve it. */
+  ACTIVE: 1,
+  /** Workers stop serving it; the kernel may still hold frames. */
+  CLOSING: 2,
+  /** The kernel has let go of it: workers take back its frames. */
+  CLOSED: 3,
+} as const
+
+export const PORT_FLAG = {
+  /** TX checksum metadata works on this device (kernel 6.8+). */
+  TX_METADATA: 1,
+  HAS_IPV4: 2,
+  HAS_IPV6: 4,
+} as const
+
+const WORDS = PORT_RECORD_BYTES / 4
+const FDS = 16
+const RINGS = FDS + MAX_WORKERS
+const MORE_FDS = RINGS + MAX_WORKERS
+
+export interface PortRecord {
+  state: number
+  kind: number
+  role: number
+  flags: number
+  ifindex: number
+  mtu: number
+  /** Six bytes as two numbers: the first four and the last two. */
+  macHigh: number
+  macLow: number
+  peerMacHigh: number
+  peerMacLow: number
+  ip4: number
+  fillFrames: number
+  ip6: readonly [number, number, number, number]
+  fds: readonly number[]
+  rings: readonly number[]
+  moreFds: readonly number[]
+}
+
+/** `02:68:…` as the two numbers of a record. Throws RangeError. */
+export function macWords(mac: string): { high: number; low: number } {
+  const view = new DataView(macBytes(mac).buffer)
+  return { high: view.getUint32(0), low: view.getUint16(4) }
+}
+
+export function writePort(arena: Arena, port: number, record: PortRecord): void {
+  const { words } = arena
+  const at = arena.layout.ports.offset / 4 + port * WORDS
+  const head = [
+    record.state,
+    record.kind,
+    record.role,
+    record.flags,
+    record.ifindex,
+    record.mtu,
+    record.macHigh,
+    record.macLow,
+    record.peerMacHigh,
+    record.peerMacLow,
+    record.ip4,
+    record.fillFrames,
+    ...record.ip6,
+  ]
+  head.forEach((value, i) => {
+    words[at + i] = value
+  })
+  for (let w = 0; w < MAX_WORKERS; w++) {
+    words[at + FDS + w] = record.fds[w] ?? -1
+    words[at + RINGS + w] = record.rings[w] ?? 0
+    words[at + MORE_FDS + w] = record.moreFds[w] ?? -1
+  }
+}
+
+export function readPort(words: Int32Array, tableAt: number, port: number): PortRecord {
+  const at = tableAt / 4 + port * WORDS
+  const word = (i: number): number => words[at + i]!
+  const list = (i: number): number[] => Array.from(words.subarray(at + i, at + i + MAX_WORKERS))
+  return {
+    state: word(0),
+    kind: word(1),
+    role: word(2),
+    flags: word(3),
+    ifindex: word(4),
+    mtu: word(5),
+    macHigh: word(6) >>> 0,
+    macLow: word(7),
+    peerMacHigh: word(8) >>> 0,
+    peerMacLow: word(9),
+    ip4: word(10) >>> 0,
+    fillFrames: word(11),
+    ip6: [word(12) >>> 0, word(13) >>> 0, word(14) >>> 0, word(15) >>> 0],
+    fds: list(FDS),
+    rings: list(RINGS),
+    moreFds: list(MORE_FDS),
+  }
+}

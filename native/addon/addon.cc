@@ -1,0 +1,31 @@
+// Registers the functions of native.ts; nothing else.
+#include "arena.h"
+
+void registerMemory(Napi::Env env, Napi::Object exports);
+void registerEvents(Napi::Env env, Napi::Object exports);
+void registerNetns(Napi::Env env, Napi::Object exports);
+void registerSockets(Napi::Env env, Napi::Object exports);
+void registerTun(Napi::Env env, Napi::Object exports);
+void registerUdp(Napi::Env env, Napi::Object exports);
+void registerXsk(Napi::Env env, Napi::Object exports);
+void registerBpf(Napi::Env env, Napi::Object exports);
+void registerChecksum(Napi::Env env, Napi::Object exports);
+void registerThreads(Napi::Env env, Napi::Object exports);
+
+static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  // Each environment (main thread, workers) has its own arena; freed with the environment.
+  env.SetInstanceData(new hawser::Instance());
+  registerMemory(env, exports);
+  registerEvents(env, exports);
+  registerNetns(env, exports);
+  registerSockets(env, exports);
+  registerTun(env, exports);
+  registerUdp(env, exports);
+  registerXsk(env, exports);
+  registerBpf(env, exports);
+  registerChecksum(env, exports);
+  registerThreads(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(hawser_native, initialize)

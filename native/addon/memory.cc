@@ -1,0 +1,40 @@
+// The arena of a thread: where burst functions read and write, and where rings are mapped.
+#include <unistd.h>
+
+#include "arena.h"
+#include "errors.h"
+
+using namespace hawser;
+
+namespace {
+
+Napi::Value pageSize(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(::sysconf(_SC_PAGESIZE)));
+}
+
+Napi::Value addressOf(const Napi::CallbackInfo& info) {
+  Napi::Uint8Array view = bytesArg(info, 0, "view");
+  const auto address = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(view.Data()));
+  return Napi::BigInt::New(info.Env(), address);
+}
+
+/**
+ * The reference keeps the memory of `arena` from being freed. It can't keep an ArrayBuffer from
+ * being transferred to another thread: an arena is a SharedArrayBuffer, or one that stays.
+ */
+void bind(const Napi::CallbackInfo& info) {
+  Napi::Uint8Array arena = bytesArg(info, 0, "arena");
+  if (arena.ByteLength() == 0) throwErrno(info.Env(), "argument arena", EINVAL, "it is empty");
+  Instance& instance = instanceOf(info.Env());
+  instance.arena = Napi::Persistent(arena);
+  instance.base = arena.Data();
+  instance.length = static_cast<int64_t>(arena.ByteLength());
+}
+
+}  // namespace
+
+void registerMemory(Napi::Env env, Napi::Object exports) {
+  exportControl(env, exports, "pageSize", pageSize);
+  exportControl(env, exports, "addressOf", addressOf);
+  exportControl(env, exports, "bind", bind);
+}

@@ -1,0 +1,247 @@
+/**
+ * The typed face of the addon: everything that TypeScript asks of the kernel goes through here.
+ *
+ * Two kinds of function live in it.
+ *
+ * **Control** functions (open, bind, attach, netlink) may allocate. They throw an `Error` whose
+ * message names the object, the cause and the remedy, and which carries `errno` (positive) and
+ * `code` ("EPERM").
+ *
+ * **Burst** functions run on the packet path. They take integers only: byte offsets into the one
+ * arena that the calling thread has given to `bind`, counts and file descriptors. They check that
+ * every offset lies inside the arena, build no objects, throw nothing, and return a count, or
+ * `-errno` when nothing at all was done. `EAGAIN` counts as 0.
+ *
+ * A *descriptor* is a pair of little-endian u32 in the arena, `{ offset, length }`: the arena
+ * offset of the first byte and the number of bytes.
+ *
+ * File descriptors belong to the process: one opened by one thread may be used by another.
+ * Functions that take `netns` enter that network namespace on a short-lived thread of their own,
+ * so that no other code ever runs in the wrong one. `''` is the caller's own namespace. A path
+ * that is not an nsfs file is refused (EINVAL).
+ */
+import { createRequire } from 'node:module'
+
+export interface XskRings {
+  /** Arena offset where the fill ring is mapped; page aligned. 0 = none (then no completion ring). */
+  fill: number
+  completion: number
+  /** 0 = none. */
+  rx: number
+  tx: number
+  /** Entries, powers of two. */
+  fillSize: number
+  completionSize: number
+  rxSize: number
+  txSize: number
+}
+
+/** Where the kernel puts the fields of a ring, bytes from the start of its mapping (if_xdp.h). */
+export interface XskRingOffsets {
+  producer: number
+  consumer: number
+  desc: number
+  flags: number
+}
+
+export interface XskOffsets {
+  rx: XskRingOffsets
+  tx: XskRingOffsets
+  fill: XskRingOffsets
+  completion: XskRingOffsets
+}
+
+export interface XskStatistics {
+  rxDropped: number
+  rxInvalidDescs: number
+  txInvalidDescs: number
+  rxRingFull: number
+  rxFillRingEmpty: number
+  txRingEmpty: number
+}
+
+export interface NetnsIdentity {
+  dev: bigint
+  ino: bigint
+}
+
+export interface Native {
+  // ---- memory ----------------------------------------------------------------------------------
+  pageSize(): number
+  /** Address of the first byte of `view`; for alignment. */
+  addressOf(view: Uint8Array): bigint
+  /** Makes `arena` the calling thread's arena for the burst functions and for ring mappings. Kept alive. */
+  bind(arena: Uint8Array): void
+
+  // ---- descriptors, events ---------------------------------------------------------------------
+  close(fd: number): void
+  /** Non-blocking, close-on-exec. */
+  eventfd(): number
+  eventfdSignal(fd: number): number
+  eventfdDrain(fd: number): number
+  epollCreate(): number
+  /** `events`: EPOLLIN = 1, EPOLLET = 0x80000000 (as an unsigned number). `data` comes back from epollWait. */
+  epollAdd(epfd: number, fd: number, data: number, events: number): void
+  epollRemove(epfd: number, fd: number): void
+  /** Burst. Writes the `data` word of each ready descriptor as u32 to `out`; blocks `timeoutMs` (-1 for ever, 0 not at all). */
+  epollWait(epfd: number, out: number, max: number, timeoutMs: number): number
+
+  // ---- namespaces ------------------------------------------------------------------------------
+  /** Device and inode of a namespace file; EINVAL if the path is no network namespace (nsfs, CLONE_NEWNET). */
+  netnsIdentity(path: string): NetnsIdentity
+  /** Writes `value` to /proc/sys/net/`key` (`ipv4/ip_forward`) inside `netns`. `..` in the key is refused. */
+  sysctlWrite(netns: string, key: string, value: string): void
+  sysctlRead(netns: string, key: string): string
+
+  // ---- netlink and sockets (control) -----------------------------------------------------------
+  /** A netlink socket of `protocol` (NETLINK_ROUTE = 0) that lives in `netns`, close-on-exec, with extended acks, joined to `groups` (bit mask of the first 32). */
+  netlinkOpen(netns: string, protocol: number, groups: number): number
+  /** Sends one datagram; returns the bytes sent. */
+  send(fd: number, data: Uint8Array): number
+  /** Receives one datagram into `into`; returns its full length (MSG_TRUNC), 0 after `timeoutMs`. */
+  receive(fd: number, into: Uint8Array, timeoutMs: number): number
+  /** SO_PEERCRED of a connected unix socket. */
+  peerCredentials(fd: number): { pid: number; uid: number; gid: number }
+  /** if_nametoindex in `netns`; 0 if there is none. */
+  interfaceIndex(netns: string, name: string): number
+
+  // ---- TUN -------------------------------------------------------------------------------------
+  /**
+   * Opens `queues` queues of the TUN device `name` in `netns`: IFF_TUN | IFF_NO_PI | IFF_VNET_HDR |
+   * IFF_MULTI_QUEUE, non-blocking, close-on-exec, 10-byte virtio_net_hdr, little endian. The device
+   * is made if it is not there; `persistent` keeps it when the descriptors close (TUNSETPERSIST).
+   * Undoes everything on failure.
+   */
+  tunOpen(netns: string, name: string, queues: number, persistent: boolean): number[]
+  /** TUNSETOFFLOAD. Returns 0 or -errno (a refused mask is an answer, not an error). */
+  tunSetOffload(fd: number, mask: number): number
+  tunSetPersistent(fd: number, persistent: boolean): void
+  /**
+   * Burst. Reads up to `count` packets, each with its virtio_net_hdr in front. `small` and `large`
+   * are arena offsets of u32 arrays of frame offsets to read to. A packet (header included) of at
+   * most `smallCap` bytes lies whole in the next small frame; a longer one is put together in the
+   * next large frame, at most `largeCap` bytes, and the small frame is used again. One that is
+   * longer still is cut: its descriptor has the small frame and a length above the cap. Writes
+   * descriptors to `out` in order; the caller sees from the offset which frame was taken. Stops
+   * when small or large frames run out, or the queue is empty.
+   */
+  tunRead(
+    fd: number,
+    count: number,
+    small: number,
+    nSmall: number,
+    smallCap: number,
+    large: number,
+    nLarge: number,
+    largeCap: number,
+    out: number,
+  ): number
+  /**
+   * Burst. Writes `count` descriptors (virtio_net_hdr first). Each descriptor's length becomes 0
+   * when the kernel took it, else the errno. Returns how many were taken.
+   */
+  tunWrite(fd: number, descs: number, count: number): number
+
+  // ---- UDP -------------------------------------------------------------------------------------
+  /**
+   * A UDP socket in `netns` bound to `address`:`port`, non-blocking, SO_REUSEADDR; with
+   * `reusePort` SO_REUSEPORT; IPv6 sockets are V6ONLY. `noChecksum` sets SO_NO_CHECK (IPv4).
+   * Receives TOS and TTL as ancillary data. Send and receive buffers of `bufferBytes`.
+   */
+  udpOpen(
+    netns: string,
+    address: string,
+    port: number,
+    reusePort: boolean,
+    noChecksum: boolean,
+    bufferBytes: number,
+  ): number
+  /**
+   * Burst, recvmmsg. `frames` is an arena offset of `count` u32: where each payload goes, at most
+   * `cap` bytes. Writes descriptors to `out` and, 32 bytes a packet, to `meta`:
+   * family u8 (4 or 6) @0, tos u8 @1, ttl u8 @2, truncated u8 @3, source port u16 host order @4,
+   * source address @8 (IPv4: 4 bytes; IPv6: 16 bytes; network order).
+   */
+  udpReceive(
+    fd: number,
+    count: number,
+    frames: number,
+    cap: number,
+    out: number,
+    meta: number,
+  ): number
+  /**
+   * Burst, sendmmsg. Payloads in `descs`; `meta` as in udpReceive but with destination port and
+   * address, tos @1 (sent as ancillary data) and ttl ignored. A descriptor's length becomes 0 when
+   * the kernel took it, else the errno (EAGAIN for those never tried). Returns how many were taken.
+   */
+  udpSend(fd: number, descs: number, meta: number, count: number): number
+
+  // ---- AF_XDP ----------------------------------------------------------------------------------
+  /** A bare AF_XDP socket (in `netns`). */
+  xskOpen(netns: string): number
+  /** XDP_UMEM_REG over arena bytes [offset, offset + bytes). `txMetadataBytes` 0 = none, else 16 (kernel 6.8+). Returns 0 or -errno. */
+  xskRegisterUmem(
+    fd: number,
+    offset: number,
+    bytes: number,
+    chunkBytes: number,
+    headroom: number,
+    txMetadataBytes: number,
+  ): number
+  /** Sets the ring sizes and maps the rings with MAP_FIXED over the arena. */
+  xskMapRings(fd: number, rings: XskRings): XskOffsets
+  /**
+   * Binds to queue `queue` of `ifindex`. `flags`: XDP_SHARED_UMEM 1, XDP_COPY 2, XDP_ZEROCOPY 4,
+   * XDP_USE_NEED_WAKEUP 8. `sharedFd`: socket whose UMEM is shared, with XDP_SHARED_UMEM. Returns 0
+   * or -errno (EBUSY while an earlier socket is still closing).
+   */
+  xskBind(fd: number, ifindex: number, queue: number, flags: number, sharedFd: number): number
+  /** Puts anonymous zero pages over the ring mappings and closes the socket. After it the kernel touches no frame of this socket. */
+  xskClose(fd: number, rings: XskRings): void
+  xskStatistics(fd: number): XskStatistics
+  /** Burst. sendto(MSG_DONTWAIT) with no data: transmits what is in the TX ring. 0 or -errno. */
+  xskKick(fd: number): number
+  /** Burst. recvfrom(MSG_DONTWAIT): tells the kernel that the fill ring has frames again. 0 or -errno. */
+  xskWakeRx(fd: number): number
+
+  // ---- BPF -------------------------------------------------------------------------------------
+  /** BPF_MAP_CREATE. Types: ARRAY 2, PERCPU_ARRAY 6, XSKMAP 17. */
+  bpfMapCreate(
+    type: number,
+    keyBytes: number,
+    valueBytes: number,
+    entries: number,
+    name: string,
+  ): number
+  bpfMapUpdate(fd: number, key: Uint8Array, value: Uint8Array): void
+  bpfMapDelete(fd: number, key: Uint8Array): void
+  /** Fills `value`; a per-CPU map fills 8-byte-aligned values for every possible CPU. False if the key is not there. */
+  bpfMapLookup(fd: number, key: Uint8Array, value: Uint8Array): boolean
+  /** BPF_PROG_LOAD of an XDP program. `instructions`: 8 bytes each (bpf_insn). Throws with the verifier's log. */
+  bpfLoadXdp(instructions: Uint8Array, name: string): number
+  /** BPF_LINK_CREATE for XDP on `ifindex` in `netns`; flags: SKB (generic) 2, DRV (native) 4. Returns the link's descriptor (closing it detaches). */
+  bpfAttachXdp(netns: string, program: number, ifindex: number, flags: number): number
+  possibleCpus(): number
+
+  // ---- checksums and copies (burst) ------------------------------------------------------------
+  /** One's-complement sum (RFC 1071) of arena bytes plus `seed`, folded to 16 bits, not inverted, as the big-endian value of the field. Odd lengths are padded with zero. */
+  checksum(offset: number, length: number, seed: number): number
+  /** As `checksum`, always the scalar loop; for tests and benches. */
+  checksumScalar(offset: number, length: number, seed: number): number
+  /** Copies and sums in one call; same result as checksum of the source. */
+  copyChecksum(to: number, from: number, length: number, seed: number): number
+  /** 'avx2' or 'scalar': what `checksum` uses on this CPU. */
+  checksumKind(): string
+
+  // ---- threads ---------------------------------------------------------------------------------
+  /** Pins the calling thread to `cpu`. Returns 0 or -errno. */
+  pinThread(cpu: number): number
+  /** CPU time of the calling thread in ns (CLOCK_THREAD_CPUTIME_ID). */
+  threadCpuTime(): number
+  /** CLOCK_MONOTONIC in ns. Burst. */
+  monotonic(): number
+}
+
+/** The addon; one instance per thread, loaded from build/Release. */
+export const native: Native = createRequire(import.meta.url)('../build/Release/hawser_native.node')

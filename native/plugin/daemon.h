@@ -1,0 +1,28 @@
+// Asks the daemon over its unix socket.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "environment.h"
+
+namespace hawser {
+
+struct Reply {
+  bool error;
+  /** What goes to stdout: one JSON object, or nothing. */
+  std::string text;
+};
+
+/** The message for the daemon: the variables and the configuration. */
+std::string encodeRequest(const Environment& environment, std::string_view config);
+
+/**
+ * Sends `message` to the daemon at `socket` and gives its reply. A daemon that is away is waited
+ * for for `connectMs`; all in all it takes at most `answerMs`. Throws Failure: `away` when there is
+ * no answer, kPeerError, kProtocolError.
+ */
+Reply ask(const std::string& socket, std::string_view message, int connectMs, int answerMs,
+          int away);
+
+}  // namespace hawser

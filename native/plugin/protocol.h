@@ -1,0 +1,41 @@
+// The bytes between this executable and the daemon. cni/protocol.ts describes them and is the twin
+// of this file: a change of one byte is a new version. Numbers are 32 bits, most significant first.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace hawser {
+
+/** "hws" and the version of the protocol. */
+constexpr uint32_t kMagic = 0x68777301;
+constexpr size_t kHeaderBytes = 12;
+constexpr uint32_t kWordCni = 1;
+constexpr uint32_t kWordSuccess = 0;
+constexpr uint32_t kWordError = 1;
+
+constexpr size_t kMaxConfigBytes = 1024 * 1024;
+constexpr size_t kMaxVariableBytes = 64 * 1024;
+constexpr size_t kMaxReplyBytes = 1024 * 1024;
+
+/** A path in sockaddr_un has 108 bytes with its zero (unix(7)). */
+constexpr size_t kMaxSocketPath = 107;
+
+inline void putNumber(std::string& to, uint32_t value) {
+  for (int shift = 24; shift >= 0; shift -= 8) to += static_cast<char>(value >> shift & 0xff);
+}
+
+inline void putText(std::string& to, std::string_view text) {
+  putNumber(to, static_cast<uint32_t>(text.size()));
+  to += text;
+}
+
+inline uint32_t getNumber(const char* from) {
+  uint32_t value = 0;
+  for (int k = 0; k < 4; ++k) value = value << 8 | static_cast<unsigned char>(from[k]);
+  return value;
+}
+
+}  // namespace hawser

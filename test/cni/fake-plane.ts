@@ -1,0 +1,172 @@
+/** A ControlPlane without packets, for tests of what lies above the engine. It records every call. */
+import type {
+  ControlPlane,
+  DataplaneOptions,
+  DataplaneStatus,
+  DropCount,
+  NodeSpec,
+  PodAttachment,
+  PodSpec,
+  RouteEntry,
+} from '../../dataplane/control.ts'
+
+export const STATUS: DataplaneStatus = {
+  ready: true,
+  notes: ['offload was switched off'],
+  node: 'node-a',
+  mtu: 1450,
+  vni: 7,
+  vxlanPort: 4789,
+  underlay: { mode: 'xdp', device: 'eth0', address: '192.0.2.11', xdp: 'native' },
+  generation: 3,
+  pods: 1,
+  routes: { ipv4: 2, ipv6: 1 },
+  workers: [
+    {
+      worker: 0,
+      running: true,
+      asleep: true,
+      generation: 3,
+      packets: 12345,
+      batches: 100,
+      sleeps: 5,
+      cpuNs: 2_500_000_000,
+      smallFree: 8000,
+      smallHeld: 192,
+      largeFree: 128,
+      leaked: 0,
+      encapsulated: 10,
+      decapsulated: 11,
+      icmpErrors: 0,
+      icmpLimited: 0,
+    },
+  ],
+  ports: [
+    {
+      port: 1,
+      kind: 'tun',
+      role: 'pod',
+      name: 'net/abc/eth0',
+      rxPackets: 10,
+      rxBytes: 1000,
+      txPackets: 20,
+      txBytes: 2000,
+      rxDrops: 0,
+      txDrops: 1,
+    },
+  ],
+}
+
+export const POD: PodAttachment = {
+  id: 'net/abc/eth0',
+  kind: 'tun',
+  netns: '/run/netns/abc',
+  ifname: 'eth0',
+  ip4: '10.244.0.2',
+  mtu: 1450,
+  port: 1,
+  routes: [{ dst: '0.0.0.0/0' }],
+}
+
+export class FakePlane implements ControlPlane {
+  readonly mtu = 1450
+  /** Every call, in order. */
+  readonly calls: string[] = []
+  readonly options: DataplaneOptions
+  self: NodeSpec
+  peers: readonly NodeSpec[] = []
+  ready = true
+  stopped = false
+  /** Set to make attach wait for it. */
+  gate: Promise<void> | undefined
+  /** Set to make every attach, or every detach, fail after its call is recorded. */
+  refuseAttach: Error | undefined
+  refuseDetach: Error | undefined
+  /** What `verify` finds wrong with every pod that is attached. */
+  problems: readonly string[] = []
+  /** Set to make the next setCluster fail. */
+  refuseCluster: Error | undefined
+  /** Called after every setCluster that succeeded. */
+  onCluster: (() => void) | undefined
+  readonly #pods = new Map<string, PodAttachment>()
+
+  constructor(self: NodeSpec, options: DataplaneOptions) {
+    this.self = self
+    this.options = options
+  }
+
+  setCluster(self: NodeSpec, peers: readonly NodeSpec[]): Promise<void> {
+    this.calls.push(`setCluster ${self.name} +${peers.length}`)
+    const refused = this.refuseCluster
+    this.refuseCluster = undefined
+    if (refused) return Promise.reject(refused)
+    this.self = self
+    this.peers = peers
+    this.onCluster?.()
+    return Promise.resolve()
+  }
+
+  async attach(pod: PodSpec, options: { adopt?: boolean } = {}): Promise<PodAttachment> {
+    this.calls.push(`attach ${pod.id}${options.adopt ? ' adopt' : ''}`)
+    await this.gate
+    if (this.refuseAttach) throw this.refuseAttach
+    if (this.#pods.has(pod.id)) throw Object.assign(new Error('there already'), { code: 'EEXIST' })
+    const { kind, netns, ifname, ip4, ip6, mtu = this.mtu } = pod
+    const attachment: PodAttachment = {
+      id: pod.id,
+      kind,
+      netns,
+      ifname,
+      ...(ip4 === undefined ? {} : { ip4 }),
+      ...(ip6 === undefined ? {} : { ip6 }),
+      mtu,
+      port: this.#pods.size + 1,
+      routes: [
+        ...(ip4 === undefined ? [] : [{ dst: '0.0.0.0/0' }]),
+        ...(ip6 === undefined ? [] : [{ dst: '::/0' }]),
+      ],
+    }
+    this.#pods.set(pod.id, attachment)
+    return attachment
+  }
+
+  detach(id: string): Promise<void> {
+    this.calls.push(`detach ${id}`)
+    if (this.refuseDetach) return Promise.reject(this.refuseDetach)
+    this.#pods.delete(id)
+    return Promise.resolve()
+  }
+
+  verify(id: string): readonly string[] {
+    return this.#pods.has(id) ? this.problems : [`pod ${id}: not attached`]
+  }
+
+  pods(): readonly PodAttachment[] {
+    return [...this.#pods.values()]
+  }
+
+  routes(): readonly RouteEntry[] {
+    return this.peers.flatMap(peer =>
+      peer.podCidrs.map(prefix => ({
+        prefix,
+        kind: 'vxlan' as const,
+        via: `${peer.name} ${peer.vtep}`,
+        mtu: this.mtu,
+      })),
+    )
+  }
+
+  drops(): readonly DropCount[] {
+    return [{ reason: 'ttl', text: 'the TTL or hop limit ran out', count: 3, workers: [1, 2] }]
+  }
+
+  status(): DataplaneStatus {
+    return { ...STATUS, ready: this.ready, node: this.self.name, pods: this.#pods.size }
+  }
+
+  stop(): Promise<void> {
+    this.calls.push('stop')
+    this.stopped = true
+    return Promise.resolve()
+  }
+}

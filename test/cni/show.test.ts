@@ -1,0 +1,68 @@
+import { expect, test } from 'vitest'
+import { showDrops, showPods, showRoutes, showStatus } from '../../cni/cli/show.ts'
+import { printable, table } from '../../cni/cli/table.ts'
+import { POD, STATUS } from './fake-plane.ts'
+
+test('columns are as wide as their widest cell, numbers stand right', () => {
+  expect(
+    table(
+      ['NAME', 'N'],
+      [
+        ['a', 1],
+        ['longer', 1000],
+      ],
+    ),
+  ).toBe(['NAME       N', 'a          1', 'longer  1000'].join('\n'))
+  expect(
+    table(
+      ['A', 'B'],
+      [
+        [undefined, 'x'],
+        ['', 'y'],
+      ],
+    ),
+  ).toBe(['A  B', '-  x', '-  y'].join('\n'))
+})
+
+test('control characters of foreign names do not reach the terminal', () => {
+  expect(printable('a\u001b[31mb\n\u202e')).toBe('a?[31mb??')
+  const shown = showPods([{ ...POD, id: 'x\u001b]0;y\u0007' }])
+  expect(shown).not.toContain('\u001b')
+  expect(shown).not.toContain('\u0007')
+})
+
+test('status shows facts, notes, workers and ports', () => {
+  const text = showStatus(STATUS)
+  expect(text).toMatch(/^node {6}node-a$/m)
+  expect(text).toMatch(/^ready {5}yes$/m)
+  expect(text).toMatch(/^underlay {2}eth0 192\.0\.2\.11, xdp \(native\)$/m)
+  expect(text).toMatch(/^overlay {3}VNI 7, UDP port 4789, pod MTU 1450$/m)
+  expect(text).toMatch(/^note {6}offload was switched off$/m)
+  expect(text).toMatch(/^ +0 {2}asleep +12345 /m)
+  expect(text).toMatch(/^ +1 {2}tun +pod +net\/abc\/eth0 +10 +1000 /m)
+})
+
+test('pods and routes are one line each, or a sentence when there are none', () => {
+  expect(showPods([POD]).split('\n')[1]).toMatch(/^net\/abc\/eth0 {2}tun +10\.244\.0\.2 +- +1450 /)
+  expect(
+    showRoutes([{ prefix: '10.244.1.0/24', kind: 'vxlan', via: 'node-b 192.0.2.12', mtu: 1450 }]),
+  ).toBe(
+    'PREFIX         KIND   VIA                 MTU\n10.244.1.0/24  vxlan  node-b 192.0.2.12  1450',
+  )
+  expect(showPods([])).toBe('no pods are attached')
+  expect(showRoutes([])).toBe('there are no routes')
+})
+
+test('drops show what happened, the most frequent first', () => {
+  const drop = (reason: string, count: number) => ({
+    reason,
+    text: `${reason}!`,
+    count,
+    workers: [count, 0],
+  })
+  const text = showDrops([drop('ttl', 3), drop('mtu', 0), drop('no-route', 50)])
+  expect(text).toBe(
+    'COUNT  REASON    BY WORKER  MEANING\n   50  no-route  50 0       no-route!\n    3  ttl       3 0        ttl!',
+  )
+  expect(showDrops([drop('mtu', 0)])).toBe('nothing was dropped')
+})

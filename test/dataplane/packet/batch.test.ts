@@ -1,0 +1,55 @@
+import { expect, test } from 'vitest'
+import { BATCH_SIZE, MAX_NEXT_HOPS, MAX_PORTS } from '../../../dataplane/limits.ts'
+import {
+  Batch,
+  F_CSUM_PARTIAL,
+  F_FRAGMENT,
+  F_IPV6,
+  F_L2_READY,
+  F_OUTER,
+} from '../../../dataplane/packet/batch.ts'
+
+function columns(batch: Batch): [string, { length: number; fill(value: number): unknown }][] {
+  return Object.entries(batch).filter(([, value]) => ArrayBuffer.isView(value)) as never
+}
+
+test('every column has room for a whole batch', () => {
+  const batch = new Batch()
+  for (const [name, { length }] of columns(batch)) {
+    expect(length, name).toBe(name === 'dst6' ? BATCH_SIZE * 4 : BATCH_SIZE)
+  }
+})
+
+test('a packet that is appended has nothing of the one that was there before', () => {
+  const batch = new Batch()
+  for (const [, column] of columns(batch)) column.fill(0xff)
+  batch.n4 = 3
+  batch.n6 = 4
+  batch.n = 9
+  batch.reset(5)
+  expect([batch.n, batch.n4, batch.n6, batch.inPort]).toEqual([0, 0, 0, 5])
+  expect(batch.push(4096, 4366, 60)).toBe(0)
+  expect(batch.push(8192, 8462, 0xffff_fff2)).toBe(1)
+  expect(batch.n).toBe(2)
+  expect([...batch.frame.subarray(0, 2)]).toEqual([4096, 8192])
+  expect([...batch.l3.subarray(0, 2)]).toEqual([4366, 8462])
+  // A frame shorter than its Ethernet header: the length stays above every real one.
+  expect([...batch.len.subarray(0, 2)]).toEqual([60, 0xffff_fff2])
+  for (const name of ['l4', 'flags', 'gsoType', 'csumStart', 'error', 'drop', 'nextHop'] as const) {
+    expect([...batch[name].subarray(0, 3)], name).toEqual([0, 0, batch[name][2]])
+    expect(batch[name][2], name).not.toBe(0)
+  }
+})
+
+test('columns hold what is written into them', () => {
+  const batch = new Batch()
+  const flags = [F_IPV6, F_CSUM_PARTIAL, F_FRAGMENT, F_L2_READY, F_OUTER]
+  expect(new Set(flags).size).toBe(flags.length)
+  for (const flag of flags) expect(Math.log2(flag) % 1).toBe(0)
+  batch.nextHop[0] = MAX_NEXT_HOPS - 1
+  batch.outPort[0] = MAX_PORTS - 1
+  batch.len[0] = 65_575
+  batch.gsoSize[0] = 0xffff
+  expect([batch.nextHop[0], batch.outPort[0]]).toEqual([MAX_NEXT_HOPS - 1, MAX_PORTS - 1])
+  expect([batch.len[0], batch.gsoSize[0]]).toEqual([65_575, 0xffff])
+})

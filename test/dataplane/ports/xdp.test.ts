@@ -1,0 +1,254 @@
+/**
+ * An AF_XDP queue as a port, the kernel or a bare socket at the other end of the link:
+ *
+ *   netns a: va, port 1 or a bare socket ───── vb, port 2 or the kernel (10.9.0.2) :netns b
+ */
+import { execFileSync } from 'node:child_process'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { DROP_NEIGHBOUR, DROP_NO_FRAMES, DROP_TX_FULL } from '../../../dataplane/drops.ts'
+import {
+  FRAME_HEADROOM,
+  FRAME_RESERVE,
+  MAX_SMALL_PACKET,
+  MIN_FILL_FRAMES,
+  POD_FILL_FRAMES,
+} from '../../../dataplane/limits.ts'
+import { HEADER } from '../../../dataplane/memory/arena.ts'
+import { F_CSUM_PARTIAL, F_L2_READY, F_OUTER } from '../../../dataplane/packet/batch.ts'
+import { XdpPort } from '../../../dataplane/ports/xdp.ts'
+import { HOP, writeNextHop } from '../../../dataplane/tables/next-hops.ts'
+import { PORT_FLAG, type PortRecord } from '../../../dataplane/tables/ports.ts'
+import { TableReader, TableWriter } from '../../../dataplane/tables/tables.ts'
+import { attachXdp } from '../../../dataplane/xdp/attach.ts'
+import { podProgram } from '../../../dataplane/xdp/programs.ts'
+import { native } from '../../../native/native.ts'
+import { type End, Link, Listener, Memory, SIZE, socketMap } from '../xdp/link.ts'
+import { plain, udp4 } from '../xdp/packets.ts'
+import { NOTHING, Place } from './place.ts'
+
+const A = { high: 0x02090000, low: 1 }
+const B = { high: 0x02090000, low: 2 }
+
+let link: Link
+let memory: Memory
+let place: Place
+let left: End
+const open = new Set<number>()
+
+beforeEach(async () => {
+  link = new Link()
+  memory = await Memory.create(link.a)
+  place = new Place(memory.arena, memory.frames)
+  left = await memory.open(link.a, link.indexA)
+})
+
+afterEach(() => {
+  // First: whatever fails below, no namespace stays behind.
+  link?.close()
+  for (const fd of open) native.close(fd)
+  open.clear()
+  left?.close()
+  memory?.umem.close()
+})
+
+function portOf(index: number, end: End, change: Partial<PortRecord> = {}): XdpPort {
+  const own = end === left ? A : B
+  const peer = end === left ? B : A
+  const record = {
+    ...NOTHING,
+    macHigh: own.high,
+    macLow: own.low,
+    peerMacHigh: peer.high,
+    peerMacLow: peer.low,
+    fillFrames: POD_FILL_FRAMES,
+    ...change,
+  }
+  const tables = new TableReader(place.arena)
+  tables.update()
+  const { arena, frames, counters } = place
+  return new XdpPort(index, record, end.socket.fd, end, arena, frames, tables, counters)
+}
+
+/** A socket on vb with the pod program that feeds it. */
+async function openRight(): Promise<End> {
+  const right = await memory.open(link.b, link.indexB)
+  const map = socketMap(right.socket.fd)
+  const program = native.bpfLoadXdp(podProgram(map), 'hwt_pod')
+  const attached = attachXdp(link.b, program, link.indexB).linkFd
+  for (const fd of [map, program, attached]) open.add(fd)
+  return right
+}
+
+/** Sets va up or down. */
+function setLink(state: 'up' | 'down'): void {
+  execFileSync('ip', ['-n', link.a.slice('/run/netns/'.length), 'link', 'set', 'va', state])
+}
+
+/** An IP packet to the kernel behind vb. */
+function toKernel(payload: string, checksum: 'full' | 'pseudo' = 'full'): Uint8Array {
+  return udp4({ port: 5000, payload, checksum }).bytes.subarray(14)
+}
+
+describe('receive', () => {
+  test('packets lie where the kernel put them, and their frames are in flight', async () => {
+    const right = await openRight()
+    const port = portOf(2, right)
+    port.service()
+    const { small } = place.frames
+    // Few frames are left on this arena: the fill ring gets its smallest share.
+    expect(small.free).toBeLessThan(FRAME_RESERVE)
+    expect(small.count - small.free).toBe(MIN_FILL_FRAMES)
+    expect(place.frames.leaked()).toBe(0)
+
+    const packets = [plain('first'), plain('second', 1500), plain('third')]
+    for (const packet of packets) left.send(packet)
+    left.reap()
+    right.wait()
+    place.batch.reset(2)
+    expect(port.receive(place.batch, 2)).toBe(2)
+    expect(port.receive(place.batch, 64)).toBe(1)
+    expect(port.receive(place.batch, 64)).toBe(0)
+    for (const [i, packet] of packets.entries()) {
+      expect(place.batch.l3[i]).toBe(place.batch.frame[i]! + FRAME_HEADROOM + 14)
+      expect(Buffer.from(place.packet(i)).equals(packet.subarray(14))).toBe(true)
+      const header = place.arena.bytes.slice(place.batch.l3[i]! - 14, place.batch.l3[i]!)
+      expect(Buffer.from(header).equals(packet.subarray(0, 14))).toBe(true)
+    }
+    expect(place.frames.leaked()).toBe(3)
+    place.releaseAll()
+    port.service()
+    expect(place.frames.leaked()).toBe(0)
+    // Many more than the fill ring holds go through, as it is topped up.
+    for (let round = 0; round < 100; round++) {
+      left.send(plain(`round ${round}`))
+      right.wait()
+      place.batch.reset(2)
+      expect(port.receive(place.batch, 64)).toBe(1)
+      place.releaseAll()
+      port.service()
+    }
+    left.reap()
+    expect(place.frames.leaked()).toBe(0)
+    right.close()
+    expect(place.frames.reclaim(2)).toBe(MIN_FILL_FRAMES)
+    expect(small.free).toBe(small.count)
+  })
+})
+
+describe('send', () => {
+  test('packets reach a socket of the kernel, complete and partial', () => {
+    const listener = new Listener(memory, link.b, '10.9.0.2', 5000)
+    const flags = memory.umem.txMetadata ? PORT_FLAG.TX_METADATA : 0
+    const port = portOf(1, left, { flags })
+    expect(port.partialChecksums).toBe(memory.umem.txMetadata)
+    place.put(toKernel('complete'))
+    if (port.partialChecksums) {
+      place.batch.flags[place.put(toKernel('partial', 'pseudo'))]! |= F_CSUM_PARTIAL
+    }
+    const n = place.batch.n
+    expect(place.sendAll(port)).toEqual(new Array(n).fill(0))
+    expect(listener.receive()).toBe('complete')
+    if (n === 2) expect(listener.receive()).toBe('partial')
+    // All have been sent: the port holds nothing any more.
+    port.service()
+    expect(port.pending()).toBe(false)
+    expect(place.frames.leaked()).toBe(0)
+    expect(place.frames.reclaim(1)).toBe(MIN_FILL_FRAMES)
+    expect(place.portCounters(1)).toMatchObject({ TX_PACKETS: n, TX_DROPS: 0 })
+    listener.close()
+  })
+
+  test('the Ethernet header: of the pod, of the next hop, or finished already', async () => {
+    const right = await openRight()
+    right.feed(8)
+    new TableWriter(memory.arena).change(() => {
+      memory.arena.header()[HEADER.NEXT_HOP_COUNT] = 3
+      const hop = { kind: HOP.VXLAN, port: 1, mtu: 1450, header: new Uint8Array(0) }
+      const mac = { macHigh: 0xfedcba98, macLow: 0x7654 }
+      writeNextHop(memory.arena, 1, { ...hop, ...mac, macKnown: true })
+      writeNextHop(memory.arena, 2, { ...hop, ...mac, macKnown: false })
+    })
+    const port = portOf(1, left)
+    const packet = toKernel('x')
+    place.put(packet)
+    const outer = place.put(packet)
+    place.batch.flags[outer]! |= F_OUTER
+    place.batch.nextHop[outer] = 1
+    const unresolved = place.put(packet)
+    place.batch.flags[unresolved]! |= F_OUTER
+    place.batch.nextHop[unresolved] = 2
+    place.batch.flags[place.put(plain('finished'), 14)] = F_L2_READY
+    expect(place.sendAll(port)).toEqual([0, 0, DROP_NEIGHBOUR, 0])
+    const headers = [1, 2, 3].map(() => right.receive().subarray(0, 14).toString('hex'))
+    expect(headers).toEqual([
+      '0209000000020209000000010800',
+      'fedcba9876540209000000010800',
+      plain('').subarray(0, 14).toString('hex'),
+    ])
+    port.service()
+    expect(place.frames.reclaim(1)).toBe(MIN_FILL_FRAMES)
+    right.close()
+    // What `feed` took belongs to no port.
+    expect(place.frames.leaked()).toBe(8 - 3)
+  })
+
+  test('a full ring and a large frame are refused; the rest goes when the device is back', () => {
+    const port = portOf(1, left)
+    place.put(new Uint8Array(MAX_SMALL_PACKET + 1))
+    expect(place.sendAll(port)).toEqual([DROP_NO_FRAMES])
+    setLink('down')
+    const listener = new Listener(memory, link.b, '10.9.0.2', 5000)
+    const reasons: number[] = []
+    for (let k = 0; k <= SIZE; k++) {
+      place.put(toKernel(`${k}`))
+      reasons.push(...place.sendAll(port))
+    }
+    expect(reasons).toEqual([...new Array(SIZE).fill(0), DROP_TX_FULL])
+    expect(port.pending()).toBe(true)
+    expect(place.frames.leaked()).toBe(0)
+    setLink('up')
+    for (let tries = 0; port.pending() && tries < 100; tries++) port.flush()
+    expect(port.pending()).toBe(false)
+    expect(listener.receive()).toBe('0')
+    port.service()
+    expect(place.frames.leaked()).toBe(0)
+    expect(place.frames.reclaim(1)).toBe(MIN_FILL_FRAMES)
+    expect(place.frames.small.free).toBe(place.frames.small.count)
+    listener.close()
+  })
+})
+
+describe('from port to port', () => {
+  test('a frame goes round without a copy and belongs to one of them at a time', async () => {
+    const right = await openRight()
+    const [one, two] = [portOf(1, left), portOf(2, right)]
+    two.service()
+    const total = place.frames.small.free
+    const at = place.put(plain('round and round'), 14)
+    place.batch.flags[at] = F_L2_READY
+    expect(place.sendAll(one)).toEqual([0])
+    right.wait()
+    place.batch.reset(2)
+    expect(two.receive(place.batch, 64)).toBe(1)
+    const frame = place.batch.frame[0]!
+    place.batch.flags[0] = F_L2_READY
+    // The received frame itself leaves by the other port.
+    expect(place.sendAll(one)).toEqual([0])
+    expect(place.frames.leaked()).toBe(0)
+    right.wait()
+    place.batch.reset(2)
+    expect(two.receive(place.batch, 64)).toBe(1)
+    expect(Buffer.from(place.packet(0)).toString()).toMatch(/^round and round/)
+    expect(place.batch.frame[0]).not.toBe(frame)
+    place.releaseAll()
+    one.service()
+    two.service()
+    expect(place.frames.leaked()).toBe(0)
+    right.close()
+    left.close()
+    place.frames.reclaim(1)
+    place.frames.reclaim(2)
+    expect(place.frames.small.free).toBe(total + MIN_FILL_FRAMES)
+    expect(place.frames.doubleReleases).toBe(0)
+  })
+})

@@ -1,0 +1,280 @@
+/**
+ * An engine on ports in memory, for packets-in/packets-out tests without a device:
+ *
+ *   port 0  host      TUN-like
+ *   port 1  underlay  Ethernet
+ *   port 2  pod       TUN-like, 10.244.1.2 and fd44:0:0:1::2, superframes
+ *   port 3  pod       Ethernet, 10.244.1.3 and fd44:0:0:1::3, as veth
+ */
+import { ipWords, parseCidr } from '../../dataplane/addresses.ts'
+import { DROPS } from '../../dataplane/drops.ts'
+import { fibByName } from '../../dataplane/fib/index.ts'
+import { NextHopSlots } from '../../dataplane/manage/next-hop-slots.ts'
+import { outerHeader } from '../../dataplane/manage/outer-header.ts'
+import { PortSlots } from '../../dataplane/manage/port-slots.ts'
+import { Arena, COUNTER, HEADER, planArena } from '../../dataplane/memory/arena.ts'
+import { Frames } from '../../dataplane/memory/frames.ts'
+import { Batch } from '../../dataplane/packet/batch.ts'
+import { stagesOf } from '../../dataplane/pipeline.ts'
+import { type MemPacket, MemPort } from '../../dataplane/ports/mem.ts'
+import { PORT_KIND, PORT_ROLE } from '../../dataplane/ports/port.ts'
+import { Engine } from '../../dataplane/stages/engine.ts'
+import { HOP } from '../../dataplane/tables/next-hops.ts'
+import { macWords, PORT_FLAG } from '../../dataplane/tables/ports.ts'
+import { TableWriter } from '../../dataplane/tables/tables.ts'
+import { writeVteps } from '../../dataplane/tables/vteps.ts'
+import { native } from '../../native/native.ts'
+import { bytesOf } from './packets.ts'
+
+export const HOST = 0
+export const UNDERLAY = 1
+export const TUN_POD = 2
+export const VETH_POD = 3
+
+export const VTEP = '192.0.2.1'
+export const PEER = '192.0.2.2'
+export const VTEP6 = '2001:db8::1'
+export const PEER6 = '2001:db8::2'
+export const OWN_VTEP_MAC = '02:aa:00:00:00:01'
+export const PEER_VTEP_MAC = '02:aa:00:00:00:02'
+export const UNDERLAY_MAC = '02:bb:00:00:00:01'
+export const UNDERLAY_PEER_MAC = '02:bb:00:00:00:02'
+export const VETH_MAC = '02:cc:00:00:00:01'
+export const POD_MAC = '02:cc:00:00:00:02'
+export const MTU = 1450
+
+export interface TestEngine {
+  engine: Engine
+  ports: MemPort[]
+  /** Sends packets in by a port, through the whole pipeline. Returns what each port sent. */
+  send(port: number, ...packets: (Uint8Array | MemPacket)[]): MemPacket[][]
+  /** Counters by reason, since the start. */
+  drops(): Record<string, number>
+  counter(index: number): number
+  /** Frames without an owner. */
+  leaked(): number
+}
+
+export interface TestEngineOptions {
+  /** Family of the underlay. */
+  underlay?: 4 | 6
+  /** What the underlay and the veth pod can do. */
+  superframes?: boolean
+  partialChecksums?: boolean
+  smallFrames?: number
+}
+
+export function testEngine(options: TestEngineOptions = {}): TestEngine {
+  const limits = { routes: 64 }
+  const fib4 = fibByName('linear4', 4)
+  const fib6 = fibByName('linear6', 6)
+  const layout = planArena({
+    workers: 1,
+    smallFrames: options.smallFrames ?? 512,
+    largeFrames: 8,
+    xdpSockets: 1,
+    xdpSocketBytes: 4096,
+    fib4Bytes: fib4.bytes(limits),
+    fib6Bytes: fib6.bytes(limits),
+  })
+  const arena = Arena.create(layout)
+  native.bind(arena.bytes)
+  const tables = new TableWriter(arena)
+  const slots = new PortSlots(arena, tables)
+  const hops = new NextHopSlots(arena)
+  const writer4 = fib4.writer(arena.slice(layout.fib4), limits)
+  const writer6 = fib6.writer(arena.slice(layout.fib6), limits)
+  const six = options.underlay === 6
+  const record = (role: number) => ({
+    kind: PORT_KIND.MEM,
+    role,
+    flags: 0,
+    ifindex: 0,
+    mtu: MTU,
+    macHigh: 0,
+    macLow: 0,
+    peerMacHigh: 0,
+    peerMacLow: 0,
+    ip4: 0,
+    ip6: [0, 0, 0, 0] as [number, number, number, number],
+    fillFrames: 0,
+    fds: [],
+    rings: [],
+    moreFds: [],
+  })
+  const pod = (last: number) => ({
+    ...record(PORT_ROLE.POD),
+    flags: PORT_FLAG.HAS_IPV4 | PORT_FLAG.HAS_IPV6,
+    ip4: ipWords(`10.244.1.${last}`)[0]!,
+    ip6: [...ipWords(`fd44:0:0:1::${last}`)] as [number, number, number, number],
+  })
+  const mac = (own: string, peer: string) => ({
+    macHigh: macWords(own).high,
+    macLow: macWords(own).low,
+    peerMacHigh: macWords(peer).high,
+    peerMacLow: macWords(peer).low,
+  })
+  tables.change(() => {
+    const header = arena.header()
+    header[HEADER.VNI] = 1
+    header[HEADER.VXLAN_PORT] = 4789
+    header[HEADER.VTEP4] = ipWords(VTEP)[0]!
+    header.set(ipWords(VTEP6), HEADER.VTEP6)
+    header[HEADER.GATEWAY4] = ipWords('10.244.1.1')[0]!
+    header.set(ipWords('fd44:0:0:1::1'), HEADER.GATEWAY6)
+    header[HEADER.VTEP_MAC_HIGH] = macWords(OWN_VTEP_MAC).high
+    header[HEADER.VTEP_MAC_LOW] = macWords(OWN_VTEP_MAC).low
+    header[HEADER.HOST_PORT] = HOST + 1
+    for (let port = 0; port < 4; port++) slots.reserve()
+    slots.activate(HOST, record(PORT_ROLE.HOST))
+    slots.activate(UNDERLAY, {
+      ...record(PORT_ROLE.UNDERLAY),
+      ...mac(UNDERLAY_MAC, UNDERLAY_PEER_MAC),
+    })
+    slots.activate(TUN_POD, pod(2))
+    slots.activate(VETH_POD, { ...pod(3), ...mac(VETH_MAC, POD_MAC) })
+    const words = (text: string) => {
+      const four = new Uint32Array(4)
+      four.set(ipWords(text))
+      return four
+    }
+    writeVteps(arena.words, layout.vteps.offset / 4, [
+      { family: 4, words: words(PEER) },
+      { family: 6, words: words(PEER6) },
+    ])
+    const hop = (kind: number, port: number) => ({
+      kind,
+      port,
+      mtu: MTU,
+      header: new Uint8Array(0),
+      macHigh: 0,
+      macLow: 0,
+      macKnown: false,
+    })
+    const peer = hops.add({
+      ...hop(HOP.VXLAN, UNDERLAY),
+      header: outerHeader({
+        source: six ? VTEP6 : VTEP,
+        destination: six ? PEER6 : PEER,
+        vxlanPort: 4789,
+        vni: 1,
+        sourceMac: OWN_VTEP_MAC,
+        destinationMac: PEER_VTEP_MAC,
+      }),
+      macHigh: macWords(UNDERLAY_PEER_MAC).high,
+      macLow: macWords(UNDERLAY_PEER_MAC).low,
+      macKnown: true,
+    })
+    const add = (prefix: string, id: number) => {
+      const { family, words: network, prefix: length } = parseCidr(prefix)
+      const writer = family === 4 ? writer4 : writer6
+      writer.insert(network, length, id)
+    }
+    const host = hops.add(hop(HOP.PORT, HOST))
+    const reject = hops.add(hop(HOP.REJECT, 0))
+    add('10.244.2.0/24', peer)
+    add('fd44:0:0:2::/64', peer)
+    add('10.244.1.0/24', reject)
+    add('fd44:0:0:1::/64', reject)
+    for (const [port, last] of [
+      [TUN_POD, 2],
+      [VETH_POD, 3],
+    ] as const) {
+      const id = hops.add(hop(HOP.PORT, port))
+      add(`10.244.1.${last}/32`, id)
+      add(`fd44:0:0:1::${last}/128`, id)
+    }
+    add('10.244.1.1/32', host)
+    add('fd44:0:0:1::1/128', host)
+    add('198.51.100.0/24', host)
+    // A next hop whose port is not there.
+    add('203.0.113.0/24', hops.add(hop(HOP.PORT, 9)))
+  })
+  const frames = new Frames(arena, 0)
+  const counters = arena.counters(0)
+  const engine = new Engine(
+    arena,
+    frames,
+    counters,
+    fib4.reader(arena.slice(layout.fib4), limits),
+    fib6.reader(arena.slice(layout.fib6), limits),
+  )
+  engine.update()
+  const able = {
+    superframes: options.superframes ?? false,
+    partialChecksums: options.partialChecksums ?? false,
+  }
+  const ports = [
+    new MemPort(
+      { index: HOST, role: PORT_ROLE.HOST, superframes: true, partialChecksums: true },
+      arena,
+      frames,
+      counters,
+    ),
+    new MemPort(
+      {
+        index: UNDERLAY,
+        role: PORT_ROLE.UNDERLAY,
+        ethernet: true,
+        hiddenPartial: true,
+        ownMac: bytesOf(UNDERLAY_MAC),
+        peerMac: bytesOf(UNDERLAY_PEER_MAC),
+        ...able,
+      },
+      arena,
+      frames,
+      counters,
+    ),
+    new MemPort(
+      { index: TUN_POD, role: PORT_ROLE.POD, superframes: true, partialChecksums: true },
+      arena,
+      frames,
+      counters,
+    ),
+    new MemPort(
+      {
+        index: VETH_POD,
+        role: PORT_ROLE.POD,
+        ethernet: true,
+        hiddenPartial: true,
+        ownMac: bytesOf(VETH_MAC),
+        peerMac: bytesOf(POD_MAC),
+        ...able,
+      },
+      arena,
+      frames,
+      counters,
+    ),
+  ]
+  for (const port of ports) {
+    engine.ports[port.index] = port
+    engine.records[port.index] = engine.record(port.index)
+  }
+  const batch = new Batch()
+  return {
+    engine,
+    ports,
+    send(index, ...packets) {
+      const port = ports[index]!
+      port.input.push(...packets.map(each => ('bytes' in each ? each : { bytes: each })))
+      const stages = stagesOf(port.role)
+      while (port.input.length > 0) {
+        batch.reset(index)
+        if (port.receive(batch, 64) === 0) break
+        for (const stage of stages) stage(engine, batch)
+        engine.flush()
+      }
+      return ports.map(each => each.output.splice(0))
+    },
+    drops() {
+      const found: Record<string, number> = {}
+      for (const [id, [name]] of DROPS.entries()) {
+        const count = counters[COUNTER.DROPS + id]!
+        if (count > 0) found[name] = count
+      }
+      return found
+    },
+    counter: index => counters[index]!,
+    leaked: () => frames.leaked(),
+  }
+}

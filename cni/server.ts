@@ -11,12 +11,13 @@
  * requests under way CLOSE_MS for their answers.
  */
 import { once } from 'node:events'
-import { chmodSync, lstatSync, mkdirSync, rmSync, statSync } from 'node:fs'
+import { chmodSync, lstatSync, rmSync, statSync } from 'node:fs'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { peerCredentials } from '../dataplane/netns.ts'
 import { descriptor } from './client.ts'
 import { errorReply } from './errors.ts'
+import { makeFolder } from './folder.ts'
 import type { Logger } from './logger.ts'
 import {
   type CniReply,
@@ -240,7 +241,7 @@ function isRoot(socket: Socket, log: Logger): boolean {
 }
 
 function prepareFolder(folder: string): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  makeFolder(folder, 0o700)
   const { uid, mode } = statSync(folder)
   if (uid !== 0) throw new Error(`${folder}: it belongs to user ${uid}: give it to root`)
   if ((mode & 0o022) !== 0) throw new Error(`${folder}: others may write there: chmod 0700 it`)

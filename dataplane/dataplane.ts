@@ -125,6 +125,8 @@ class Dataplane implements ControlPlane {
   private underlayPort = -1
   private neighbours: Neighbours | undefined
   private generation = 0
+  /** Grows with every change of a FIB. */
+  private fibChanges = 0
   private failed: string | undefined
   private masqueraded = false
   readonly mtu: number
@@ -329,11 +331,13 @@ class Dataplane implements ControlPlane {
 
   private insert(prefix: string, hop: number): void {
     const { family, words, prefix: length } = parseCidr(prefix)
+    this.fibChanges++
     this.fibOf(family).insert(words, length, hop)
   }
 
   private remove(prefix: string): void {
     const { family, words, prefix: length } = parseCidr(prefix)
+    this.fibChanges++
     this.fibOf(family).remove(words, length)
   }
 
@@ -468,7 +472,11 @@ class Dataplane implements ControlPlane {
 
   /** Resolves when no worker uses anything that has been replaced or removed before the call. */
   private async quiesce(): Promise<void> {
-    await this.tables.acknowledged(this.change(() => {}))
+    // Another call may have changed a FIB while this one waited: what that freed is still in use.
+    for (let seen = -1; seen !== this.fibChanges; ) {
+      seen = this.fibChanges
+      await this.tables.acknowledged(this.change(() => {}))
+    }
     this.fib4.quiesced()
     this.fib6.quiesced()
   }

@@ -6,7 +6,7 @@
 // Plain JavaScript without dependencies: it runs on whatever Node (>= 20) the machine has, before
 // anything is installed. It does nothing that is done already: packages are installed when the
 // lockfile is newer than what was installed from it, the native targets are built when a source is
-// newer than the addon.
+// newer than the last build.
 import { spawnSync } from 'node:child_process'
 import {
   existsSync,
@@ -21,7 +21,8 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
-const addon = join(root, 'build/Release/hawser_native.node')
+const targets = ['hawser_native.node', 'hawser'].map(name => join(root, 'build/Release', name))
+const builtStamp = join(root, 'build/Release/.hawser-built')
 const pinnedNode = join(root, 'node_modules/.bin/node')
 
 function modified(path) {
@@ -72,22 +73,27 @@ function pinnedEnvironment() {
   return { ...process.env, PATH: `${join(root, 'node_modules/.bin')}:${process.env.PATH}` }
 }
 
-function gyp(what, dir) {
+/** Runs node-gyp's `commands` in `dir`, with the headers of the pinned Node. */
+function gyp(what, dir, commands) {
   const tool = join(root, 'node_modules/node-gyp/bin/node-gyp.js')
-  const args = [
-    tool,
-    'rebuild',
-    `--directory=${dir}`,
-    `--nodedir=${pinnedHeaders()}`,
-    '--loglevel=error',
-  ]
-  step(what, pinnedNode, args, { ...pinnedEnvironment(), JOBS: 'max' })
+  for (const command of commands) {
+    const args = [
+      tool,
+      command,
+      `--directory=${dir}`,
+      `--nodedir=${pinnedHeaders()}`,
+      '--loglevel=error',
+    ]
+    step(what, pinnedNode, args, { ...pinnedEnvironment(), JOBS: 'max' })
+  }
 }
 
 function buildNative() {
   const newest = Math.max(newestSource(join(root, 'native')), modified(join(root, 'binding.gyp')))
-  if (modified(addon) >= newest) return
-  gyp('building the addon and the CNI executable', root)
+  if (modified(builtStamp) >= newest && targets.every(existsSync)) return
+  // Not `rebuild`: what is there goes on working until make has its successor.
+  gyp('building the addon and the CNI executable', root, ['configure', 'build'])
+  writeFileSync(builtStamp, '')
 }
 
 /** raw-socket is optional: without it `hawser ping` says so. Tried once an install. */
@@ -96,7 +102,7 @@ function buildRawSocket() {
   const stamp = join(dir, '.hawser-built')
   if (!existsSync(dir) || existsSync(stamp)) return
   try {
-    gyp('building raw-socket (optional)', dir)
+    gyp('building raw-socket (optional)', dir, ['rebuild'])
   } catch (error) {
     process.stderr.write(`hawser: ${error.message}: going on without it\n`)
     rmSync(join(dir, 'build'), { recursive: true, force: true })

@@ -144,7 +144,7 @@ function writer(memory: Uint8Array, limits: FibLimits): FibWriter {
     return made
   }
 
-  /** The node of depth `bits` above which the address's path ends, or the links on the way to its place. */
+  /** The links from the place of the address's node of depth `bits`, whether it is there or not, up to the root's. */
   function descend(address: ArrayLike<number>, bits: number): Link[] {
     const path = [linkOf(0, address)]
     for (;;) {
@@ -156,7 +156,7 @@ function writer(memory: Uint8Array, limits: FibLimits): FibWriter {
     }
   }
 
-  /** The node at the end of the path if it is the one of these bits, else 0. */
+  /** The node at that place if it is the address's, else 0. */
   function found(address: ArrayLike<number>, bits: number, at: Link): number {
     const child = childAt(at)
     return child !== 0 && depth(child) === bits && common(address, child, bits) === bits ? child : 0

@@ -60,7 +60,7 @@ export interface Link {
   running: boolean
   /** `veth`, `tun`, `bridge`, `vxlan`; undefined for hardware and loopback. */
   kind: string | undefined
-  /** IFLA_LINK: a veth's other end, a VXLAN's lower device; an index in the namespace `linkNetnsid`. */
+  /** IFLA_LINK: a veth's other end, a macvlan's lower device (a VXLAN tells none); an index in the namespace `linkNetnsid`. */
   peerIndex: number | undefined
   /** This namespace's number for the one of `peerIndex`; undefined if it is the same one. */
   linkNetnsid: number | undefined

@@ -170,7 +170,7 @@ export interface FdbOptions {
   table?: 'self' | 'master'
 }
 
-/** Adds a destination to a MAC's list: of the default MAC, all get a copy. EEXIST if it is there. */
+/** Adds a destination to a MAC's list, once: of the default MAC, all get a copy. */
 export function appendFdb(nl: Netlink, options: FdbOptions): void {
   const message = fdbMessage(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_APPEND, options)
   nl.request(message, () => `append FDB entry ${describeFdb(nl, options)}`)

@@ -225,7 +225,7 @@ export function parseResult(message: Message): { errno: number; extendedAck: str
   const view = header(payload, fixed, 'netlink acknowledgement')
   const error = view.getInt32(0, true)
   if (error > 0 || error < -4095) throw malformed('netlink acknowledgement', `error ${error}`)
-  if (error === 0 || (flags & NLM_F_ACK_TLVS) === 0) return { errno: -error, extendedAck: '' }
+  if (error === 0 || (flags & NLM_F_ACK_TLVS) === 0) return { errno: 0 - error, extendedAck: '' }
   let at = fixed
   if (type === NLMSG_ERROR && (flags & NLM_F_CAPPED) === 0) {
     const echoed = view.getUint32(4, true)

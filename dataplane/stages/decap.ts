@@ -5,7 +5,8 @@
  *
  * A non-zero outer UDP checksum is verified (RFC 7348 section 4.1), unless it is only the
  * pseudo-header sum of a packet that never left this machine. Over IPv6 a zero checksum is accepted
- * as RFC 6935 allows for tunnels.
+ * as RFC 6935 allows for tunnels. A kernel peer on this machine may have written the outer checksum
+ * for an inner packet whose own one is still partial (checksum-offloads.rst, "LCO"): see `verify`.
  */
 import { native } from '../../native/native.ts'
 import {
@@ -38,8 +39,11 @@ export function decap(e: Engine, b: Batch): void {
       continue
     }
     const outerEcn = ecn(e, b, i)
+    const udp = b.l4[i]!
+    const seed = checksumSeed(e, b, i)
     open(b, i)
     parseIp(e, b, i, port.hiddenPartial)
+    if (seed >= 0 && !verify(e, b, i, udp, seed)) b.drop[i] = DROP_VXLAN_CHECKSUM
     if (b.drop[i] === 0) {
       combineEcn(e, b, i, outerEcn)
       e.counters[COUNTER.DECAPSULATED]!++
@@ -79,11 +83,28 @@ function check(e: Engine, b: Batch, i: number): number {
   ) {
     return DROP_VXLAN_INNER
   }
-  const sum = view.getUint16(l4 + 6)
-  if (sum !== 0 && (b.flags[i]! & F_CSUM_PARTIAL) === 0) {
-    if (native.checksum(l4, length, pseudoHeader(e, b, i)) !== 0xffff) return DROP_VXLAN_CHECKSUM
-  }
   return 0
+}
+
+/** Pseudo-header sum of the outer packet; -1 when its checksum has nothing to prove. */
+function checksumSeed(e: Engine, b: Batch, i: number): number {
+  if ((b.flags[i]! & F_CSUM_PARTIAL) !== 0) return -1
+  return e.view.getUint16(b.l4[i]! + 6) === 0 ? -1 : pseudoHeader(e, b, i)
+}
+
+/**
+ * Whether the outer checksum is right; `udp` and `seed` are the outer packet's, the inner one is
+ * parsed. A transport segment that is complete sums, with its pseudo-header sum P, to zero: so the
+ * outer checksum counts it as -P, before it is completed and after, whatever its data are.
+ */
+function verify(e: Engine, b: Batch, i: number, udp: number, seed: number): boolean {
+  const end = udp + e.view.getUint16(udp + 4)
+  const partial = b.drop[i] === 0 && (b.flags[i]! & F_CSUM_PARTIAL) !== 0
+  if (!partial || b.l3[i]! + b.len[i]! !== end) {
+    return native.checksum(udp, end - udp, seed) === 0xffff
+  }
+  const sum = native.checksum(udp, b.l4[i]! - udp, seed) + (~pseudoHeader(e, b, i) & 0xffff)
+  return (sum >>> 16) + (sum & 0xffff) === 0xffff
 }
 
 function toOurVtep(e: Engine, b: Batch, i: number, ipv6: boolean): boolean {

@@ -47,15 +47,17 @@ export function ip(netns: string, ...args: string[]): Promise<string> {
   return must('ip', ['-n', nameOf(netns), ...args])
 }
 
-/** A veth pair between two namespaces. */
+/** A veth pair between two namespaces, with `queues` receive and transmit queues at either end. */
 export async function connect(
   a: { netns: string; device: string; addresses: readonly string[] },
   b: { netns: string; device: string; addresses: readonly string[] },
   mtu = 1500,
+  queues = 1,
 ): Promise<void> {
+  const common = ['mtu', String(mtu), 'numrxqueues', String(queues), 'numtxqueues', String(queues)]
   await must('ip', [
-    ...['-n', nameOf(a.netns), 'link', 'add', a.device, 'mtu', String(mtu), 'type', 'veth'],
-    ...['peer', 'name', b.device, 'mtu', String(mtu), 'netns', nameOf(b.netns)],
+    ...['-n', nameOf(a.netns), 'link', 'add', a.device, ...common, 'type', 'veth'],
+    ...['peer', 'name', b.device, ...common, 'netns', nameOf(b.netns)],
   ])
   for (const { netns, device, addresses } of [a, b]) {
     for (const address of addresses) {

@@ -33,6 +33,8 @@ export interface TwoNodesOptions extends Omit<NodeOptions, 'cluster'> {
   underlay?: 4 | 6
   /** MTU of the underlay; 1500 by default. */
   underlayMtu?: number
+  /** Queues of the underlay device; 1 by default. AF_XDP wants one for each worker. */
+  underlayQueues?: number
 }
 
 /** Makes both nodes; their daemons are started and know the way to each other. Throws with the ends of their logs. */
@@ -45,7 +47,7 @@ export async function twoNodes(label: string, options: TwoNodesOptions = {}): Pr
     for (const end of ends) if (end.status === 'rejected') throw end.reason
   }
   try {
-    const { underlay, underlayMtu = 1500, ...rest } = options
+    const { underlay, underlayMtu = 1500, underlayQueues = 1, ...rest } = options
     const six = underlay === 6
     const cluster = [
       six ? { ...NODE_A, vtep: 'fd77::1' } : NODE_A,
@@ -57,6 +59,7 @@ export async function twoNodes(label: string, options: TwoNodesOptions = {}): Pr
       { netns: left, device: 'under0', addresses: ['192.168.77.1/24', 'fd77::1/64'] },
       { netns: right, device: 'under0', addresses: ['192.168.77.2/24', 'fd77::2/64'] },
       underlayMtu,
+      underlayQueues,
     )
     const a = new TestNode('node-a', left, { ...rest, cluster })
     nodes.push(a)

@@ -104,6 +104,8 @@ describe.each([
       ...vxlan,
       'nolearning',
     )
+    // A veth would hand a whole superframe, VXLAN around it, to a UDP socket; a network card never does.
+    if (mode === 'udp') await at('link', 'set', 'under0', 'gso_max_segs', '1')
     await at('addr', 'add', '10.244.2.0/32', 'dev', 'flannel.1')
     await at('addr', 'add', 'fd44:0:0:2::/128', 'dev', 'flannel.1', 'nodad')
     await at('link', 'set', 'flannel.1', 'up')

@@ -157,9 +157,10 @@ const cases: Record<string, [port: number, packet: Uint8Array | MemPacket][]> = 
     [UNDERLAY, overlay({ inner: udp({ src: '10.244.2.9', dst: '10.244.2.8' }, data) })],
   ],
   'no-route': [
-    [UNDERLAY, overlay({ inner: udp({ src: '203.0.113.9', dst: '192.88.99.1' }, data) })],
+    // Nor is there one back to its sender, for the ICMP error.
+    [UNDERLAY, overlay({ inner: udp({ src: '192.88.99.9', dst: '192.88.99.1' }, data) })],
   ],
-  unreachable: [[HOST, udp({ src: '203.0.113.9', dst: '10.244.1.77' }, data)]],
+  unreachable: [[HOST, udp({ src: '192.88.99.9', dst: '10.244.1.77' }, data)]],
   ttl: [[TUN_POD, udp({ ...pod, ttl: 1 }, data)]],
   mtu: [[TUN_POD, udp(pod, new Uint8Array(1500))]],
   'port-gone': [[TUN_POD, udp({ ...pod, dst: '203.0.113.5' }, data)]],

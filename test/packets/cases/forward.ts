@@ -1,4 +1,5 @@
 /** Packets that go where they are meant to go. */
+import { PEER6, VTEP6 } from '../../harness/engine.ts'
 import { concat, icmp, ip, tcp, udp } from '../../harness/packets.ts'
 import type { PacketCase } from '../case.ts'
 import {
@@ -237,6 +238,22 @@ export const forward: Record<string, PacketCase> = {
       counters: { decapsulated: 2 },
     },
   ),
+  'overlay-partial-checksum': {
+    ...simple(
+      'A kernel peer on this machine: the inner checksum is still partial, the outer one is written as if it were not.',
+      'underlay',
+      FAMILIES.flatMap(family => [localOffload(family, 4), localOffload(family, 6)]),
+      { counters: { decapsulated: 4 } },
+    ),
+    out: {
+      tun: FAMILIES.flatMap(({ far: src, tun: dst }) =>
+        [0, 1].map(() => ({
+          bytes: tcp({ src, dst, ttl: 63, partial: true }, data),
+          partial: true,
+        })),
+      ),
+    },
+  },
   'pod-to-overlay-ipv4': toOverlay(4),
   'pod-to-overlay-ipv6': toOverlay(6),
   'overlay-to-pod-ipv4': fromOverlay(4),
@@ -275,6 +292,22 @@ function checksummed(): Uint8Array {
     frame.slice(42),
   )
   return concat(frame.slice(0, 14), rebuilt)
+}
+
+/** An outer checksum over the completed inner packet, around the one that is still partial. */
+function localOffload({ far: src, tun: dst }: Family, underlay: 4 | 6): Uint8Array {
+  const [left, right] = underlay === 4 ? ['192.0.2.2', '192.0.2.1'] : [PEER6, VTEP6]
+  const around = (inner: Uint8Array) => {
+    const frame = fromPeer(inner, { underlay })
+    const at = underlay === 4 ? 34 : 54
+    const flow = { src: left!, dst: right!, sport: 50_000, dport: 4789 }
+    return concat(frame.slice(0, 14), udp(flow, frame.slice(at + 8)))
+  }
+  const complete = around(tcp({ src, dst }, data))
+  const partial = around(tcp({ src, dst, partial: true }, data))
+  const sum = underlay === 4 ? 14 + 26 : 14 + 46
+  partial.set(complete.slice(sum, sum + 2), sum)
+  return partial
 }
 
 /** An outer IPv6 packet without one. */

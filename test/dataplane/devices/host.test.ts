@@ -1,0 +1,147 @@
+// The node's own port: a TUN device, the cluster's routes, and masquerading.
+import { execFileSync } from 'node:child_process'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { masqueradeRules } from '../../../dataplane/devices/masquerade.ts'
+import type { TunDevice } from '../../../dataplane/devices/tun.ts'
+import { native } from '../../../native/native.ts'
+import { addNamespace, type Namespace, removeNamespaces } from '../../native/namespace.ts'
+import { addresses, link, links, routes } from './kernel.ts'
+import { type Kept, NodeProcess } from './node-process.ts'
+
+let node: Namespace
+let process: NodeProcess
+beforeEach(() => {
+  node = addNamespace()
+  native.sysctlWrite(node.path, 'ipv6/conf/default/disable_ipv6', '0')
+  process = new NodeProcess(node.path)
+})
+afterEach(async () => {
+  await process.stop()
+  removeNamespaces()
+})
+
+const OWN = ['10.244.1.0/24', 'fd44:0:0:1::/64']
+const CLUSTER = [...OWN, '10.244.2.0/24', 'fd44:0:0:2::/64']
+
+function openHost(): Promise<Kept<TunDevice>> {
+  return process.call<TunDevice>('openHost', 'hawser0', 2, 1450)
+}
+
+describe('the host device', () => {
+  test('is up with its MTU, and the node is a router', async () => {
+    const { value } = await openHost()
+    expect(link(node, 'hawser0')).toMatchObject({ mtu: 1450, ifindex: value.ifindex })
+    expect(link(node, 'hawser0')!.flags).toContain('UP')
+    const sysctl = (key: string) => native.sysctlRead(node.path, key).trim()
+    expect(sysctl('ipv4/ip_forward')).toBe('1')
+    expect(sysctl('ipv6/conf/all/forwarding')).toBe('1')
+  })
+
+  test('opening it again leaves the switches of single devices as they are', async () => {
+    await openHost()
+    node.ip('link', 'add', 'veth0', 'type', 'veth', 'peer', 'name', 'veth1')
+    native.sysctlWrite(node.path, 'ipv4/conf/veth0/forwarding', '0')
+    await process.stop()
+    process = new NodeProcess(node.path)
+    await openHost()
+    expect(native.sysctlRead(node.path, 'ipv4/conf/veth0/forwarding').trim()).toBe('0')
+  })
+
+  test('has the gateways of its own prefixes, and routes to all of the cluster', async () => {
+    const { value } = await openHost()
+    for (let twice = 0; twice < 2; twice++) {
+      await process.call('routeCluster', value.ifindex, OWN, CLUSTER)
+      expect(addresses(node, 'hawser0')).toEqual(['10.244.1.1/32', 'fd44:0:0:1::1/128'])
+      expect(routes(node, 4, 'hawser0')).toEqual([
+        { dst: '10.244.1.0/24', scope: 'link', prefsrc: '10.244.1.1' },
+        { dst: '10.244.2.0/24', scope: 'link', prefsrc: '10.244.1.1' },
+      ])
+      expect(routes(node, 6, 'hawser0')).toEqual([
+        { dst: 'fd44:0:0:1::/64', prefsrc: 'fd44:0:0:1::1' },
+        { dst: 'fd44:0:0:2::/64', prefsrc: 'fd44:0:0:1::1' },
+      ])
+    }
+  })
+
+  test('follows the cluster: what is gone from it goes, what others made stays', async () => {
+    const { value } = await openHost()
+    node.ip('link', 'add', 'other0', 'type', 'bridge')
+    node.ip('address', 'add', '10.9.0.1/24', 'dev', 'other0')
+    node.ip('link', 'set', 'other0', 'up')
+    node.ip('route', 'add', '10.244.9.0/24', 'dev', 'other0')
+    await process.call('routeCluster', value.ifindex, OWN, CLUSTER)
+    await process.call('routeCluster', value.ifindex, ['10.244.7.0/24'], ['10.244.7.0/24'])
+    expect(addresses(node, 'hawser0')).toEqual(['10.244.7.1/32'])
+    expect(routes(node, 4, 'hawser0')).toEqual([
+      { dst: '10.244.7.0/24', scope: 'link', prefsrc: '10.244.7.1' },
+    ])
+    expect(routes(node, 6, 'hawser0')).toEqual([])
+    expect(routes(node, 4, 'other0')).toEqual([{ dst: '10.244.9.0/24', scope: 'link' }])
+    expect(addresses(node, 'other0')).toEqual(['10.9.0.1/24'])
+  })
+
+  test('takes its addresses and routes with it', async () => {
+    const device = await openHost()
+    await process.call('routeCluster', device.value.ifindex, OWN, CLUSTER)
+    await process.call('removeTun', device)
+    expect(links(node).map(each => each.ifname)).toEqual(['lo'])
+    expect(node.ip('route', 'show')).toBe('')
+  })
+})
+
+describe('masquerading', () => {
+  test('one table a family, of what leaves the cluster by another device', () => {
+    const rules = masqueradeRules('hawser0', OWN, CLUSTER)
+    for (const [word, own, other] of [
+      ['ip', OWN[0], CLUSTER[2]],
+      ['ip6', OWN[1], CLUSTER[3]],
+    ]) {
+      // Made and deleted first, so that the whole is one replacement.
+      expect(rules).toContain(
+        `table ${word} hawser {}\ndelete table ${word} hawser\ntable ${word} hawser {`,
+      )
+      expect(rules).toContain(
+        `${word} saddr { ${own} } ${word} daddr != { ${own}, ${other} } masquerade`,
+      )
+    }
+    expect(rules.match(/oifname "hawser0" return/g)).toHaveLength(2)
+    // A family without pods has no table left.
+    const four = masqueradeRules('hawser0', ['10.244.1.0/24'], ['10.244.0.0/16'])
+    expect(four).toMatch(/table ip6 hawser \{\}\ndelete table ip6 hawser\n$/)
+  })
+
+  test('nothing but names and prefixes gets into the rules', () => {
+    for (const name of ['', 'a"b', 'x'.repeat(16), 'a b', 'a;b', 'a\nb']) {
+      expect(() => masqueradeRules(name, OWN, CLUSTER), name).toThrow(RangeError)
+    }
+    for (const prefix of ['10.244.1.0/24 }', '10.244.1.1/24', '', '10.244.1.0']) {
+      expect(() => masqueradeRules('hawser0', [prefix], CLUSTER), prefix).toThrow(RangeError)
+      expect(() => masqueradeRules('hawser0', OWN, [prefix]), prefix).toThrow(RangeError)
+    }
+  })
+
+  test('the rules are in the kernel, or the error says what is missing', async () => {
+    const nft = hasNft()
+    if (!nft) console.log('host.test.ts: no nft here, only its absence is tested')
+    const set = process.call('setMasquerade', 'hawser0', OWN, CLUSTER)
+    if (nft) {
+      await set
+      await process.call('setMasquerade', 'hawser0', OWN, CLUSTER)
+      const words = ['--net=' + node.path, '--', 'nft', 'list', 'ruleset']
+      const ruleset = execFileSync('nsenter', words, { encoding: 'utf8' })
+      expect(ruleset.match(/table ip6? hawser/g)).toHaveLength(2)
+      expect(ruleset.match(/masquerade/g)).toHaveLength(2)
+    } else {
+      await expect(set).rejects.toThrow(/masquerade: nft: .*ENOENT.* \(install nftables/)
+    }
+  })
+})
+
+function hasNft(): boolean {
+  try {
+    execFileSync('nft', ['--version'], { stdio: 'ignore' })
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,86 @@
+/**
+ * A process in the network namespace of a node: the functions of dataplane/devices work in their
+ * process's own namespace. One call a line comes in as JSON, one answer a line goes out:
+ *
+ *   {id, name, args}            calls a function of CALLS
+ *   {id, on, name, args}        calls a method of what call `on` returned
+ *
+ * An argument {kept: id} stands for what that call returned.
+ */
+import { createInterface } from 'node:readline'
+import * as host from '../../../dataplane/devices/host.ts'
+import { setMasquerade } from '../../../dataplane/devices/masquerade.ts'
+import { Neighbours } from '../../../dataplane/devices/neighbours.ts'
+import * as pod from '../../../dataplane/devices/pod.ts'
+import * as tun from '../../../dataplane/devices/tun.ts'
+import * as underlay from '../../../dataplane/devices/underlay.ts'
+import * as veth from '../../../dataplane/devices/veth.ts'
+import { RING_SLOT_BYTES, RingSlots } from '../../../dataplane/manage/ring-slots.ts'
+import { Arena } from '../../../dataplane/memory/arena.ts'
+import { Umem } from '../../../dataplane/xdp/umem.ts'
+import { native } from '../../../native/native.ts'
+import { smallArena } from '../memory/plan.ts'
+
+let arena: Arena | undefined
+
+const CALLS = {
+  ...host,
+  ...pod,
+  ...tun,
+  ...underlay,
+  ...veth,
+  setMasquerade,
+  /** Makes the arena with room for `sockets` AF_XDP sockets. */
+  slots(sockets: number): RingSlots {
+    arena = smallArena({ xdpSockets: sockets, xdpSocketBytes: RING_SLOT_BYTES })
+    native.bind(arena.bytes)
+    return new RingSlots(arena)
+  },
+  umem(slots: RingSlots): Promise<Umem> {
+    return Umem.create(arena!, slots.root)
+  },
+  /** Tells of every change as {event: [vtep, mac]}. */
+  neighbours(ifindex: number): Neighbours {
+    return new Neighbours(ifindex, (...event) => say({ event }))
+  },
+  identity: () => String(native.netnsIdentity('').ino),
+}
+
+interface Call {
+  id: number
+  name: string
+  on?: number
+  args: unknown[]
+}
+
+const kept = new Map<number, unknown>()
+
+function say(answer: object): void {
+  // Memory and what holds it stay here.
+  const plain = (_: string, value: unknown) =>
+    ArrayBuffer.isView(value) || value instanceof Arena || value instanceof Neighbours
+      ? undefined
+      : value
+  console.log(JSON.stringify(answer, plain))
+}
+
+async function run({ id, name, on, args }: Call): Promise<void> {
+  try {
+    const target = on === undefined ? CALLS : kept.get(on)
+    const call = (target as Record<string, (...args: unknown[]) => unknown>)[name]!
+    const given = args.map(each => {
+      const reference = (each as { kept?: number } | null)?.kept
+      return reference === undefined ? each : kept.get(reference)
+    })
+    const value = await call.apply(target, given)
+    kept.set(id, value)
+    say({ id, value: value ?? null })
+  } catch (error) {
+    const { message, code } = error as { message: string; code?: string }
+    say({ id, error: message, code })
+  }
+}
+
+createInterface({ input: process.stdin }).on('line', line => {
+  void run(JSON.parse(line) as Call)
+})

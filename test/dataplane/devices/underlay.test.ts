@@ -1,0 +1,202 @@
+/**
+ * The underlay of a node, and its neighbours there:
+ *
+ *   netns node: under0 192.0.2.1, 2001:db8::1 ───── peer0 192.0.2.2, 2001:db8::2 :netns peer
+ */
+import { readFileSync } from 'node:fs'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { UdpSockets, XdpQueues } from '../../../dataplane/devices/underlay.ts'
+import { UDP_ENTROPY_SOCKETS } from '../../../dataplane/limits.ts'
+import type { Link } from '../../../dataplane/netlink/link.ts'
+import { native } from '../../../native/native.ts'
+import { run } from '../../harness/processes.ts'
+import { addNamespace, type Namespace, removeNamespaces, track } from '../../native/namespace.ts'
+import { link } from './kernel.ts'
+import { NodeProcess } from './node-process.ts'
+
+const QUEUES = 2
+const PEER_MAC = '02:00:00:00:00:99'
+
+let node: Namespace
+let peer: Namespace
+let process: NodeProcess
+beforeEach(() => {
+  node = addNamespace()
+  peer = addNamespace()
+  for (const { path } of [node, peer]) {
+    native.sysctlWrite(path, 'ipv6/conf/default/disable_ipv6', '0')
+  }
+  const queues = ['numrxqueues', `${QUEUES}`, 'numtxqueues', `${QUEUES}`]
+  node.ip(
+    'link',
+    'add',
+    'under0',
+    ...queues,
+    'type',
+    'veth',
+    'peer',
+    'name',
+    'peer0',
+    'netns',
+    peer.name,
+    ...queues,
+  )
+  peer.ip('link', 'set', 'peer0', 'address', PEER_MAC)
+  for (const [namespace, device, last] of [
+    [node, 'under0', 1],
+    [peer, 'peer0', 2],
+  ] as const) {
+    namespace.ip('address', 'add', `192.0.2.${last}/24`, 'dev', device)
+    namespace.ip('address', 'add', `2001:db8::${last}/64`, 'dev', device, 'nodad')
+  }
+  node.ip('link', 'set', 'under0', 'up')
+  process = new NodeProcess(node.path)
+})
+afterEach(async () => {
+  await process.stop()
+  removeNamespaces()
+})
+
+describe('the device', () => {
+  test('is found by the address, or by its name', async () => {
+    const { ifindex } = link(node, 'under0')!
+    const found = await process.call<Link>('findUnderlay', '192.0.2.1')
+    expect(found.value).toMatchObject({ name: 'under0', index: ifindex, up: true })
+    expect((await process.call<Link>('findUnderlay', '2001:db8::1')).value.index).toBe(ifindex)
+    const named = await process.call<Link>('findUnderlay', '192.0.2.1', 'lo')
+    expect(named.value.name).toBe('lo')
+  })
+
+  test('that there is not is named', async () => {
+    await expect(process.call('findUnderlay', '192.0.2.77')).rejects.toThrow(
+      'VTEP address 192.0.2.77: no interface of this node has it',
+    )
+    await expect(process.call('findUnderlay', '192.0.2.1', 'eth9')).rejects.toThrow(
+      'underlay device eth9: no such interface',
+    )
+  })
+})
+
+describe('UDP sockets', () => {
+  /** Ports of the IPv4 UDP sockets of the node. */
+  async function ports(): Promise<number[]> {
+    const { stdout } = await run('cat', ['/proc/net/udp'], { netns: node.path })
+    return stdout
+      .trim()
+      .split('\n')
+      .slice(1)
+      .map(line => Number.parseInt(line.trim().split(/\s+/)[1]!.split(':')[1]!, 16))
+      .sort((a, b) => a - b)
+  }
+
+  test('one a worker on the VXLAN port, and senders with ports of their own', async () => {
+    // A port that another program has is left out.
+    track(native.udpOpen(node.path, '192.0.2.1', 49_153, false, false, 0))
+    const sockets = await process.call<UdpSockets>('openUdpUnderlay', '192.0.2.1', 4789, 3)
+    expect(sockets.value.receivers).toHaveLength(3)
+    expect(sockets.value.senders).toHaveLength(UDP_ENTROPY_SOCKETS)
+    const senders = [49_152, 49_154, 49_155, 49_156, 49_157, 49_158, 49_159, 49_160]
+    expect(await ports()).toEqual([4789, 4789, 4789, 49_152, 49_153, ...senders.slice(1)])
+    await process.method(sockets, 'close')
+    expect(await ports()).toEqual([49_153])
+  })
+
+  test('an address that the node does not have: nothing is left open', async () => {
+    await expect(process.call('openUdpUnderlay', '192.0.2.77', 4789, 2)).rejects.toThrow(
+      'UDP socket 192.0.2.77 port 4789',
+    )
+    expect(await ports()).toEqual([])
+  })
+})
+
+describe('AF_XDP queues', () => {
+  test('one socket a queue behind a program, and nothing of it after closing', async () => {
+    const slots = await process.call('slots', 1 + QUEUES)
+    const umem = await process.call('umem', slots)
+    const found = await process.call<Link>('findUnderlay', '192.0.2.1')
+    const open = () =>
+      process.call<XdpQueues>('openXdpUnderlay', umem, slots, found.value, '192.0.2.1', 4789)
+    // Places for rings are given back: a second time there is room.
+    for (let twice = 0; twice < 2; twice++) {
+      const queues = await open()
+      expect(queues.value.sockets).toHaveLength(QUEUES)
+      expect(queues.value.link.mode).toBe('native')
+      expect(link(node, 'under0')!.xdp?.prog?.id).toBeGreaterThan(0)
+      await process.method(queues, 'close')
+      expect(link(node, 'under0')!.xdp?.prog).toBeUndefined()
+    }
+  })
+
+  test('without room for all rings it fails whole', async () => {
+    const slots = await process.call('slots', QUEUES)
+    const umem = await process.call('umem', slots)
+    const found = await process.call<Link>('findUnderlay', '192.0.2.1')
+    await expect(
+      process.call('openXdpUnderlay', umem, slots, found.value, '192.0.2.1', 4789),
+    ).rejects.toThrow('no room for the rings of another AF_XDP socket')
+    expect(link(node, 'under0')!.xdp?.prog).toBeUndefined()
+  })
+
+  test("another's program is left where it is", async () => {
+    const other = new NodeProcess(node.path)
+    try {
+      const open = async (by: NodeProcess) => {
+        const slots = await by.call('slots', 1 + QUEUES)
+        const umem = await by.call('umem', slots)
+        const found = await by.call<Link>('findUnderlay', '192.0.2.1')
+        return by.call('openXdpUnderlay', umem, slots, found.value, '192.0.2.1', 4789)
+      }
+      await open(other)
+      const before = link(node, 'under0')!.xdp?.prog?.id
+      // The loopback device carries one UMEM: the second process gets no further than that, or the program.
+      await expect(open(process)).rejects.toThrow(/EBUSY|another XDP program/)
+      expect(link(node, 'under0')!.xdp?.prog?.id).toBe(before)
+    } finally {
+      await other.stop()
+    }
+  })
+})
+
+describe('neighbours', () => {
+  const up = () => peer.ip('link', 'set', 'peer0', 'up')
+
+  test('are told when they answer, over either family', async () => {
+    const neighbours = await process.call('neighbours', link(node, 'under0')!.ifindex)
+    for (const vtep of ['192.0.2.2', '2001:db8::2']) {
+      expect(await process.method(neighbours, 'watch', vtep)).toBeNull()
+    }
+    up()
+    // IPv6 addresses go with the link.
+    peer.ip('address', 'replace', '2001:db8::2/64', 'dev', 'peer0', 'nodad')
+    for (const vtep of ['192.0.2.2', '2001:db8::2']) {
+      expect(await process.event(each => each === vtep)).toEqual([vtep, PEER_MAC])
+      expect(await process.method(neighbours, 'watch', vtep)).toBe(PEER_MAC)
+    }
+    await process.method(neighbours, 'close')
+  })
+
+  test('one that the kernel knows is known at once; one behind a router has its MAC', async () => {
+    up()
+    const mac = '02:00:00:00:00:55'
+    node.ip('neigh', 'add', '192.0.2.5', 'lladdr', mac, 'dev', 'under0')
+    node.ip('route', 'add', '198.51.100.0/24', 'via', '192.0.2.5')
+    const neighbours = await process.call('neighbours', link(node, 'under0')!.ifindex)
+    expect(await process.method(neighbours, 'watch', '192.0.2.5')).toBe(mac)
+    expect(await process.method(neighbours, 'watch', '198.51.100.9')).toBe(mac)
+    // What was set by hand stays so.
+    expect(node.ip('neigh', 'show', '192.0.2.5')).toContain('PERMANENT')
+    // By another device, or by none at all.
+    expect(await process.method(neighbours, 'watch', '127.0.0.1')).toBeNull()
+    expect(await process.method(neighbours, 'watch', '203.0.113.1')).toBeNull()
+    await process.method(neighbours, 'forget', '203.0.113.1')
+    await process.method(neighbours, 'close')
+  })
+})
+
+test('the processes of these tests are in their namespaces', async () => {
+  const own = native.netnsIdentity('').ino
+  const inside = await process.call<string>('identity')
+  expect(inside.value).toBe(String(native.netnsIdentity(node.path).ino))
+  expect(inside.value).not.toBe(String(own))
+  expect(readFileSync('/proc/self/net/dev', 'utf8')).not.toContain('under0')
+})

@@ -86,7 +86,7 @@ export async function createDataplane(
   try {
     await dataplane.start()
   } catch (error) {
-    await dataplane.stop()
+    await dataplane.abandon()
     throw error
   }
   return dataplane
@@ -116,6 +116,8 @@ class Dataplane implements ControlPlane {
   private pool: WorkerPool | undefined
   private umem: Umem | undefined
   private host: TunDevice | undefined
+  /** No earlier process had made the host device. */
+  private hostIsNew = false
   private hostPort = -1
   private hostHop = 0
   private rejectHop = 0
@@ -203,6 +205,7 @@ class Dataplane implements ControlPlane {
   }
 
   private openHostPort(): void {
+    this.hostIsNew = native.interfaceIndex('', this.hostName) === 0
     this.host = openHost(this.hostName, this.workers, this.mtu)
     this.hostPort = this.ports.reserve()
     const { fds, ifindex } = this.host
@@ -658,6 +661,14 @@ class Dataplane implements ControlPlane {
       workers: readWorkers(this.arena),
       ports: readPorts(this.arena, this.ports, names, this.underlayLink.name),
     }
+  }
+
+  /** Undoes a start that failed; a host device that it has made goes, too. */
+  async abandon(): Promise<void> {
+    if (this.hostIsNew && this.host !== undefined) {
+      native.tunSetPersistent(this.host.fds[0]!, false)
+    }
+    await this.stop()
   }
 
   async stop(): Promise<void> {

@@ -19,14 +19,14 @@ export const BATCH_SIZE = 256
 /** Packets taken from one port before the next one has its turn. */
 export const RECEIVE_BURST = 64
 
-/** Bytes of a small frame: one AF_XDP chunk. */
+/** Bytes of a small frame: one AF_XDP chunk; a power of two. */
 export const FRAME_BYTES = 2048
 /** Bytes in front of a received packet; the kernel's XDP_PACKET_HEADROOM. VXLAN over IPv6 takes 70 + 14. */
 export const FRAME_HEADROOM = 256
 /** Largest IP packet that fits a small frame behind its Ethernet header. */
 export const MAX_SMALL_PACKET = FRAME_BYTES - FRAME_HEADROOM - 14
-/** Bytes of a large frame: headroom, virtio_net_hdr and a 65,535-byte superframe, in whole pages. */
-export const LARGE_FRAME_BYTES = 69_632
+/** Bytes of a large frame: headroom, virtio_net_hdr and a 65,535-byte superframe; a power of two (frames.ts). */
+export const LARGE_FRAME_BYTES = 131_072
 /** Small frames of one worker, by default. */
 export const DEFAULT_SMALL_FRAMES = 16_384
 /** Large frames of one worker, by default. */

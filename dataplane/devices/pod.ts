@@ -45,7 +45,9 @@ export async function openPod(
       },
     )
   }
-  return pod.kind === 'tun' ? openTunPod(pod, queues) : openVethPod(pod, queues, adopt, umem, rings)
+  return pod.kind === 'tun'
+    ? openTunPod(pod, queues, taken)
+    : openVethPod(pod, queues, taken, umem, rings)
 }
 
 /** Whether the interface that is there is what an earlier process made for this pod. */
@@ -60,7 +62,8 @@ function isOurs(pod: PodSpec): boolean {
   }
 }
 
-function openTunPod(pod: PodSpec & { mtu: number }, queues: number): PodDevice {
+/** `adopt`: the device is there and stays on failure. */
+function openTunPod(pod: PodSpec & { mtu: number }, queues: number, adopt: boolean): PodDevice {
   const device = openTun(pod.netns, pod.ifname, queues)
   try {
     const routes = configurePodTun(pod.netns, device, pod.mtu, pod.ip4, pod.ip6)
@@ -80,11 +83,13 @@ function openTunPod(pod: PodSpec & { mtu: number }, queues: number): PodDevice {
       ),
     }
   } catch (error) {
-    removeTun(device)
+    if (adopt) closeTun(device)
+    else removeTun(device)
     throw error
   }
 }
 
+/** `adopt`: the pod's end is there and stays on failure. */
 async function openVethPod(
   pod: PodSpec & { mtu: number },
   workers: number,

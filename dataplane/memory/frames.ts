@@ -18,6 +18,8 @@ class Pool {
   readonly base: number
   readonly count: number
   readonly bytes: number
+  /** log2 of `bytes`: the number of a frame is a shift away, and it is asked several times a packet. */
+  private readonly shift: number
   private readonly stack: Uint32Array
   private readonly owner: Uint16Array
   private top: number
@@ -26,6 +28,8 @@ class Pool {
     this.base = base
     this.count = count
     this.bytes = bytes
+    this.shift = 31 - Math.clz32(bytes)
+    if (bytes !== 1 << this.shift) throw new RangeError(`frames of ${bytes} bytes: no power of two`)
     this.stack = new Uint32Array(count)
     this.owner = new Uint16Array(count)
     this.top = count
@@ -82,7 +86,7 @@ class Pool {
   }
 
   private index(at: number): number {
-    return ((at - this.base) / this.bytes) >>> 0
+    return (at - this.base) >>> this.shift
   }
 }
 

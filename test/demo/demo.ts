@@ -160,7 +160,10 @@ if (process.getuid?.() !== 0) {
   process.stderr.write('demo: it makes network namespaces and devices: run it as root\n')
   process.exit(1)
 }
-if (!existsSync(EXECUTABLE)) throw new Error(`${EXECUTABLE} is not built: npm run build`)
+if (!existsSync(EXECUTABLE)) {
+  process.stderr.write(`demo: ${EXECUTABLE} is not built: npm run build\n`)
+  process.exit(1)
+}
 
 let nodes: TwoNodes | undefined
 /** What to exit with when a signal comes: 130 until there is a result that is only kept running. */
@@ -211,6 +214,9 @@ try {
   if (options.json) process.stdout.write(`${JSON.stringify({ passed, paths: results }, null, 2)}\n`)
   else {
     process.stdout.write(`\n${table(results)}\n\n`)
+    process.stdout.write(
+      'UDP: one sender without a brake, and what the receiver was too slow for.\n\n',
+    )
     for (const { path, problems } of results) {
       for (const problem of problems) process.stdout.write(`${path}: ${problem}\n`)
     }

@@ -90,14 +90,16 @@ describe.each(['t1', 'x1'] as const)('pod %s', name => {
   }
 
   test('and the world, when it knows the way, reaches the pod', async () => {
-    for (const [family, prefix, via] of [
+    const ways = [
       ['-4', '10.244.1.0/24', '198.51.100.1'],
       ['-6', 'fd44:0:0:1::/64', '2001:db8::1'],
-    ] as const) {
-      await ip(world.netns, family, 'route', 'replace', prefix, 'via', via)
+    ] as const
+    for (const [family, prefix, via] of ways) {
+      await ip(world.netns, family, 'route', 'add', prefix, 'via', via)
     }
     await expectPing(world, pods[name]!)
     await expectPing(pods[name]!, world)
+    for (const [family, prefix] of ways) await ip(world.netns, family, 'route', 'del', prefix)
   })
 })
 

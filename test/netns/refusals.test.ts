@@ -102,6 +102,7 @@ test('capabilities that are missing', async () => {
 test('AF_XDP on a device with fewer queues than workers', async () => {
   const refused = await daemon({ workers: 2, underlay: { mode: 'xdp' } })
   expectRefusal(refused, /under0 has 1 receive queues, 2 workers need as many/)
+  expect(await links()).toEqual(untouched)
 })
 
 test('an underlay device that is not there', async () => {

@@ -48,7 +48,7 @@ test.each(['SIGTERM', 'SIGINT', 'SIGKILL'] as const)('after %s', async signal =>
   await expectPodsAsBefore()
   for (const pod of pods) {
     await expectTraffic(pod, far)
-    await expectTraffic(far, pod)
+    await expectPing(far, pod)
   }
   await expectSound(a)
 })

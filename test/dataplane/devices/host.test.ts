@@ -127,7 +127,7 @@ describe('masquerading', () => {
     if (nft) {
       await set
       await process.call('setMasquerade', 'hawser0', OWN, CLUSTER)
-      const words = ['--net=' + node.path, '--', 'nft', 'list', 'ruleset']
+      const words = [`--net=${node.path}`, '--', 'nft', 'list', 'ruleset']
       const ruleset = execFileSync('nsenter', words, { encoding: 'utf8' })
       expect(ruleset.match(/table ip6? hawser/g)).toHaveLength(2)
       expect(ruleset.match(/masquerade/g)).toHaveLength(2)

@@ -57,7 +57,7 @@ export function routes(namespace: Namespace, family: 4 | 6, device: string): IpR
     .map(({ dst, gateway, scope, prefsrc }) => ({
       dst,
       ...(gateway === undefined ? {} : { gateway }),
-      ...(scope === undefined ? {} : { scope }),
+      ...(scope === undefined || scope === 'global' ? {} : { scope }),
       ...(prefsrc === undefined ? {} : { prefsrc }),
     }))
     .sort((a, b) => (a.dst < b.dst ? -1 : 1))

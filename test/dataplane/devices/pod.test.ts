@@ -115,7 +115,9 @@ describe.each(KINDS)('%s', kind => {
     pod.ip('link', 'delete', 'eth0')
     expect(problems()).toEqual([`eth0 in ${pod.path} is not there`])
     const nowhere = { ...spec(kind), netns: '/run/netns/hwt-none' }
-    expect(verifyPod(nowhere, attachment(kind, value))).toMatchObject([/hwt-none/])
+    expect(verifyPod(nowhere, attachment(kind, value))).toEqual([
+      expect.stringContaining('/run/netns/hwt-none'),
+    ])
   })
 
   test('removal leaves nothing, closing leaves the interface; each happens once', async () => {
@@ -165,16 +167,31 @@ describe.each(KINDS)('%s', kind => {
   })
 
   test('a failure half way leaves nothing of a new interface, and an adopted one as it was', async () => {
-    // An address that no interface takes.
-    await expect(open(kind, { ip4: '0.0.0.0' })).rejects.toThrow()
+    // The pod's interface takes no IPv6 address.
+    const ipv6 = (device: string, value: '0' | '1') =>
+      native.sysctlWrite(pod.path, `ipv6/conf/${device}/disable_ipv6`, value)
+    ipv6('default', '1')
+    await expect(open(kind)).rejects.toThrow('add address fd44:0:0:1::2/128 on eth0')
     for (const each of [node, pod]) expect(links(each).map(({ ifname }) => ifname)).toEqual(['lo'])
+    ipv6('default', '0')
     const kept = await open(kind)
     await process.method(kept, 'close')
-    await expect(open(kind, { ip4: '0.0.0.0' }, true)).rejects.toThrow()
-    expect(link(pod, 'eth0')).toBeDefined()
+    ipv6('eth0', '1')
+    await expect(open(kind, {}, true)).rejects.toThrow('add address fd44:0:0:1::2/128 on eth0')
+    expect(link(pod, 'eth0')!.ifindex).toBe(ifindexOf(kept))
+    expect(addresses(pod, 'eth0')).toEqual(['10.244.1.2/32'])
+    ipv6('eth0', '0')
+    const again = await open(kind, {}, true)
+    expect(ifindexOf(again)).toBe(ifindexOf(kept))
     expect(addresses(pod, 'eth0')).toEqual(['10.244.1.2/32', 'fd44:0:0:1::2/128'])
-    await open(kind, {}, true)
   })
+
+  /** Of the pod's end. */
+  function ifindexOf(kept: Kept<PodDevice>): number {
+    if (kind === 'tun') return kept.value.record.ifindex
+    expect(link(node, vethNames('pod-xdp').hostDevice)!.ifindex).toBe(kept.value.record.ifindex)
+    return link(pod, 'eth0')!.ifindex
+  }
 })
 
 test('without a UMEM a veth pod says what helps', async () => {

@@ -7,6 +7,7 @@
  *
  * An argument {kept: id} stands for what that call returned.
  */
+import { createSocket } from 'node:dgram'
 import { createInterface } from 'node:readline'
 import * as host from '../../../dataplane/devices/host.ts'
 import { setMasquerade } from '../../../dataplane/devices/masquerade.ts'
@@ -43,6 +44,12 @@ const CALLS = {
   neighbours(ifindex: number): Neighbours {
     return new Neighbours(ifindex, (...event) => say({ event }))
   },
+  /** Binds a UDP port as any program would that shares it with nobody. */
+  occupy: (address: string, port: number) =>
+    new Promise<void>((resolve, reject) => {
+      const socket = createSocket({ type: 'udp4', reuseAddr: false }).on('error', reject)
+      socket.bind({ address, port, exclusive: true }, resolve)
+    }),
   identity: () => String(native.netnsIdentity('').ino),
 }
 
@@ -70,7 +77,7 @@ async function run({ id, name, on, args }: Call): Promise<void> {
     const call = (target as Record<string, (...args: unknown[]) => unknown>)[name]!
     const given = args.map(each => {
       const reference = (each as { kept?: number } | null)?.kept
-      return reference === undefined ? each : kept.get(reference)
+      return reference === undefined ? (each ?? undefined) : kept.get(reference)
     })
     const value = await call.apply(target, given)
     kept.set(id, value)

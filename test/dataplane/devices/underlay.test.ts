@@ -8,6 +8,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { UdpSockets, XdpQueues } from '../../../dataplane/devices/underlay.ts'
 import { UDP_ENTROPY_SOCKETS } from '../../../dataplane/limits.ts'
 import type { Link } from '../../../dataplane/netlink/link.ts'
+import { attachXdp } from '../../../dataplane/xdp/attach.ts'
+import { passProgram } from '../../../dataplane/xdp/programs.ts'
 import { native } from '../../../native/native.ts'
 import { run } from '../../harness/processes.ts'
 import { addNamespace, type Namespace, removeNamespaces, track } from '../../native/namespace.ts'
@@ -15,6 +17,8 @@ import { link } from './kernel.ts'
 import { NodeProcess } from './node-process.ts'
 
 const QUEUES = 2
+/** The root's place, one a queue, and one for the look behind the last queue. */
+const SLOTS = 1 + QUEUES + 1
 const PEER_MAC = '02:00:00:00:00:99'
 
 let node: Namespace
@@ -91,7 +95,7 @@ describe('UDP sockets', () => {
 
   test('one a worker on the VXLAN port, and senders with ports of their own', async () => {
     // A port that another program has is left out.
-    track(native.udpOpen(node.path, '192.0.2.1', 49_153, false, false, 0))
+    await process.call('occupy', '192.0.2.1', 49_153)
     const sockets = await process.call<UdpSockets>('openUdpUnderlay', '192.0.2.1', 4789, 3)
     expect(sockets.value.receivers).toHaveLength(3)
     expect(sockets.value.senders).toHaveLength(UDP_ENTROPY_SOCKETS)
@@ -111,7 +115,7 @@ describe('UDP sockets', () => {
 
 describe('AF_XDP queues', () => {
   test('one socket a queue behind a program, and nothing of it after closing', async () => {
-    const slots = await process.call('slots', 1 + QUEUES)
+    const slots = await process.call('slots', SLOTS)
     const umem = await process.call('umem', slots)
     const found = await process.call<Link>('findUnderlay', '192.0.2.1')
     const open = () =>
@@ -138,22 +142,20 @@ describe('AF_XDP queues', () => {
   })
 
   test("another's program is left where it is", async () => {
-    const other = new NodeProcess(node.path)
-    try {
-      const open = async (by: NodeProcess) => {
-        const slots = await by.call('slots', 1 + QUEUES)
-        const umem = await by.call('umem', slots)
-        const found = await by.call<Link>('findUnderlay', '192.0.2.1')
-        return by.call('openXdpUnderlay', umem, slots, found.value, '192.0.2.1', 4789)
-      }
-      await open(other)
-      const before = link(node, 'under0')!.xdp?.prog?.id
-      // The loopback device carries one UMEM: the second process gets no further than that, or the program.
-      await expect(open(process)).rejects.toThrow(/EBUSY|another XDP program/)
-      expect(link(node, 'under0')!.xdp?.prog?.id).toBe(before)
-    } finally {
-      await other.stop()
-    }
+    const found = await process.call<Link>('findUnderlay', '192.0.2.1')
+    const program = track(native.bpfLoadXdp(passProgram(), 'hwt_other'))
+    track(attachXdp(node.path, program, found.value.index).linkFd)
+    const before = link(node, 'under0')!.xdp?.prog?.id
+    expect(before).toBeGreaterThan(0)
+    const slots = await process.call('slots', SLOTS)
+    const umem = await process.call('umem', slots)
+    await expect(
+      process.call('openXdpUnderlay', umem, slots, found.value, '192.0.2.1', 4789),
+    ).rejects.toMatchObject({
+      code: 'EBUSY',
+      message: expect.stringContaining('another XDP program'),
+    })
+    expect(link(node, 'under0')!.xdp?.prog?.id).toBe(before)
   })
 })
 

@@ -153,6 +153,20 @@ describe('send', () => {
   })
 })
 
+test('a port whose interface the pod has deleted says so, and loses no frame', () => {
+  const tun = openPort(0, a, 1)
+  expect(tun.receive(place.batch, 64)).toBeGreaterThanOrEqual(0)
+  place.releaseAll()
+  expect(tun.gone()).toBe(false)
+  a.ip('link', 'delete', 'hwt0')
+  place.put(udpPacket({ src: '198.51.100.7', dst: '10.9.0.1' }, Uint8Array.of(1)))
+  expect(place.sendAll(tun)).toEqual([0])
+  expect(tun.receive(place.batch, 64)).toBe(0)
+  expect(tun.gone()).toBe(true)
+  expect(place.portCounters(0).TX_DROPS).toBe(1)
+  expect(place.frames.leaked()).toBe(0)
+})
+
 describe('superframes', () => {
   test.each([
     [4, '10.9.0.2', GSO_TCPV4],

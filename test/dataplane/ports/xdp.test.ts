@@ -21,8 +21,11 @@ import { PORT_FLAG, type PortRecord } from '../../../dataplane/tables/ports.ts'
 import { TableReader, TableWriter } from '../../../dataplane/tables/tables.ts'
 import { attachXdp } from '../../../dataplane/xdp/attach.ts'
 import { podProgram } from '../../../dataplane/xdp/programs.ts'
+import { ringBytes } from '../../../dataplane/xdp/rings.ts'
+import { ROOT_RING_BYTES, Umem, XdpSocket } from '../../../dataplane/xdp/umem.ts'
 import { native } from '../../../native/native.ts'
-import { type End, Link, Listener, Memory, SIZE, socketMap } from '../xdp/link.ts'
+import { smallArena } from '../memory/plan.ts'
+import { End, Link, Listener, Memory, SIZE, socketMap } from '../xdp/link.ts'
 import { plain, udp4 } from '../xdp/packets.ts'
 import { NOTHING, Place } from './place.ts'
 
@@ -135,6 +138,34 @@ describe('receive', () => {
   })
 })
 
+test('with frames enough a fill ring is kept full, topped up many at a time', async () => {
+  const plan = { smallFrames: FRAME_RESERVE + 1024, largeFrames: 1, xdpSockets: 8 }
+  const arena = smallArena({ ...plan, xdpSocketBytes: ringBytes(SIZE) })
+  place = new Place(arena)
+  const umem = await Umem.create(arena, arena.layout.rings.offset, link.b)
+  const at = arena.layout.rings.offset + ROOT_RING_BYTES
+  const socket = await XdpSocket.open(umem, link.b, link.indexB, 0, at, SIZE)
+  const end = new End({ arena, frames: place.frames } as Memory, socket)
+  try {
+    const held = () => place.frames.small.count - place.frames.small.free
+    const port = portOf(2, end, { fillFrames: 200 })
+    port.service()
+    expect(held()).toBe(200)
+    port.service()
+    expect(held()).toBe(200)
+    expect(end.fill.free()).toBe(SIZE - 200)
+    // Never more than the ring has room for.
+    const greedy = portOf(3, end, { fillFrames: 2 * SIZE })
+    greedy.service()
+    expect(held()).toBe(SIZE)
+    expect(end.fill.free()).toBe(0)
+    expect([place.frames.reclaim(2), place.frames.reclaim(3)]).toEqual([200, SIZE - 200])
+  } finally {
+    end.close()
+    umem.close()
+  }
+})
+
 describe('send', () => {
   test('packets reach a socket of the kernel, complete and partial', () => {
     const listener = new Listener(memory, link.b, '10.9.0.2', 5000)
@@ -216,6 +247,23 @@ describe('send', () => {
     expect(place.frames.small.free).toBe(place.frames.small.count)
     listener.close()
   })
+})
+
+test('a port whose device is gone says so, and its frames come back', () => {
+  const port = portOf(1, left)
+  port.service()
+  expect(port.gone()).toBe(false)
+  place.put(toKernel('before'))
+  expect(place.sendAll(port)).toEqual([0])
+  execFileSync('ip', ['-n', link.a.slice('/run/netns/'.length), 'link', 'delete', 'va'])
+  expect(port.gone()).toBe(true)
+  place.put(toKernel('after'))
+  expect(place.sendAll(port)).toEqual([0])
+  port.service()
+  expect(place.frames.leaked()).toBe(0)
+  left.close()
+  expect(place.frames.reclaim(1)).toBeGreaterThanOrEqual(MIN_FILL_FRAMES + 1)
+  expect(place.frames.small.free).toBe(place.frames.small.count)
 })
 
 describe('from port to port', () => {

@@ -95,6 +95,7 @@ describe('known VTEPs', () => {
         const words = table()
         writeVteps(words, AT, group.slice(0, n))
         expect(group.map(each => knows(words, each))).toEqual(group.map((_, i) => i < n))
+        expect(words.subarray(AT + VTEP_SLOTS * WORDS).every(word => word === 0)).toBe(true)
       }
     }
   })

@@ -3,6 +3,7 @@ import { readdirSync } from 'node:fs'
 import { afterEach, expect, test } from 'vitest'
 import { SLEEP_MS, SPIN_ROUNDS } from '../../../dataplane/limits.ts'
 import { HEADER, WORKER } from '../../../dataplane/memory/arena.ts'
+import { run } from '../../harness/processes.ts'
 import { ping, transfer } from '../../harness/traffic.ts'
 import { removeNamespaces } from '../../native/namespace.ts'
 import { makeWorld, SMALL_FRAMES, until, WORKERS, type World } from './world.ts'
@@ -31,8 +32,10 @@ async function snapshot(worker: number): Promise<{ rounds: number; sleeps: numbe
 }
 
 test('workers start, serve, stop, and leave nothing behind', async () => {
-  world = makeWorld()
+  // What the process opens once and for all, it opens here.
+  await run('true', [])
   const before = descriptors()
+  world = makeWorld()
   await world.pool.start()
   expect(world.workers().map(each => [each.running, each.generation])).toEqual([
     [true, 1],
@@ -54,6 +57,7 @@ test('workers start, serve, stop, and leave nothing behind', async () => {
   for (let worker = 0; worker < WORKERS; worker++) {
     expect(Atomics.load(world.arena.control(worker), WORKER.WAKE_FD)).toBe(0)
   }
+  await world.close()
   expect(descriptors()).toBe(before)
 })
 

@@ -16,8 +16,10 @@ export const DEFAULT_ROUTES = 16_384
 
 /** Packets that travel together through the stages. */
 export const BATCH_SIZE = 256
-/** Packets taken from one port before the next one has its turn. */
+/** Packets taken from one descriptor (TUN, UDP) before the next port has its turn. */
 export const RECEIVE_BURST = 64
+/** The same for AF_XDP, where taking packets costs no system call; at most BATCH_SIZE. */
+export const POLLED_BURST = 256
 
 /** Bytes of a small frame: one AF_XDP chunk; a power of two. */
 export const FRAME_BYTES = 2048

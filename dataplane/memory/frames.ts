@@ -49,6 +49,13 @@ class Pool {
     return frame
   }
 
+  /** As `take`, but the frame is held by `port`. Only while one is free. */
+  takeFor(port: number): number {
+    const frame = this.stack[--this.top]!
+    this.owner[this.index(frame)] = OWNER_PORT + port
+    return frame
+  }
+
   /** Gives back the frame that contains arena offset `at`. A second release is ignored: it would give one frame two owners. */
   release(at: number): boolean {
     const index = this.index(at)

@@ -54,6 +54,7 @@ export class XdpPort implements Port {
   private filled = 0
   /** Packets in the TX ring that `flush` has not shown to the kernel. */
   private queued = 0
+  private queuedBytes = 0
 
   constructor(
     index: number,
@@ -95,9 +96,9 @@ export class XdpPort implements Port {
 
   send(batch: Batch, i: number): number {
     const { tx } = this.rings
-    if (tx.free() === 0) {
+    if (tx.full()) {
       this.flush()
-      if (tx.free() === 0) return DROP_TX_FULL
+      if (tx.full()) return DROP_TX_FULL
     }
     const l3 = batch.l3[i]!
     const at = l3 - ETHERNET
@@ -112,8 +113,7 @@ export class XdpPort implements Port {
     this.frames.small.hold(at, this.index)
     tx.put(at, length, options)
     this.queued++
-    this.counters[this.countersAt + PORT_COUNTER.TX_PACKETS]!++
-    this.counters[this.countersAt + PORT_COUNTER.TX_BYTES]! += length
+    this.queuedBytes += length
     return 0
   }
 
@@ -159,7 +159,10 @@ export class XdpPort implements Port {
     const { tx } = this.rings
     if (this.queued > 0) {
       tx.submit()
+      this.counters[this.countersAt + PORT_COUNTER.TX_PACKETS]! += this.queued
+      this.counters[this.countersAt + PORT_COUNTER.TX_BYTES]! += this.queuedBytes
       this.queued = 0
+      this.queuedBytes = 0
     }
     for (let kick = 0; kick < MAX_KICKS && tx.queued() > 0; kick++) {
       this.reap()
@@ -186,9 +189,7 @@ export class XdpPort implements Port {
     want = Math.min(want, fill.free(), small.free)
     if (want <= 0) return
     for (let k = 0; k < want; k++) {
-      const frame = small.take()
-      small.hold(frame, this.index)
-      fill.put(frame)
+      fill.put(small.takeFor(this.index))
     }
     this.filled += want
     fill.submit()

@@ -48,18 +48,21 @@ function encapIpv4(e: Engine, b: Batch, i: number, template: number): void {
   const first = view.getUint32(inner)
   const ecn = ipv6 ? (first >>> 20) & 3 : (first >>> 16) & 3
   view.setUint32(outer, (0x4500_0000 | (ecn << 16) | total) >>> 0)
-  view.setUint32(outer + 4, hops.getUint32(template + 4))
+  // Whole words of the template are copied as they lie: little-endian both ways swaps no bytes.
+  view.setUint32(outer + 4, hops.getUint32(template + 4, true), true)
   let sum = (~hops.getUint16(template + 10) & 0xffff) + ecn + total
   sum = (sum >>> 16) + (sum & 0xffff)
   view.setUint32(outer + 8, ((hops.getUint16(template + 8) << 16) | (~sum & 0xffff)) >>> 0)
-  view.setUint32(outer + 12, hops.getUint32(template + 12))
-  view.setUint32(outer + 16, hops.getUint32(template + 16))
+  view.setUint32(outer + 12, hops.getUint32(template + 12, true), true)
+  view.setUint32(outer + 16, hops.getUint32(template + 16, true), true)
   view.setUint32(
     outer + 20,
     (((FIRST_DYNAMIC_PORT | (hash & 0x3fff)) << 16) | hops.getUint16(template + 22)) >>> 0,
   )
   view.setUint32(outer + 24, ((total - 20) << 16) >>> 0)
-  for (let at = 28; at < 48; at += 4) view.setUint32(outer + at, hops.getUint32(template + at))
+  for (let at = 28; at < 48; at += 4) {
+    view.setUint32(outer + at, hops.getUint32(template + at, true), true)
+  }
   view.setUint16(outer + 48, ipv6 ? 0x86dd : 0x0800)
   b.l3[i] = outer
   b.len[i] = total
@@ -80,7 +83,7 @@ function encapIpv6(e: Engine, b: Batch, i: number, template: number, header: num
   const first = view.getUint32(inner)
   const ecn = ipv6 ? (first >>> 20) & 3 : (first >>> 16) & 3
   for (let at = 0; at < header - 2; at += 4) {
-    view.setUint32(outer + at, hops.getUint32(template + at))
+    view.setUint32(outer + at, hops.getUint32(template + at, true), true)
   }
   view.setUint32(outer, (0x6000_0000 | (ecn << 20) | (hash & 0xf_ffff)) >>> 0)
   view.setUint16(outer + 4, udpLength)

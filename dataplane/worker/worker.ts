@@ -8,7 +8,7 @@
  */
 import { native } from '../../native/native.ts'
 import { fibByName } from '../fib/index.ts'
-import { BATCH_SIZE, MAX_PORTS, RECEIVE_BURST, SLEEP_MS, SPIN_ROUNDS } from '../limits.ts'
+import { MAX_PORTS, POLLED_BURST, RECEIVE_BURST, SLEEP_MS, SPIN_ROUNDS } from '../limits.ts'
 import {
   Arena,
   type ArenaHandle,
@@ -135,7 +135,7 @@ export class Worker {
   private turn(port: Port): number {
     const { engine, batch } = this
     batch.reset(port.index)
-    const n = port.receive(batch, Math.min(RECEIVE_BURST, BATCH_SIZE))
+    const n = port.receive(batch, port.polled ? POLLED_BURST : RECEIVE_BURST)
     if (n === 0) return 0
     let bytes = 0
     for (let i = 0; i < n; i++) bytes += batch.len[i]!

@@ -202,6 +202,8 @@ export class TxRing {
   private readonly mask: number
   private readonly base: number
   private next: number
+  /** The kernel's index when it was last loaded: it only grows, so that much is certainly taken. */
+  private taken: number
 
   /** `offsets`: XskOffsets.tx. */
   constructor(arena: Arena, ringsOffset: number, size: number, offsets: XskRingOffsets) {
@@ -214,6 +216,7 @@ export class TxRing {
     this.mask = size - 1
     this.base = arena.layout.small.offset
     this.next = Atomics.load(this.words, this.producer)
+    this.taken = Atomics.load(this.words, this.consumer)
     // High words: nobody writes them again.
     for (let i = 0; i < size; i++) this.ring[i * 4 + 1] = 0
   }
@@ -223,9 +226,17 @@ export class TxRing {
     return (this.mask + 1 - (this.next - Atomics.load(this.words, this.consumer))) | 0
   }
 
+  /** Whether `put` must wait. Loads the kernel's index only when the last one known leaves no room. */
+  full(): boolean {
+    if (((this.next - this.taken) | 0) <= this.mask) return false
+    this.taken = Atomics.load(this.words, this.consumer)
+    return ((this.next - this.taken) | 0) > this.mask
+  }
+
   /**
    * Queues `len` bytes at `addr`, an Ethernet frame inside one UMEM frame. `options`: 0 or
-   * XDP_TX_METADATA. At most `free()` times.
+   * XDP_TX_METADATA. At most `free()` times, or after
+   * `full()` said no.
    */
   put(addr: number, len: number, options: number): void {
     const at = (this.next & this.mask) << 2

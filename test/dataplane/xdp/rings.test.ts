@@ -65,6 +65,7 @@ describe.each([0, 0x7ffffffc, 0xfffffffc])('indices from %i', start => {
       for (let i = 0; i < 5; i++) tx.put(umem + i * 2048 + 256, 60 + i, i & 2)
       expect(tx.queued()).toBe(5)
       expect(tx.free()).toBe(SIZE - 5)
+      expect(tx.full()).toBe(false)
       tx.submit()
       for (let i = 0; i < 5; i++) {
         const entry = at + OFFSETS.desc + ((before + i) % SIZE) * 16

@@ -11,7 +11,7 @@ import { PORT_KIND } from '../ports/port.ts'
 import { macWords, PORT_FLAG, type PortRecord } from '../tables/ports.ts'
 import { podProgram } from '../xdp/programs.ts'
 import type { Umem } from '../xdp/umem.ts'
-import { closeTun, configurePodTun, openTun, removeTun } from './tun.ts'
+import { closeTun, configurePodTun, openTun, removeTun, vanishTun } from './tun.ts'
 import { openXdpQueues } from './underlay.ts'
 import { configurePodVeth, openVeth, removeVeth, vethNames } from './veth.ts'
 
@@ -24,8 +24,8 @@ export interface PodDevice {
   xskOffsets?: XskOffsets
   /** Closes descriptors; the interface stays. */
   close(): void
-  /** Closes descriptors and removes the interface. */
-  remove(): void
+  /** Closes descriptors and removes the interface; when it resolves nobody can see that any more. */
+  remove(): Promise<void>
 }
 
 /** Makes the interface of `pod` (with its final MTU) for `queues` workers. Undoes everything on failure. */
@@ -79,7 +79,7 @@ function openTunPod(pod: PodSpec & { mtu: number }, queues: number, adopt: boole
       link: {},
       ...once(
         () => closeTun(device),
-        () => removeTun(device),
+        () => vanishTun(pod.netns, pod.ifname, device),
       ),
     }
   } catch (error) {
@@ -148,14 +148,24 @@ async function openVethPod(
 }
 
 /** Either end of a device happens once: a descriptor closed twice might be another one by then. */
-function once(close: () => void, remove: () => void): { close(): void; remove(): void } {
+function once(
+  close: () => void,
+  remove: () => void | Promise<void>,
+): { close(): void; remove(): Promise<void> } {
   let open = true
-  const end = (how: () => void) => () => {
-    if (!open) return
+  const first = (): boolean => {
+    const was = open
     open = false
-    how()
+    return was
   }
-  return { close: end(close), remove: end(remove) }
+  return {
+    close: () => {
+      if (first()) close()
+    },
+    remove: async () => {
+      if (first()) await remove()
+    },
+  }
 }
 
 /** What differs between a pod's interface and its attachment. */

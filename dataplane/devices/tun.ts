@@ -1,4 +1,6 @@
 /** TUN devices: a pod's interface, and the node's own port. */
+import { close } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
 import { native } from '../../native/native.ts'
 import { addAddress, listAddresses } from '../netlink/address.ts'
 import { getLink, setLink } from '../netlink/link.ts'
@@ -30,12 +32,49 @@ export function openTun(netns: string, name: string, queues: number): TunDevice 
 /** Removes the device: it ends with its last descriptor once it is no longer persistent. */
 export function removeTun(device: TunDevice): void {
   try {
+    unkeep(device)
+  } finally {
+    closeTun(device)
+  }
+}
+
+/** Lets the device end with its last descriptor. */
+function unkeep(device: TunDevice): void {
+  try {
     native.tunSetPersistent(device.fds[0]!, false)
   } catch (error) {
     // Its interface is gone already: somebody in its namespace has deleted it.
     if ((error as { code?: string }).code !== 'EBADFD') throw error
-  } finally {
-    closeTun(device)
+  }
+}
+
+/** Milliseconds between two looks whether a device has left its namespace. */
+const LOOK_MS = 1
+
+/**
+ * As `removeTun`, without holding up the calling thread: resolves when `name` is no longer in `netns`.
+ * The kernel takes the name away at once and then waits some 20 ms for its own readers
+ * (netdev_run_todo in net/core/dev.c) before close(2) returns; that happens on a thread of Node's
+ * pool, and nobody waits for it.
+ */
+export async function vanishTun(netns: string, name: string, device: TunDevice): Promise<void> {
+  unkeep(device)
+  const closed = Promise.all(
+    device.fds.map(fd => new Promise<void>(resolve => close(fd, () => resolve()))),
+  )
+  let open = true
+  void closed.then(() => {
+    open = false
+  })
+  while (open && isThere(netns, name, device.ifindex)) await delay(LOOK_MS)
+}
+
+function isThere(netns: string, name: string, ifindex: number): boolean {
+  try {
+    return native.interfaceIndex(netns, name) === ifindex
+  } catch {
+    // The namespace itself is gone.
+    return false
   }
 }
 

@@ -44,14 +44,14 @@ export class PortSlots {
   }
 
   /** Takes the port away; `closeKernel` closes its descriptors, when no worker uses them any more. */
-  async remove(index: number, closeKernel: () => void): Promise<void> {
+  async remove(index: number, closeKernel: () => unknown): Promise<void> {
     const record = this.records[index]
     if (record === undefined) return
     const { tables } = this
     const step = (state: number) =>
       tables.acknowledged(tables.change(() => this.write(index, { ...record, state })))
     await step(PORT_STATE.CLOSING)
-    closeKernel()
+    await closeKernel()
     await step(PORT_STATE.CLOSED)
     tables.change(() => this.write(index, EMPTY))
     for (let w = 0; w < this.arena.layout.plan.workers; w++) {

@@ -53,7 +53,7 @@ import { Arena, HEADER, planArena } from './memory/arena.ts'
 import type { Link } from './netlink/link.ts'
 import { PORT_KIND, PORT_ROLE } from './ports/port.ts'
 import { HOP } from './tables/next-hops.ts'
-import { macWords, PORT_FLAG } from './tables/ports.ts'
+import { macWords, NO_PORT, PORT_FLAG } from './tables/ports.ts'
 import { TableWriter } from './tables/tables.ts'
 import { writeVteps } from './tables/vteps.ts'
 import { WorkerPool } from './worker/pool.ts'
@@ -211,7 +211,7 @@ class Dataplane implements ControlPlane {
     const { fds, ifindex } = this.host
     this.change(() => {
       this.ports.activate(this.hostPort, {
-        ...NO_LINK,
+        ...NO_PORT,
         kind: PORT_KIND.TUN,
         role: PORT_ROLE.HOST,
         ifindex,
@@ -240,7 +240,7 @@ class Dataplane implements ControlPlane {
     this.underlayPort = this.ports.reserve()
     this.change(() =>
       this.ports.activate(this.underlayPort, {
-        ...NO_LINK,
+        ...NO_PORT,
         kind: PORT_KIND.UDP,
         role: PORT_ROLE.UNDERLAY,
         ifindex: this.underlayLink.index,
@@ -278,7 +278,7 @@ class Dataplane implements ControlPlane {
       this.change(() => {
         this.writeXskOffsets(sockets[0]!.offsets)
         this.ports.activate(port, {
-          ...NO_LINK,
+          ...NO_PORT,
           kind: PORT_KIND.XDP,
           role: PORT_ROLE.UNDERLAY,
           flags: metadata,
@@ -688,21 +688,6 @@ class Dataplane implements ControlPlane {
     this.umem = undefined
     this.host = undefined
   }
-}
-
-/** What a record has where there is no link layer. */
-const NO_LINK = {
-  flags: 0,
-  macHigh: 0,
-  macLow: 0,
-  peerMacHigh: 0,
-  peerMacLow: 0,
-  ip4: 0,
-  ip6: [0, 0, 0, 0] as [number, number, number, number],
-  fillFrames: 0,
-  fds: [] as readonly number[],
-  rings: [] as readonly number[],
-  moreFds: [] as readonly number[],
 }
 
 function hostPrefix(ip: string): string {

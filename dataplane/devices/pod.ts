@@ -8,7 +8,7 @@ import { getLink } from '../netlink/link.ts'
 import { listRoutes } from '../netlink/route.ts'
 import { Netlink } from '../netlink/socket.ts'
 import { PORT_KIND } from '../ports/port.ts'
-import { macWords, PORT_FLAG, type PortRecord } from '../tables/ports.ts'
+import { macWords, NO_PORT, PORT_FLAG, type PortRecord } from '../tables/ports.ts'
 import { podProgram } from '../xdp/programs.ts'
 import type { Umem } from '../xdp/umem.ts'
 import { closeTun, configurePodTun, openTun, removeTun, vanishTun } from './tun.ts'
@@ -69,7 +69,7 @@ function openTunPod(pod: PodSpec & { mtu: number }, queues: number, adopt: boole
     const routes = configurePodTun(pod.netns, device, pod.mtu, pod.ip4, pod.ip6)
     return {
       record: {
-        ...NOTHING,
+        ...NO_PORT,
         kind: PORT_KIND.TUN,
         ifindex: device.ifindex,
         mtu: pod.mtu,
@@ -117,7 +117,7 @@ async function openVethPod(
     const peer = macWords(pair.podMac)
     return {
       record: {
-        ...NOTHING,
+        ...NO_PORT,
         kind: PORT_KIND.XDP,
         flags: umem.txMetadata ? PORT_FLAG.TX_METADATA : 0,
         ifindex: pair.hostIndex,
@@ -206,22 +206,4 @@ export function verifyPod(spec: PodSpec, attachment: PodAttachment): readonly st
   } finally {
     nl.close()
   }
-}
-
-const NOTHING: Omit<PortRecord, 'state'> = {
-  kind: 0,
-  role: 0,
-  flags: 0,
-  ifindex: 0,
-  mtu: 0,
-  macHigh: 0,
-  macLow: 0,
-  peerMacHigh: 0,
-  peerMacLow: 0,
-  ip4: 0,
-  fillFrames: 0,
-  ip6: [0, 0, 0, 0],
-  fds: [],
-  rings: [],
-  moreFds: [],
 }

@@ -5,7 +5,7 @@
  */
 import { MAX_PORTS } from '../limits.ts'
 import { type Arena, HEADER, PORT_COUNTER, portCounters } from '../memory/arena.ts'
-import { PORT_STATE, type PortRecord, writePort } from '../tables/ports.ts'
+import { NO_PORT, PORT_STATE, type PortRecord, writePort } from '../tables/ports.ts'
 import type { TableWriter } from '../tables/tables.ts'
 
 export class PortSlots {
@@ -22,7 +22,7 @@ export class PortSlots {
   reserve(): number {
     for (let index = 0; index < MAX_PORTS; index++) {
       if (this.records[index] === undefined) {
-        this.records[index] = EMPTY
+        this.records[index] = NO_PORT
         return index
       }
     }
@@ -31,7 +31,7 @@ export class PortSlots {
 
   /** Gives back a place that was reserved and never activated. */
   cancel(index: number): void {
-    if (this.records[index] === EMPTY) this.records[index] = undefined
+    if (this.records[index] === NO_PORT) this.records[index] = undefined
   }
 
   /** Call inside a change of the tables: workers serve the port from then on. */
@@ -53,7 +53,7 @@ export class PortSlots {
     await step(PORT_STATE.CLOSING)
     await closeKernel()
     await step(PORT_STATE.CLOSED)
-    tables.change(() => this.write(index, EMPTY))
+    tables.change(() => this.write(index, NO_PORT))
     for (let w = 0; w < this.arena.layout.plan.workers; w++) {
       const at = portCounters(index)
       this.arena.counters(w).fill(0, at, at + PORT_COUNTER.COUNT)
@@ -67,24 +67,4 @@ export class PortSlots {
     writePort(this.arena, index, record)
     header[HEADER.PORT_COUNT] = Math.max(header[HEADER.PORT_COUNT]!, index + 1)
   }
-}
-
-/** The record of a free place. */
-const EMPTY: PortRecord = {
-  state: PORT_STATE.FREE,
-  kind: 0,
-  role: 0,
-  flags: 0,
-  ifindex: 0,
-  mtu: 0,
-  macHigh: 0,
-  macLow: 0,
-  peerMacHigh: 0,
-  peerMacLow: 0,
-  ip4: 0,
-  fillFrames: 0,
-  ip6: [0, 0, 0, 0],
-  fds: [],
-  rings: [],
-  moreFds: [],
 }

@@ -14,6 +14,7 @@ import {
   F_OUTER,
   GSO_NONE,
 } from '../packet/batch.ts'
+import { ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from '../wire/numbers.ts'
 import { PORT_KIND, type Port } from './port.ts'
 
 const ETHERNET = 14
@@ -110,7 +111,7 @@ export class MemPort implements Port {
       if ((flags & F_L2_READY) === 0) {
         if (this.options.peerMac) bytes.set(this.options.peerMac, start)
         if (this.options.ownMac) bytes.set(this.options.ownMac, start + 6)
-        this.arena.view.setUint16(l3 - 2, (flags & F_IPV6) !== 0 ? 0x86dd : 0x0800)
+        this.arena.view.setUint16(l3 - 2, (flags & F_IPV6) !== 0 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4)
       }
     }
     this.output.push({

@@ -21,6 +21,7 @@ import {
   GSO_UDP_L4,
 } from '../packet/batch.ts'
 import type { PortRecord } from '../tables/ports.ts'
+import { PROTO_TCP, PROTO_UDP } from '../wire/numbers.ts'
 import { PORT_KIND, type Port } from './port.ts'
 import { LARGE_BURST, type Scratch, TRANSMIT_BURST } from './scratch.ts'
 
@@ -32,8 +33,6 @@ const VNET_NEEDS_CSUM = 1
 const VNET_GSO_ECN = 0x80
 /** What a queue answers whose device was deleted (drivers/net/tun.c). */
 const EBADFD = 77
-const TCP = 6
-const UDP = 17
 
 export class TunPort implements Port {
   readonly index: number
@@ -157,8 +156,8 @@ export class TunPort implements Port {
     if (partial || gsoType !== GSO_NONE) {
       const l4 = batch.l4[i]!
       csumStart = l4 - l3
-      csumOffset = batch.proto[i] === TCP ? 16 : batch.proto[i] === UDP ? 6 : 2
-      headers = csumStart + (batch.proto[i] === TCP ? (view.getUint8(l4 + 12) >> 4) * 4 : 8)
+      csumOffset = batch.proto[i] === PROTO_TCP ? 16 : batch.proto[i] === PROTO_UDP ? 6 : 2
+      headers = csumStart + (batch.proto[i] === PROTO_TCP ? (view.getUint8(l4 + 12) >> 4) * 4 : 8)
     }
     view.setUint8(at, partial ? VNET_NEEDS_CSUM : 0)
     view.setUint8(at + 1, gsoType)

@@ -16,10 +16,10 @@ import { type Arena, COUNTER, PORT_COUNTER, portCounters } from '../memory/arena
 import type { Frames } from '../memory/frames.ts'
 import { type Batch, F_IPV6 } from '../packet/batch.ts'
 import type { PortRecord } from '../tables/ports.ts'
+import { PROTO_UDP } from '../wire/numbers.ts'
 import { PORT_KIND, type Port } from './port.ts'
 import { META_BYTES, type Scratch, TRANSMIT_BURST } from './scratch.ts'
 
-const UDP = 17
 const IPV4_HEADER = 20
 const IPV6_HEADER = 40
 const UDP_HEADER = 8
@@ -125,7 +125,7 @@ export class UdpPort implements Port {
       const ip = udp - IPV4_HEADER
       view.setUint32(ip, (0x4500_0000 | (tos << 16) | (IPV4_HEADER + UDP_HEADER + length)) >>> 0)
       view.setUint32(ip + 4, 0x4000)
-      view.setUint32(ip + 8, ((ttl << 24) | (UDP << 16)) >>> 0)
+      view.setUint32(ip + 8, ((ttl << 24) | (PROTO_UDP << 16)) >>> 0)
       view.setUint32(ip + 12, view.getUint32(meta + 8))
       view.setUint32(ip + 16, node.vtep4)
       view.setUint16(ip + 10, ~native.checksum(ip, IPV4_HEADER, 0))
@@ -133,7 +133,7 @@ export class UdpPort implements Port {
     }
     const ip = udp - IPV6_HEADER
     view.setUint32(ip, (0x6000_0000 | (tos << 20)) >>> 0)
-    view.setUint32(ip + 4, (((UDP_HEADER + length) << 16) | (UDP << 8) | ttl) >>> 0)
+    view.setUint32(ip + 4, (((UDP_HEADER + length) << 16) | (PROTO_UDP << 8) | ttl) >>> 0)
     for (let w = 0; w < 4; w++) {
       view.setUint32(ip + 8 + w * 4, view.getUint32(meta + 8 + w * 4))
       view.setUint32(ip + 24 + w * 4, node.vtep6[w]!)

@@ -14,6 +14,7 @@ import { type Batch, F_CSUM_PARTIAL, F_IPV6, F_L2_READY, F_OUTER } from '../pack
 import { HOP_MAC_HIGH, HOP_MAC_KNOWN, HOP_MAC_LOW } from '../tables/next-hops.ts'
 import { PORT_FLAG, type PortRecord } from '../tables/ports.ts'
 import type { TableReader } from '../tables/tables.ts'
+import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_TCP, PROTO_UDP } from '../wire/numbers.ts'
 import type { CompletionRing, FillRing, RxRing, TxRing } from '../xdp/rings.ts'
 import { PORT_KIND, type Port } from './port.ts'
 
@@ -133,7 +134,7 @@ export class XdpPort implements Port {
     view.setUint32(at, high)
     view.setUint32(at + 4, ((low << 16) | (record.macHigh >>> 16)) >>> 0)
     view.setUint32(at + 8, ((record.macHigh << 16) | record.macLow) >>> 0)
-    view.setUint16(at + 12, (flags & F_IPV6) !== 0 ? 0x86dd : 0x0800)
+    view.setUint16(at + 12, (flags & F_IPV6) !== 0 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4)
     return true
   }
 
@@ -146,7 +147,7 @@ export class XdpPort implements Port {
     view.setUint32(metadata, XDP_TXMD_FLAGS_CHECKSUM, true)
     view.setUint32(metadata + 4, 0)
     view.setUint16(metadata + 8, l4 - at, true)
-    view.setUint16(metadata + 10, proto === 6 ? 16 : proto === 17 ? 6 : 2, true)
+    view.setUint16(metadata + 10, proto === PROTO_TCP ? 16 : proto === PROTO_UDP ? 6 : 2, true)
     view.setUint32(metadata + 12, 0)
     return XDP_TX_METADATA
   }

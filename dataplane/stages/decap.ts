@@ -21,6 +21,7 @@ import {
 import { COUNTER } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL, F_FRAGMENT, F_IPV6 } from '../packet/batch.ts'
 import { knowsVtep } from '../tables/vteps.ts'
+import { ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from '../wire/numbers.ts'
 import type { Engine } from './engine.ts'
 import { PROTO_UDP, parseIp, pseudoHeader } from './parse.ts'
 
@@ -79,7 +80,7 @@ function check(e: Engine, b: Batch, i: number): number {
   if (
     view.getUint32(l4 + 16) !== e.vtepMacHigh ||
     view.getUint16(l4 + 20) !== e.vtepMacLow ||
-    (view.getUint16(l4 + 28) !== 0x0800 && view.getUint16(l4 + 28) !== 0x86dd)
+    (view.getUint16(l4 + 28) !== ETHERTYPE_IPV4 && view.getUint16(l4 + 28) !== ETHERTYPE_IPV6)
   ) {
     return DROP_VXLAN_INNER
   }

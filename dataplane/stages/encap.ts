@@ -11,6 +11,7 @@ import { native } from '../../native/native.ts'
 import { COUNTER, NEXT_HOP_BYTES } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL, F_FRAGMENT, F_IPV6, F_OUTER } from '../packet/batch.ts'
 import { HOP_HEADER, HOP_HEADER_BYTES } from '../tables/next-hops.ts'
+import { ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from '../wire/numbers.ts'
 import { completeChecksum } from './checksums.ts'
 import type { Engine } from './engine.ts'
 import { PROTO_TCP, PROTO_UDP } from './parse.ts'
@@ -63,7 +64,7 @@ function encapIpv4(e: Engine, b: Batch, i: number, template: number): void {
   for (let at = 28; at < 48; at += 4) {
     view.setUint32(outer + at, hops.getUint32(template + at, true), true)
   }
-  view.setUint16(outer + 48, ipv6 ? 0x86dd : 0x0800)
+  view.setUint16(outer + 48, ipv6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4)
   b.l3[i] = outer
   b.len[i] = total
   b.flags[i] = F_OUTER | (b.flags[i]! & F_CSUM_PARTIAL)
@@ -90,7 +91,7 @@ function encapIpv6(e: Engine, b: Batch, i: number, template: number, header: num
   view.setUint16(udp, FIRST_DYNAMIC_PORT | (hash & 0x3fff))
   view.setUint16(udp + 4, udpLength)
   view.setUint16(udp + 6, 0)
-  view.setUint16(inner - 2, ipv6 ? 0x86dd : 0x0800)
+  view.setUint16(inner - 2, ipv6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4)
   const seed = native.checksum(outer + 8, 32, PROTO_UDP + udpLength)
   const sum = ~native.checksum(udp, udpLength, seed) & 0xffff
   view.setUint16(udp + 6, sum === 0 ? 0xffff : sum)

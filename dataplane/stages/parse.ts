@@ -29,18 +29,21 @@ import {
   GSO_TCPV6,
 } from '../packet/batch.ts'
 import { PORT_ROLE } from '../ports/port.ts'
+import {
+  ETHERTYPE_ARP,
+  ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
+  PROTO_ICMP,
+  PROTO_ICMPV6,
+  PROTO_TCP,
+  PROTO_UDP,
+} from '../wire/numbers.ts'
 import type { Engine } from './engine.ts'
 
-export const PROTO_ICMP = 1
-export const PROTO_TCP = 6
-export const PROTO_UDP = 17
-export const PROTO_ICMPV6 = 58
+export { PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP }
 /** Not an IP protocol number that anything uses (reserved): the frame is ARP, `l3` its payload. */
 export const PROTO_ARP = 255
 
-const ETHERTYPE_IPV4 = 0x0800
-const ETHERTYPE_IPV6 = 0x86dd
-const ETHERTYPE_ARP = 0x0806
 /** Extension headers that a packet may carry (RFC 8200 section 4.1 names six kinds). */
 const MAX_EXTENSIONS = 8
 

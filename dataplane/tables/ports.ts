@@ -57,6 +57,26 @@ export interface PortRecord {
   moreFds: readonly number[]
 }
 
+/** The record of a free place; what a port has beyond it is laid over. */
+export const NO_PORT: PortRecord = {
+  state: PORT_STATE.FREE,
+  kind: 0,
+  role: 0,
+  flags: 0,
+  ifindex: 0,
+  mtu: 0,
+  macHigh: 0,
+  macLow: 0,
+  peerMacHigh: 0,
+  peerMacLow: 0,
+  ip4: 0,
+  fillFrames: 0,
+  ip6: [0, 0, 0, 0],
+  fds: [],
+  rings: [],
+  moreFds: [],
+}
+
 /** `02:68:…` as the two numbers of a record. Throws RangeError. */
 export function macWords(mac: string): { high: number; low: number } {
   const view = new DataView(macBytes(mac).buffer)

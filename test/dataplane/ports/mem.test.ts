@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { DROP_NO_FRAMES } from '../../../dataplane/drops.ts'
-import { FRAME_HEADROOM, MAX_SMALL_PACKET } from '../../../dataplane/limits.ts'
+import { FRAME_HEADROOM, LARGE_FRAME_BYTES, MAX_SMALL_PACKET } from '../../../dataplane/limits.ts'
 import { F_CSUM_PARTIAL, F_L2_READY, GSO_TCPV4 } from '../../../dataplane/packet/batch.ts'
 import { MemPort } from '../../../dataplane/ports/mem.ts'
 import { PcapPort } from '../../../dataplane/ports/pcap.ts'
@@ -63,7 +63,7 @@ describe('a port in memory', () => {
     expect(l3[0]).toBe(frame[0]! + FRAME_HEADROOM + 14)
     expect([...len.subarray(0, 3)]).toEqual([MAX_SMALL_PACKET + 1, MAX_SMALL_PACKET, 2 ** 32 - 9])
     expect(() => {
-      veth.input.push({ bytes: new Uint8Array(70_000) })
+      veth.input.push({ bytes: new Uint8Array(LARGE_FRAME_BYTES) })
       veth.receive(place.batch, 1)
     }).toThrow('fits no frame')
     place.releaseAll()

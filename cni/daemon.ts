@@ -7,7 +7,8 @@
  *
  * The socket opens only when all that an earlier daemon left is in force again: a runtime that
  * finds no socket tries again, one that finds a half-restored daemon would get wrong answers.
- * When a step fails, those before it are undone and nothing is left but the pods' devices.
+ * When a step fails, those before it are undone and nothing is left but devices: the pods' and the
+ * node's own port.
  */
 import type { ControlPlane, DataplaneOptions, NodeSpec } from '../dataplane/control.ts'
 import { ClusterFile } from './cluster.ts'

@@ -96,7 +96,7 @@ function buildNative() {
   writeFileSync(builtStamp, '')
 }
 
-/** raw-socket is optional: without it `hawser ping` says so. Tried once an install. */
+/** raw-socket (ICMP probes) is optional: what needs it says so when it is missing. Tried once an install. */
 function buildRawSocket() {
   const dir = join(root, 'node_modules/raw-socket')
   const stamp = join(dir, '.hawser-built')

@@ -12,8 +12,11 @@ import { makeFolder } from './folder.ts'
 const USER_VERSION_OFFSET = 60
 const SQLITE_BUSY = 5
 
-/** Lock files of this process. Opening one a second time would give the lock up (fcntl(2)). */
-const held = new Set<string>()
+/**
+ * Lock files of this process, and what holds them. Opening one a second time would give the lock up
+ * (fcntl(2)); so would collecting a database that nobody refers to any more.
+ */
+const held = new Map<string, DatabaseSync>()
 
 /**
  * Takes the lock for `path` (the lock file is `path`.lock, its folder is made); throws when another
@@ -42,7 +45,7 @@ export function takeLock(path: string): () => void {
     throw new Error(`${file}: ${(error as Error).message}`, { cause: error })
   }
   const taken = database
-  held.add(file)
+  held.set(file, taken)
   return () => {
     taken.close()
     held.delete(file)

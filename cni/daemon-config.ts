@@ -77,7 +77,7 @@ const configSchema = z.strictObject({
   masquerade: z.boolean().optional(),
   hostDevice: device.optional(),
   smallFrames: z.int().min(256).max(1_048_576).optional(),
-  largeFrames: z.int().min(1).max(65_536).optional(),
+  largeFrames: z.int().min(1).max(16_384).optional(),
   routes: z.int().min(16).max(2_000_000).optional(),
   underlay: z
     .strictObject({ device: device.optional(), mode: z.enum(UNDERLAY_MODES).optional() })

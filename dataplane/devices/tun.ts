@@ -58,15 +58,13 @@ const LOOK_MS = 1
  * pool, and nobody waits for it.
  */
 export async function vanishTun(netns: string, name: string, device: TunDevice): Promise<void> {
-  unkeep(device)
-  const closed = Promise.all(
-    device.fds.map(fd => new Promise<void>(resolve => close(fd, () => resolve()))),
-  )
-  let open = true
-  void closed.then(() => {
-    open = false
-  })
-  while (open && isThere(netns, name, device.ifindex)) await delay(LOOK_MS)
+  let open = device.fds.length
+  try {
+    unkeep(device)
+  } finally {
+    for (const fd of device.fds) close(fd, () => open--)
+  }
+  while (open > 0 && isThere(netns, name, device.ifindex)) await delay(LOOK_MS)
 }
 
 function isThere(netns: string, name: string, ifindex: number): boolean {

@@ -288,6 +288,7 @@ export class Worker {
     if (port.polled) {
       this.polled.push(port)
       this.watch(port)
+      this.packetsAtRest[index] = this.packetsOf(port)
       port.service()
     } else {
       this.descriptorPorts++

@@ -235,8 +235,7 @@ export class TxRing {
 
   /**
    * Queues `len` bytes at `addr`, an Ethernet frame inside one UMEM frame. `options`: 0 or
-   * XDP_TX_METADATA. At most `free()` times, or after
-   * `full()` said no.
+   * XDP_TX_METADATA. At most `free()` times, or while `full()` says no.
    */
   put(addr: number, len: number, options: number): void {
     const at = (this.next & this.mask) << 2

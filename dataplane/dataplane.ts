@@ -2,12 +2,15 @@
  * The packet engine of one node, put together: arena, tables, devices, workers. It implements the
  * control interface (control.ts) and is the only writer of every table.
  *
+ * It is long because it is the one place where the order of these steps is decided; what needs no
+ * order of its own lies in manage/ and devices/.
+ *
  * Order of things: a port is served before a route names it, and a route is gone before its port
  * stops. A next hop id is used again only when every worker has seen that no route names it.
  */
 import { availableParallelism } from 'node:os'
-import { native, type XskOffsets } from '../native/native.ts'
-import { gatewayOf, ipWords, parseCidr, wordsToIp } from './addresses.ts'
+import { native } from '../native/native.ts'
+import { gatewayOf, ipWords, parseCidr } from './addresses.ts'
 import {
   type ControlPlane,
   type DataplaneOptions,
@@ -23,7 +26,7 @@ import { openHost, routeCluster } from './devices/host.ts'
 import { setMasquerade } from './devices/masquerade.ts'
 import { Neighbours } from './devices/neighbours.ts'
 import { openPod, type PodDevice, verifyPod } from './devices/pod.ts'
-import { closeTun, type TunDevice } from './devices/tun.ts'
+import { closeTun, removeTun, type TunDevice } from './devices/tun.ts'
 import {
   findUnderlay,
   openUdpUnderlay,
@@ -31,8 +34,7 @@ import {
   type UdpSockets,
   type XdpQueues,
 } from './devices/underlay.ts'
-import type { FibWriter } from './fib/fib.ts'
-import { defaultFib, fibByName } from './fib/index.ts'
+import { defaultFib } from './fib/index.ts'
 import {
   DEFAULT_LARGE_FRAMES,
   DEFAULT_ROUTES,
@@ -44,10 +46,13 @@ import {
   VXLAN_OVERHEAD_IPV4,
   VXLAN_OVERHEAD_IPV6,
 } from './limits.ts'
+import { checkRoom, vtepsOf } from './manage/cluster.ts'
 import { NextHopSlots } from './manage/next-hop-slots.ts'
+import { writeNodeFacts, writeXskOffsets } from './manage/node-facts.ts'
 import { outerHeader } from './manage/outer-header.ts'
 import { PortSlots } from './manage/port-slots.ts'
 import { RING_SLOT_BYTES, RingSlots } from './manage/ring-slots.ts'
+import { Routes } from './manage/routes.ts'
 import { readDrops, readPorts, readWorkers } from './manage/status.ts'
 import { Arena, HEADER, planArena } from './memory/arena.ts'
 import type { Link } from './netlink/link.ts'
@@ -100,9 +105,9 @@ class Dataplane implements ControlPlane {
   private readonly ports: PortSlots
   private readonly hops: NextHopSlots
   private readonly rings: RingSlots
-  private readonly fib4: FibWriter
-  private readonly fib6: FibWriter
+  private readonly routing: Routes
   private readonly workers: number
+  private readonly mostRoutes: number
   private readonly vni: number
   private readonly vxlanPort: number
   private readonly notes: string[] = []
@@ -127,8 +132,6 @@ class Dataplane implements ControlPlane {
   private underlayPort = -1
   private neighbours: Neighbours | undefined
   private generation = 0
-  /** Grows with every change of a FIB. */
-  private fibChanges = 0
   private failed: string | undefined
   private masqueraded = false
   readonly mtu: number
@@ -150,22 +153,18 @@ class Dataplane implements ControlPlane {
         `pod MTU ${this.mtu}: at least ${MIN_POD_MTU} (underlay ${this.underlayLink.name} has ${this.underlayLink.mtu})`,
       )
     }
-    const routes = { routes: options.routes ?? DEFAULT_ROUTES }
-    const fib4 = fibByName(defaultFib(4), 4)
-    const fib6 = fibByName(defaultFib(6), 6)
+    this.mostRoutes = options.routes ?? DEFAULT_ROUTES
     const layout = planArena({
       workers: this.workers,
       smallFrames: options.smallFrames ?? DEFAULT_SMALL_FRAMES,
       largeFrames: options.largeFrames ?? DEFAULT_LARGE_FRAMES,
       xdpSockets: DEFAULT_XDP_SOCKETS * this.workers,
       xdpSocketBytes: RING_SLOT_BYTES,
-      fib4Bytes: fib4.bytes(routes),
-      fib6Bytes: fib6.bytes(routes),
+      ...Routes.bytes(this.mostRoutes),
     })
     this.arena = Arena.create(layout)
     native.bind(this.arena.bytes)
-    this.fib4 = fib4.writer(this.arena.slice(layout.fib4), routes)
-    this.fib6 = fib6.writer(this.arena.slice(layout.fib6), routes)
+    this.routing = new Routes(this.arena, this.mostRoutes)
     this.tables = new TableWriter(this.arena)
     this.ports = new PortSlots(this.arena, this.tables)
     this.hops = new NextHopSlots(this.arena)
@@ -185,7 +184,7 @@ class Dataplane implements ControlPlane {
       arena: this.arena,
       fib4: defaultFib(4),
       fib6: defaultFib(6),
-      routes: this.options.routes ?? DEFAULT_ROUTES,
+      routes: this.mostRoutes,
       onFailure: (worker, error) => {
         this.failed = `worker ${worker} failed: ${error.message}`
         this.log('error', this.failed, { stack: error.stack })
@@ -276,7 +275,7 @@ class Dataplane implements ControlPlane {
       const port = this.ports.reserve()
       if (first === 0) this.underlayPort = port
       this.change(() => {
-        this.writeXskOffsets(sockets[0]!.offsets)
+        writeXskOffsets(this.arena, sockets[0]!.offsets)
         this.ports.activate(port, {
           ...NO_PORT,
           kind: PORT_KIND.XDP,
@@ -295,92 +294,32 @@ class Dataplane implements ControlPlane {
     this.neighbours = new Neighbours(link.index, (address, mac) => this.resolved(address, mac))
   }
 
-  /** They are the same for every socket. Inside a change. */
-  private writeXskOffsets({ rx, tx, fill, completion }: XskOffsets): void {
-    const header = this.arena.header()
-    for (const [ring, at] of [rx, tx, fill, completion].entries()) {
-      const words = [at.producer, at.consumer, at.desc, at.flags]
-      words.forEach((value, k) => {
-        header[HEADER.XSK_OFFSETS + ring * 4 + k] = value
-      })
-    }
-  }
-
-  /** This node's facts, for the stages. Inside a change. */
   private writeSelf(): void {
-    const header = this.arena.header()
-    const { self } = this
-    const vtep = ipWords(self.vtep)
-    const mac = macWords(self.vtepMac ?? vtepMac(self.name))
-    header[HEADER.VNI] = this.vni
-    header[HEADER.VXLAN_PORT] = this.vxlanPort
-    header[HEADER.VTEP4] = vtep.length === 1 ? vtep[0]! : 0
-    for (let w = 0; w < 4; w++) header[HEADER.VTEP6 + w] = vtep.length === 4 ? vtep[w]! : 0
-    header[HEADER.VTEP_MAC_HIGH] = mac.high
-    header[HEADER.VTEP_MAC_LOW] = mac.low
-    header[HEADER.HOST_PORT] = this.hostPort + 1
-    header[HEADER.GATEWAY4] = 0
-    header.fill(0, HEADER.GATEWAY6, HEADER.GATEWAY6 + 4)
-    for (const cidr of self.podCidrs.map(parseCidr)) {
-      const gateway = ipWords(gatewayOf(cidr))
-      if (cidr.family === 4) header[HEADER.GATEWAY4] = gateway[0]!
-      else header.set(gateway, HEADER.GATEWAY6)
-    }
-  }
-
-  private fibOf(family: 4 | 6): FibWriter {
-    return family === 4 ? this.fib4 : this.fib6
-  }
-
-  private insert(prefix: string, hop: number): void {
-    const { family, words, prefix: length } = parseCidr(prefix)
-    this.fibChanges++
-    this.fibOf(family).insert(words, length, hop)
-  }
-
-  private remove(prefix: string): void {
-    const { family, words, prefix: length } = parseCidr(prefix)
-    this.fibChanges++
-    this.fibOf(family).remove(words, length)
+    const { self, vni, vxlanPort, hostPort } = this
+    writeNodeFacts(this.arena, { self, vni, vxlanPort, hostPort })
   }
 
   async setCluster(self: NodeSpec, peers: readonly NodeSpec[]): Promise<void> {
     if (self.vtep !== this.self.vtep) {
       throw new Error(`node ${self.name}: its VTEP address can't change while it runs; restart`)
     }
-    const wanted = new Map<string, NodeSpec>()
-    const words = new Map<string, Uint32Array>()
-    for (const peer of peers) {
-      const vtep = ipWords(peer.vtep)
-      if (vtep.length !== ipWords(self.vtep).length) {
-        throw new RangeError(`node ${peer.name}: VTEP ${peer.vtep} is not of this node's family`)
-      }
-      wanted.set(peer.name, peer)
-      words.set(peer.name, vtep)
-    }
-    const vteps = peers.map(peer => {
-      const address = new Uint32Array(4)
-      address.set(words.get(peer.name)!)
-      return {
-        family: words.get(peer.name)!.length === 1 ? (4 as const) : (6 as const),
-        words: address,
-      }
-    })
-    this.checkRoom(self, peers)
+    const vteps = vtepsOf(self, peers)
+    checkRoom(self, peers, this.podsById.size, this.mostRoutes)
+    const wanted = new Map(peers.map(peer => [peer.name, peer]))
     const before = this.self
     const stale: number[] = []
     this.self = self
     // What goes: routes first, so that nothing new takes a next hop that is about to be freed.
     for (const cidr of before.podCidrs) {
       if (!self.podCidrs.includes(cidr)) {
-        this.remove(cidr)
-        this.remove(hostPrefix(gatewayOf(parseCidr(cidr))))
+        this.routing.remove(cidr)
+        this.routing.remove(hostPrefix(gatewayOf(parseCidr(cidr))))
       }
     }
     for (const [name, peer] of this.peers) {
       const next = wanted.get(name)
       const gone = peer.spec.podCidrs.filter(cidr => !next?.podCidrs.includes(cidr))
-      for (const cidr of gone) this.remove(cidr)
+      for (const cidr of gone) this.routing.remove(cidr)
       if (next?.vtep !== peer.spec.vtep) this.neighbours?.forget(peer.spec.vtep)
       if (next === undefined) {
         this.peers.delete(name)
@@ -404,13 +343,13 @@ class Dataplane implements ControlPlane {
     })
     // A worker must have the next hops before a lookup can name them.
     await this.tables.acknowledged(known)
-    for (const prefix of ['0.0.0.0/0', '::/0']) this.insert(prefix, this.hostHop)
+    for (const prefix of ['0.0.0.0/0', '::/0']) this.routing.insert(prefix, this.hostHop)
     for (const cidr of self.podCidrs) {
-      this.insert(cidr, this.rejectHop)
-      this.insert(hostPrefix(gatewayOf(parseCidr(cidr))), this.hostHop)
+      this.routing.insert(cidr, this.rejectHop)
+      this.routing.insert(hostPrefix(gatewayOf(parseCidr(cidr))), this.hostHop)
     }
     for (const { spec, hop } of this.peers.values()) {
-      for (const cidr of spec.podCidrs) this.insert(cidr, hop)
+      for (const cidr of spec.podCidrs) this.routing.insert(cidr, hop)
     }
     const cluster = [...self.podCidrs, ...peers.flatMap(peer => peer.podCidrs)]
     routeCluster(this.host!.ifindex, self.podCidrs, cluster)
@@ -423,22 +362,6 @@ class Dataplane implements ControlPlane {
       this.change(() => {
         for (const hop of stale) this.hops.free(hop)
       })
-    }
-  }
-
-  /** Throws RangeError, before anything is changed, when the cluster and the pods have more routes than the FIBs take. */
-  private checkRoom(self: NodeSpec, peers: readonly NodeSpec[]): void {
-    const most = this.options.routes ?? DEFAULT_ROUTES
-    for (const family of [4, 6] as const) {
-      const of = (node: NodeSpec) =>
-        node.podCidrs.filter(cidr => cidr.includes(':') === (family === 6)).length
-      // The default route; this node's prefixes and their gateways; the peers'; the pods.
-      const routes = peers.reduce((sum, peer) => sum + of(peer), 1 + of(self) * 2)
-      if (routes + this.podsById.size > most) {
-        throw new RangeError(
-          `${routes} IPv${family} routes and ${this.podsById.size} pods: the FIB takes ${most} (routes)`,
-        )
-      }
     }
   }
 
@@ -476,12 +399,11 @@ class Dataplane implements ControlPlane {
   /** Resolves when no worker uses anything that has been replaced or removed before the call. */
   private async quiesce(): Promise<void> {
     // Another call may have changed a FIB while this one waited: what that freed is still in use.
-    for (let seen = -1; seen !== this.fibChanges; ) {
-      seen = this.fibChanges
+    for (let seen = -1; seen !== this.routing.changes; ) {
+      seen = this.routing.changes
       await this.tables.acknowledged(this.change(() => {}))
     }
-    this.fib4.quiesced()
-    this.fib6.quiesced()
+    this.routing.quiesced()
   }
 
   async attach(spec: PodSpec, options: { adopt?: boolean } = {}): Promise<PodAttachment> {
@@ -519,7 +441,7 @@ class Dataplane implements ControlPlane {
           macKnown: false,
         })
         const ip6 = spec.ip6 === undefined ? [0, 0, 0, 0] : [...ipWords(spec.ip6)]
-        if (device.xskOffsets !== undefined) this.writeXskOffsets(device.xskOffsets)
+        if (device.xskOffsets !== undefined) writeXskOffsets(this.arena, device.xskOffsets)
         this.ports.activate(port, {
           ...device.record,
           role: PORT_ROLE.POD,
@@ -533,13 +455,13 @@ class Dataplane implements ControlPlane {
         })
       })
       undo.push(async () => {
-        for (const prefix of prefixes) this.remove(prefix)
+        for (const prefix of prefixes) this.routing.remove(prefix)
         await this.quiesce()
         this.change(() => this.hops.free(hop))
         await this.ports.remove(port, () => device.remove())
       })
       await this.tables.acknowledged(served)
-      for (const prefix of prefixes) this.insert(prefix, hop)
+      for (const prefix of prefixes) this.routing.insert(prefix, hop)
       const attachment: PodAttachment = {
         id: spec.id,
         kind: spec.kind,
@@ -569,7 +491,8 @@ class Dataplane implements ControlPlane {
     this.pending.add(id)
     try {
       const { spec, device, attachment, hop } = pod
-      for (const ip of [spec.ip4, spec.ip6]) if (ip !== undefined) this.remove(hostPrefix(ip))
+      for (const ip of [spec.ip4, spec.ip6])
+        if (ip !== undefined) this.routing.remove(hostPrefix(ip))
       await this.quiesce()
       this.change(() => this.hops.free(hop))
       await this.ports.remove(attachment.port, () => device.remove())
@@ -583,25 +506,11 @@ class Dataplane implements ControlPlane {
     if (pod === undefined) return [`pod ${id} is not attached`]
     const problems = [...verifyPod(pod.spec, pod.attachment)]
     for (const ip of [pod.spec.ip4, pod.spec.ip6]) {
-      if (ip !== undefined && !this.hasRoute(ip, pod.hop)) problems.push(`FIB: no route to ${ip}`)
+      if (ip !== undefined && this.routing.lookup(ip) !== pod.hop)
+        problems.push(`FIB: no route to ${ip}`)
     }
     if (this.failed !== undefined) problems.push(this.failed)
     return problems
-  }
-
-  private hasRoute(ip: string, hop: number): boolean {
-    const words = ipWords(ip)
-    const bits = words.length * 32
-    for (const route of this.fibOf(words.length === 1 ? 4 : 6).routes()) {
-      if (
-        route.prefix === bits &&
-        route.nextHop === hop &&
-        route.address.every((w, i) => w === words[i])
-      ) {
-        return true
-      }
-    }
-    return false
   }
 
   pods(): readonly PodAttachment[] {
@@ -619,12 +528,9 @@ class Dataplane implements ControlPlane {
       via.set(hop, { kind: 'pod', via: attachment.id, mtu: attachment.mtu })
     }
     const entries: RouteEntry[] = []
-    for (const fib of [this.fib4, this.fib6]) {
-      for (const { address, prefix, nextHop } of fib.routes()) {
-        const target = via.get(nextHop)
-        if (target !== undefined)
-          entries.push({ prefix: `${wordsToIp(address)}/${prefix}`, ...target })
-      }
+    for (const { prefix, hop } of this.routing.list()) {
+      const target = via.get(hop)
+      if (target !== undefined) entries.push({ prefix, ...target })
     }
     return entries
   }
@@ -657,7 +563,7 @@ class Dataplane implements ControlPlane {
       },
       generation: this.generation,
       pods: this.podsById.size,
-      routes: { ipv4: this.fib4.size, ipv6: this.fib6.size },
+      routes: this.routing.sizes,
       workers: readWorkers(this.arena),
       ports: readPorts(this.arena, this.ports, names, this.underlayLink.name),
     }
@@ -665,10 +571,10 @@ class Dataplane implements ControlPlane {
 
   /** Undoes a start that failed; a host device that it has made goes, too. */
   async abandon(): Promise<void> {
-    if (this.hostIsNew && this.host !== undefined) {
-      native.tunSetPersistent(this.host.fds[0]!, false)
-    }
+    const { host, hostIsNew } = this
+    if (hostIsNew) this.host = undefined
     await this.stop()
+    if (hostIsNew && host !== undefined) removeTun(host)
   }
 
   async stop(): Promise<void> {

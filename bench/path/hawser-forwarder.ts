@@ -16,6 +16,7 @@ import { openXdpQueues, openXdpUnderlay } from '../../dataplane/devices/underlay
 import { defaultFib, fibByName } from '../../dataplane/fib/index.ts'
 import { UNDERLAY_FILL_FRAMES } from '../../dataplane/limits.ts'
 import { NextHopSlots } from '../../dataplane/manage/next-hop-slots.ts'
+import { writeXskOffsets } from '../../dataplane/manage/node-facts.ts'
 import { outerHeader } from '../../dataplane/manage/outer-header.ts'
 import { PortSlots } from '../../dataplane/manage/port-slots.ts'
 import { RING_SLOT_BYTES, RingSlots } from '../../dataplane/manage/ring-slots.ts'
@@ -25,7 +26,7 @@ import { getLink } from '../../dataplane/netlink/link.ts'
 import { Netlink } from '../../dataplane/netlink/socket.ts'
 import { PORT_KIND, PORT_ROLE } from '../../dataplane/ports/port.ts'
 import { HOP } from '../../dataplane/tables/next-hops.ts'
-import { macWords, PORT_FLAG } from '../../dataplane/tables/ports.ts'
+import { macWords, NO_PORT, PORT_FLAG } from '../../dataplane/tables/ports.ts'
 import { TableWriter } from '../../dataplane/tables/tables.ts'
 import { WorkerPool } from '../../dataplane/worker/pool.ts'
 import { podProgram } from '../../dataplane/xdp/programs.ts'
@@ -93,24 +94,20 @@ const umem = await Umem.create(arena, slots.root)
 const podQueues = await openXdpQueues(umem, slots, pod.index, 1, podProgram, 'bench_pod')
 const node = option('node-address')
 const underlayQueues = await openXdpUnderlay(umem, slots, underlay, node, VXLAN_PORT)
-const { rx, tx, fill, completion } = podQueues.sockets[0]!.offsets
 
 const podPort = ports.reserve()
 const underlayPort = ports.reserve()
 const metadata = umem.txMetadata ? PORT_FLAG.TX_METADATA : 0
-const nothing = { moreFds: [], ip6: [0, 0, 0, 0] as [number, number, number, number] }
 tables.change(() => {
   const header = arena.header()
-  for (const [ring, at] of [rx, tx, fill, completion].entries()) {
-    header.set([at.producer, at.consumer, at.desc, at.flags], HEADER.XSK_OFFSETS + ring * 4)
-  }
+  writeXskOffsets(arena, podQueues.sockets[0]!.offsets)
   header[HEADER.VNI] = VNI
   header[HEADER.VXLAN_PORT] = VXLAN_PORT
   header[HEADER.VTEP4] = ipWords(node)[0]!
   const own = macWords(pod.mac)
   const peer = macWords(option('pod-mac'))
   ports.activate(podPort, {
-    ...nothing,
+    ...NO_PORT,
     kind: PORT_KIND.XDP,
     role: PORT_ROLE.POD,
     flags: metadata | PORT_FLAG.HAS_IPV4,
@@ -127,7 +124,7 @@ tables.change(() => {
   })
   const mac = macWords(underlay.mac)
   ports.activate(underlayPort, {
-    ...nothing,
+    ...NO_PORT,
     kind: PORT_KIND.XDP,
     role: PORT_ROLE.UNDERLAY,
     flags: metadata,

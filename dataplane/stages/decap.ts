@@ -21,9 +21,9 @@ import {
 import { COUNTER } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL, F_FRAGMENT, F_IPV6 } from '../packet/batch.ts'
 import { knowsVtep } from '../tables/vteps.ts'
-import { ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from '../wire/numbers.ts'
+import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_UDP } from '../wire/numbers.ts'
 import type { Engine } from './engine.ts'
-import { PROTO_UDP, parseIp, pseudoHeader } from './parse.ts'
+import { parseIp, pseudoHeader } from './parse.ts'
 
 /** UDP header, VXLAN header, inner Ethernet header. */
 const OUTER_BYTES = 8 + 8 + 14

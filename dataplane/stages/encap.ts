@@ -11,10 +11,9 @@ import { native } from '../../native/native.ts'
 import { COUNTER, NEXT_HOP_BYTES } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL, F_FRAGMENT, F_IPV6, F_OUTER } from '../packet/batch.ts'
 import { HOP_HEADER, HOP_HEADER_BYTES } from '../tables/next-hops.ts'
-import { ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from '../wire/numbers.ts'
+import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_TCP, PROTO_UDP } from '../wire/numbers.ts'
 import { completeChecksum } from './checksums.ts'
 import type { Engine } from './engine.ts'
-import { PROTO_TCP, PROTO_UDP } from './parse.ts'
 
 const IPV4_OUTER = 50
 const UDP_AND_BEYOND = 30

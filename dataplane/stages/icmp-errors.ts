@@ -10,8 +10,8 @@ import { native } from '../../native/native.ts'
 import { COUNTER, NEXT_HOP_BYTES } from '../memory/arena.ts'
 import { type Batch, F_FRAGMENT, F_IPV6, GSO_NONE } from '../packet/batch.ts'
 import { HOP, HOP_KIND, HOP_MTU, HOP_PORT } from '../tables/next-hops.ts'
+import { PROTO_ICMP, PROTO_ICMPV6 } from '../wire/numbers.ts'
 import type { Engine } from './engine.ts'
-import { PROTO_ICMP, PROTO_ICMPV6 } from './parse.ts'
 
 export const ERROR_TIME_EXCEEDED = 1
 export const ERROR_UNREACHABLE = 2

@@ -40,7 +40,6 @@ import {
 } from '../wire/numbers.ts'
 import type { Engine } from './engine.ts'
 
-export { PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP }
 /** Not an IP protocol number that anything uses (reserved): the frame is ARP, `l3` its payload. */
 export const PROTO_ARP = 255
 

@@ -15,9 +15,9 @@ import { NEXT_HOP_BYTES } from '../memory/arena.ts'
 import { type Batch, F_IPV6, GSO_NONE } from '../packet/batch.ts'
 import { PORT_ROLE } from '../ports/port.ts'
 import { HOP, HOP_KIND, HOP_MTU, HOP_PORT } from '../tables/next-hops.ts'
+import { PROTO_TCP } from '../wire/numbers.ts'
 import type { Engine } from './engine.ts'
 import { ERROR_TIME_EXCEEDED, ERROR_TOO_BIG, ERROR_UNREACHABLE } from './icmp-errors.ts'
-import { PROTO_TCP } from './parse.ts'
 
 export function route(e: Engine, b: Batch): void {
   const { found4, found6 } = e

@@ -10,6 +10,7 @@ import {
   WORKER,
 } from '../../../dataplane/memory/arena.ts'
 import { PORT_KIND, PORT_ROLE } from '../../../dataplane/ports/port.ts'
+import { NO_PORT } from '../../../dataplane/tables/ports.ts'
 import { TableWriter } from '../../../dataplane/tables/tables.ts'
 import { smallArena } from '../memory/plan.ts'
 
@@ -71,21 +72,7 @@ describe('status', () => {
   test('ports: active ones only, with names, kinds and roles, summed over workers', async () => {
     const tables = new TableWriter(arena)
     const slots = new PortSlots(arena, tables)
-    const record = {
-      flags: 0,
-      ifindex: 0,
-      mtu: 1450,
-      macHigh: 0,
-      macLow: 0,
-      peerMacHigh: 0,
-      peerMacLow: 0,
-      ip4: 0,
-      fillFrames: 0,
-      ip6: [0, 0, 0, 0] as const,
-      fds: [],
-      rings: [],
-      moreFds: [],
-    }
+    const record = { ...NO_PORT, mtu: 1450 }
     const kinds = [
       [PORT_KIND.TUN, PORT_ROLE.HOST],
       [PORT_KIND.UDP, PORT_ROLE.UNDERLAY],

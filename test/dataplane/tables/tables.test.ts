@@ -4,7 +4,7 @@ import { Worker } from 'node:worker_threads'
 import { afterEach, describe, expect, test } from 'vitest'
 import { type Arena, HEADER, WORKER } from '../../../dataplane/memory/arena.ts'
 import { HOP, writeNextHop } from '../../../dataplane/tables/next-hops.ts'
-import { type PortRecord, readPort, writePort } from '../../../dataplane/tables/ports.ts'
+import { NO_PORT, type PortRecord, readPort, writePort } from '../../../dataplane/tables/ports.ts'
 import { TableReader, TableWriter } from '../../../dataplane/tables/tables.ts'
 import { knowsVtep, writeVteps } from '../../../dataplane/tables/vteps.ts'
 import { native } from '../../../native/native.ts'
@@ -25,21 +25,11 @@ function writeStamp(arena: Arena, stamp: number): void {
   header[HEADER.PORT_COUNT] = PORTS
   header[HEADER.NEXT_HOP_COUNT] = HOPS + 1
   const record: PortRecord = {
+    ...NO_PORT,
     state: 1,
     kind: 1,
     role: 1,
-    flags: 0,
-    ifindex: 0,
     mtu: stamp,
-    macHigh: 0,
-    macLow: 0,
-    peerMacHigh: 0,
-    peerMacLow: 0,
-    ip4: 0,
-    fillFrames: 0,
-    ip6: [0, 0, 0, 0],
-    fds: [],
-    rings: [],
     moreFds: new Array(8).fill(stamp),
   }
   for (let port = 0; port < PORTS; port++) writePort(arena, port, record)

@@ -65,6 +65,9 @@ export interface NetnsIdentity {
   ino: bigint
 }
 
+/** See `openTable`. */
+export type TableHandle = { readonly table: unique symbol }
+
 export interface Native {
   // ---- memory ----------------------------------------------------------------------------------
   pageSize(): number
@@ -233,6 +236,10 @@ export interface Native {
   copyChecksum(to: number, from: number, length: number, seed: number): number
   /** 'avx2' or 'scalar': what `checksum` uses on this CPU. */
   checksumKind(): string
+
+  // ---- native twins of lookup algorithms (burst) -----------------------------------------------
+  /** A handle for the region of one table, kept alive by it; what the batch functions take first. */
+  openTable(memory: Uint8Array): TableHandle
 
   // ---- threads ---------------------------------------------------------------------------------
   /** Pins the calling thread to `cpu`. Returns 0 or -errno. */

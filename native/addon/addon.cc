@@ -11,6 +11,7 @@ void registerXsk(Napi::Env env, Napi::Object exports);
 void registerBpf(Napi::Env env, Napi::Object exports);
 void registerChecksum(Napi::Env env, Napi::Object exports);
 void registerThreads(Napi::Env env, Napi::Object exports);
+void registerLookup(Napi::Env env, Napi::Object exports);
 
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   // Each environment (main thread, workers) has its own arena; freed with the environment.
@@ -25,6 +26,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   registerBpf(env, exports);
   registerChecksum(env, exports);
   registerThreads(env, exports);
+  registerLookup(env, exports);
   return exports;
 }
 

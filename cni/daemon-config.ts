@@ -3,9 +3,10 @@
  * cni/README.md has the table of keys. Errors name the file (or the flag), the field and the cause.
  */
 import { hostname } from 'node:os'
-import { isAbsolute, resolve } from 'node:path'
+import { dirname, isAbsolute, resolve } from 'node:path'
 import { z } from 'zod'
 import type { DataplaneOptions } from '../dataplane/control.ts'
+import { isFibFile } from '../dataplane/fib/load.ts'
 import { MAX_WORKERS } from '../dataplane/limits.ts'
 import { isNodeName } from './cluster.ts'
 import { clean, parseText, readBounded, validate } from './document.ts'
@@ -65,6 +66,13 @@ const nodeName = z.string().refine(isNodeName, {
   error: issue => `${clean(issue.input)}: not a DNS-1123 name`,
 })
 
+/** A name, or a path of a file: absolute, or from the folder of the configuration file. */
+const fib = z
+  .string()
+  .min(1)
+  .max(4095)
+  .refine(text => !text.includes('\0'), { error: 'holds a zero byte' })
+
 const configSchema = z.strictObject({
   node: nodeName.optional(),
   cluster: path,
@@ -79,6 +87,7 @@ const configSchema = z.strictObject({
   smallFrames: z.int().min(256).max(1_048_576).optional(),
   largeFrames: z.int().min(1).max(16_384).optional(),
   routes: z.int().min(16).max(2_000_000).optional(),
+  fib: z.union([fib, z.array(fib).max(2)]).optional(),
   underlay: z
     .strictObject({ device: device.optional(), mode: z.enum(UNDERLAY_MODES).optional() })
     .optional(),
@@ -104,15 +113,24 @@ export function loadConfig(flags: DaemonFlags): DaemonConfig {
     underlay: { ...fromFile.underlay, ...fromFlags.underlay },
     log: { ...fromFile.log, ...fromFlags.log },
   })
-  const { node, cluster, socket, state, log, ...rest } = merged
+  const { node, cluster, socket, state, log, fib: fibs, ...rest } = merged
+  const folder = flags.config === undefined ? process.cwd() : dirname(resolve(flags.config))
   return {
     node: validate(`${source} (host name)`, nodeName, node ?? hostname().toLowerCase()),
     cluster,
     socket,
     state,
     logLevel: log?.level ?? 'info',
-    dataplane: withoutUndefined(rest),
+    dataplane: {
+      ...withoutUndefined(rest),
+      ...(fibs === undefined ? {} : { fibs: [fibs].flat().map(each => fibPath(each, folder)) }),
+    },
   }
+}
+
+/** A FIB as the engine wants it: names stay, paths become absolute. */
+export function fibPath(text: string, folder: string): string {
+  return isFibFile(text) ? resolve(folder, text) : text
 }
 
 /** Flags are checked apart, so that an error names the flag and not the file. */

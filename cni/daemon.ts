@@ -26,6 +26,8 @@ import { answer, type Node } from './verbs/index.ts'
 
 /** Milliseconds between collections of what went without a DEL, and of DELs that failed. */
 export const COLLECT_MS = 120_000
+/** The question that is an order; what stands behind it is a FIB's name or file. */
+const SWAP_FIB = 'swap fib '
 /** Milliseconds that a stopping daemon gives to each kind of work under way. */
 export const IDLE_MS = 5_000
 
@@ -123,6 +125,7 @@ async function start(
   signal.throwIfAborted()
 
   const query = async (name: string): Promise<unknown> => {
+    if (name.startsWith(SWAP_FIB)) return plane.swapFib(name.slice(SWAP_FIB.length))
     const questions: Readonly<Record<string, () => unknown>> = {
       status: () => {
         const own = [...(follower?.notes() ?? []), ...troubles(pods)]

@@ -13,7 +13,7 @@
  *               and the configuration as the runtime sent it
  *     reply     what goes to stdout: one JSON document, or nothing
  *
- *     query     the name of the question
+ *     query     the name of the question; `swap fib`, a space, and a name or an absolute path
  *     reply     the answer as JSON; or the error's text
  *
  * Who is sent another version answers with a message of its own version without a body, so that the
@@ -29,7 +29,8 @@ export const WORD = { CNI: 1, QUERY: 2, SUCCESS: 0, ERROR: 1 } as const
 /** Bounds of a message's parts, in bytes. */
 export const MAX_CONFIG_BYTES = 1024 * 1024
 export const MAX_VARIABLE_BYTES = 64 * 1024
-export const MAX_QUERY_BYTES = 256
+/** A question and an absolute path (PATH_MAX of Linux is 4096). */
+export const MAX_QUERY_BYTES = 64 + 4096
 export const MAX_CNI_REPLY_BYTES = 1024 * 1024
 export const MAX_QUERY_REPLY_BYTES = 256 * 1024 * 1024
 

@@ -45,6 +45,11 @@ export interface DataplaneOptions {
   largeFrames?: number
   /** Routes of one family. Default DEFAULT_ROUTES. */
   routes?: number
+  /**
+   * FIBs to use, at most one a family: names of built-in ones, or absolute paths of files (fib/load.ts).
+   * The default of a family that none is for: the first of fib/index.ts.
+   */
+  fibs?: readonly string[]
   /** What the engine has to say. */
   log?: (level: 'debug' | 'info' | 'warn' | 'error', message: string, facts?: object) => void
 }
@@ -137,6 +142,17 @@ export interface WorkerStatus {
   icmpLimited: number
 }
 
+/** A FIB in use. */
+export interface FibStatus {
+  family: 4 | 6
+  name: string
+  /** Path of its file; absent for a built-in one. */
+  file?: string
+  routes: number
+  /** Bytes of shared memory. */
+  bytes: number
+}
+
 export interface DataplaneStatus {
   ready: boolean
   /** Why it is not ready, or what works less well than it could. */
@@ -149,6 +165,8 @@ export interface DataplaneStatus {
   generation: number
   pods: number
   routes: { ipv4: number; ipv6: number }
+  /** IPv4 first. */
+  fibs: readonly FibStatus[]
   workers: readonly WorkerStatus[]
   ports: readonly PortStatus[]
 }
@@ -173,6 +191,13 @@ export interface ControlPlane {
   routes(): readonly RouteEntry[]
   drops(): readonly DropCount[]
   status(): DataplaneStatus
+  /**
+   * Puts another FIB in the place of the one of its family, while packets flow and without losing
+   * one: looks at it first (fib/vet.ts), builds it beside, publishes it, and frees the old one when no
+   * worker is in it. `fib`: a built-in name, or the absolute path of a file. Rejects with the cause
+   * (for a wrong answer with the address), and nothing has changed, when it is refused.
+   */
+  swapFib(fib: string): Promise<FibStatus>
   /** Stops the workers and closes every descriptor. TUN and veth devices of pods stay. */
   stop(): Promise<void>
 }

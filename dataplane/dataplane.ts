@@ -16,6 +16,7 @@ import {
   type DataplaneOptions,
   type DataplaneStatus,
   type DropCount,
+  type FibStatus,
   type NodeSpec,
   type PodAttachment,
   type PodSpec,
@@ -34,7 +35,7 @@ import {
   type UdpSockets,
   type XdpQueues,
 } from './devices/underlay.ts'
-import { defaultFib } from './fib/index.ts'
+import { vetFib } from './fib/vet.ts'
 import {
   DEFAULT_LARGE_FRAMES,
   DEFAULT_ROUTES,
@@ -47,13 +48,14 @@ import {
   VXLAN_OVERHEAD_IPV6,
 } from './limits.ts'
 import { checkRoom, vtepsOf } from './manage/cluster.ts'
+import { chooseFibs } from './manage/fibs.ts'
 import { NextHopSlots } from './manage/next-hop-slots.ts'
 import { writeNodeFacts, writeXskOffsets } from './manage/node-facts.ts'
 import { outerHeader } from './manage/outer-header.ts'
 import { PortSlots } from './manage/port-slots.ts'
 import { RING_SLOT_BYTES, RingSlots } from './manage/ring-slots.ts'
-import { Routes } from './manage/routes.ts'
-import { readDrops, readPorts, readWorkers } from './manage/status.ts'
+import { discard, type Fibs, Routes } from './manage/routes.ts'
+import { readDrops, readFibFaults, readPorts, readWorkers } from './manage/status.ts'
 import { Arena, HEADER, planArena } from './memory/arena.ts'
 import type { Link } from './netlink/link.ts'
 import { PORT_KIND, PORT_ROLE } from './ports/port.ts'
@@ -87,7 +89,8 @@ export async function createDataplane(
   self: NodeSpec,
   options: DataplaneOptions = {},
 ): Promise<ControlPlane> {
-  const dataplane = new Dataplane(self, options)
+  const fibs = await chooseFibs(options.fibs ?? [], options.routes ?? DEFAULT_ROUTES)
+  const dataplane = new Dataplane(self, options, fibs)
   try {
     await dataplane.start()
   } catch (error) {
@@ -134,9 +137,10 @@ class Dataplane implements ControlPlane {
   private generation = 0
   private failed: string | undefined
   private masqueraded = false
+  private swapping = false
   readonly mtu: number
 
-  constructor(self: NodeSpec, options: DataplaneOptions) {
+  constructor(self: NodeSpec, options: DataplaneOptions, fibs: Fibs) {
     this.self = self
     this.options = options
     this.log = options.log ?? (() => {})
@@ -160,11 +164,11 @@ class Dataplane implements ControlPlane {
       largeFrames: options.largeFrames ?? DEFAULT_LARGE_FRAMES,
       xdpSockets: DEFAULT_XDP_SOCKETS * this.workers,
       xdpSocketBytes: RING_SLOT_BYTES,
-      ...Routes.bytes(this.mostRoutes),
+      ...Routes.bytes(fibs, this.mostRoutes),
     })
     this.arena = Arena.create(layout)
     native.bind(this.arena.bytes)
-    this.routing = new Routes(this.arena, this.mostRoutes)
+    this.routing = new Routes(this.arena, fibs, this.mostRoutes)
     this.tables = new TableWriter(this.arena)
     this.ports = new PortSlots(this.arena, this.tables)
     this.hops = new NextHopSlots(this.arena)
@@ -182,9 +186,7 @@ class Dataplane implements ControlPlane {
     this.change(() => this.writeSelf())
     this.pool = new WorkerPool({
       arena: this.arena,
-      fib4: defaultFib(4),
-      fib6: defaultFib(6),
-      routes: this.mostRoutes,
+      ...this.routing.tables,
       onFailure: (worker, error) => {
         this.failed = `worker ${worker} failed: ${error.message}`
         this.log('error', this.failed, { stack: error.stack })
@@ -406,6 +408,39 @@ class Dataplane implements ControlPlane {
     this.routing.quiesced()
   }
 
+  async swapFib(fib: string): Promise<FibStatus> {
+    if (this.swapping) throw new Error(`${fib}: another swap is under way`)
+    const { pool, routing } = this
+    if (pool === undefined) throw new Error(`${fib}: the engine does not run`)
+    this.swapping = true
+    try {
+      const limits = { routes: this.mostRoutes }
+      const source = await vetFib(fib, { limits, routes: family => routing.columns(family) })
+      const { family } = source
+      const table = await routing.prepare(source)
+      const wake = () => void this.change(() => {})
+      try {
+        await pool.take(table, wake)
+        try {
+          routing.checkPrepared(family)
+        } catch (error) {
+          await pool.goBack(wake)
+          throw error
+        }
+      } catch (error) {
+        discard(routing.abandon(family))
+        throw error
+      }
+      // Every worker works by the new one now, and each batch by one of both.
+      discard(routing.adopt(family))
+      const status = routing.status().find(each => each.family === family)!
+      this.log('info', 'another FIB is in use', status)
+      return status
+    } finally {
+      this.swapping = false
+    }
+  }
+
   async attach(spec: PodSpec, options: { adopt?: boolean } = {}): Promise<PodAttachment> {
     const known = this.podsById.get(spec.id)
     if (known !== undefined || this.pending.has(spec.id)) {
@@ -548,9 +583,13 @@ class Dataplane implements ControlPlane {
         : [...this.peers.values()]
             .filter(({ hop }) => this.hops.get(hop)?.macKnown !== true)
             .map(({ spec }) => `node ${spec.name}: the MAC behind ${spec.vtep} is not resolved`)
+    const faults = readFibFaults(this.arena)
+    const notes = [...this.notes, ...unresolved]
+    if (faults > 0) notes.push(`FIB: ${faults} lookups failed, their packets had no route`)
+    if (this.failed !== undefined) notes.push(this.failed)
     return {
       ready: this.pool !== undefined && this.failed === undefined,
-      notes: [...this.notes, ...unresolved, ...(this.failed === undefined ? [] : [this.failed])],
+      notes,
       node: this.self.name,
       mtu: this.mtu,
       vni: this.vni,
@@ -564,6 +603,7 @@ class Dataplane implements ControlPlane {
       generation: this.generation,
       pods: this.podsById.size,
       routes: this.routing.sizes,
+      fibs: this.routing.status(),
       workers: readWorkers(this.arena),
       ports: readPorts(this.arena, this.ports, names, this.underlayLink.name),
     }

@@ -75,6 +75,8 @@ export interface Native {
   addressOf(view: Uint8Array): bigint
   /** Makes `arena` the calling thread's arena for the burst functions and for ring mappings. Kept alive. */
   bind(arena: Uint8Array): void
+  /** Gives the pages of `view`, which nobody may be using, back to the kernel; it reads as zeros. */
+  discard(view: Uint8Array): void
 
   // ---- descriptors, events ---------------------------------------------------------------------
   close(fd: number): void
@@ -240,6 +242,30 @@ export interface Native {
   // ---- native twins of lookup algorithms (burst) -----------------------------------------------
   /** A handle for the region of one table, kept alive by it; what the batch functions take first. */
   openTable(memory: Uint8Array): TableHandle
+  /**
+   * Asks for huge pages (2 MiB) under the table: for pages touched from now on, and for those that
+   * are. Other pages stay untouched. Returns how many it asked for, 0 when the kernel grants none.
+   */
+  adviseHugePages(memory: Uint8Array): number
+  /** Next hops of `n` IPv4 addresses, from a table of dataplane/fib/dir24_8.ts. */
+  lookupDir24_8(table: TableHandle, addresses: Uint32Array, n: number, nextHops: Uint16Array): void
+  /** As `lookupDir24_8`, always without AVX-512; for tests and benches. */
+  lookupDir24_8Scalar: Native['lookupDir24_8']
+  /** Next hops of `n` IPv6 addresses, from a table of dataplane/fib/planb6.ts. */
+  lookupPlanb6(table: TableHandle, addresses: Uint32Array, n: number, nextHops: Uint16Array): void
+  /** As `lookupPlanb6`, always with AVX2 where the CPU has it, or with neither; for tests and benches. */
+  lookupPlanb6Avx2: Native['lookupPlanb6']
+  lookupPlanb6Scalar: Native['lookupPlanb6']
+  /** Next hops of `n` IPv6 addresses, from a table of dataplane/fib/trie6.ts. */
+  lookupTrie6(table: TableHandle, addresses: Uint32Array, n: number, nextHops: Uint16Array): void
+  /** Rule ids of `n` IPv4 headers, from an ACL of dataplane/acl/tree.ts. */
+  classifyTree4(table: TableHandle, headers: Uint32Array, n: number, rules: Uint16Array): void
+  classifyTree6: Native['classifyTree4']
+  /** As `classifyTree4`, at most with AVX2, or without SIMD; for tests and benches. */
+  classifyTree4Avx2: Native['classifyTree4']
+  classifyTree6Avx2: Native['classifyTree4']
+  classifyTree4Scalar: Native['classifyTree4']
+  classifyTree6Scalar: Native['classifyTree4']
 
   // ---- threads ---------------------------------------------------------------------------------
   /** Pins the calling thread to `cpu`. Returns 0 or -errno. */

@@ -20,6 +20,7 @@ import { writeXskOffsets } from '../../dataplane/manage/node-facts.ts'
 import { outerHeader } from '../../dataplane/manage/outer-header.ts'
 import { PortSlots } from '../../dataplane/manage/port-slots.ts'
 import { RING_SLOT_BYTES, RingSlots } from '../../dataplane/manage/ring-slots.ts'
+import { tableIn } from '../../dataplane/manage/routes.ts'
 import { readDrops } from '../../dataplane/manage/status.ts'
 import { Arena, COUNTER, HEADER, planArena } from '../../dataplane/memory/arena.ts'
 import { getLink } from '../../dataplane/netlink/link.ts'
@@ -162,9 +163,8 @@ tables.change(() => {
 
 const pool = new WorkerPool({
   arena,
-  fib4: defaultFib(4),
-  fib6: defaultFib(6),
-  routes: ROUTES,
+  fib4: tableIn(arena, { family: 4, name: defaultFib(4) }, fib4.bytes(limits), limits),
+  fib6: tableIn(arena, { family: 6, name: defaultFib(6) }, fib6.bytes(limits), limits),
   ...(values.cpu === undefined ? {} : { cpus: [Number(values.cpu)] }),
   onFailure: (_, error) => {
     process.stderr.write(`${error.stack}\n`)

@@ -2,25 +2,30 @@
  * The command line: `hawser daemon` and what an operator asks a running daemon. Results go to
  * stdout, an error is one line on stderr and exit code 1.
  */
-import { Command, CommanderError, Option } from 'commander'
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { Argument, Command, CommanderError, Option } from 'commander'
 import type {
   DataplaneStatus,
   DropCount,
+  FibStatus,
   PodAttachment,
   RouteEntry,
 } from '../../dataplane/control.ts'
-import { query } from '../client.ts'
+import { query, SWAP_MS } from '../client.ts'
 import { ClusterFile } from '../cluster.ts'
 import { runDaemon } from '../daemon.ts'
 import {
   type DaemonFlags,
   DEFAULT_SOCKET,
+  fibPath,
   LOG_LEVELS,
   loadConfig,
   UNDERLAY_MODES,
 } from '../daemon-config.ts'
 import { createLogger } from '../logger.ts'
-import { showDrops, showPods, showRoutes, showStatus } from './show.ts'
+import { showDrops, showPods, showRoutes, showStatus, showSwap } from './show.ts'
 import { printable } from './table.ts'
 
 const VERSION = '0.1.0'
@@ -59,6 +64,32 @@ ask('status', 'state of the daemon, its workers and ports', (status: DataplaneSt
 ask('pods', 'attached pods', (pods: PodAttachment[]) => showPods(pods))
 ask('routes', 'routes of the node', (routes: RouteEntry[]) => showRoutes(routes))
 ask('drops', 'dropped packets by reason', (drops: DropCount[]) => showDrops(drops))
+
+program
+  .command('swap')
+  .description('put another algorithm in the place of one in use, while packets flow')
+  .addArgument(new Argument('<kind>', 'what is swapped').choices(['fib']))
+  .argument('<algorithm>', 'a built-in name, or a TypeScript file')
+  .option('--socket <path>', "the daemon's unix socket", DEFAULT_SOCKET)
+  .option('--json', 'print the answer as JSON')
+  .action(async (_kind: string, algorithm: string, flags: QueryFlags) => {
+    const question = `swap fib ${fibPath(algorithm, process.cwd())}`
+    const answer = (await query(flags.socket, question, SWAP_MS)) as FibStatus
+    process.stdout.write(`${flags.json ? JSON.stringify(answer, null, 2) : showSwap(answer)}\n`)
+  })
+
+program
+  .command('bench')
+  .description('measure: hawser bench fib ./mine.ts (no arguments: what there is)')
+  .argument('[arguments...]', "the bench's own; see hawser bench --help")
+  .helpOption(false)
+  .allowUnknownOption()
+  .action((args: string[]) => {
+    const bench = fileURLToPath(new URL('../../bench/run.ts', import.meta.url))
+    if (!existsSync(bench)) throw new Error(`${bench}: the bench is not installed`)
+    const { status } = spawnSync(process.execPath, [bench, ...args], { stdio: 'inherit' })
+    process.exitCode = status ?? 1
+  })
 
 /** A command that puts one question to the daemon. */
 function ask<T>(name: string, description: string, show: (answer: T) => string): void {

@@ -2,6 +2,7 @@
 import type {
   DataplaneStatus,
   DropCount,
+  FibStatus,
   PodAttachment,
   RouteEntry,
 } from '../../dataplane/control.ts'
@@ -17,6 +18,7 @@ export function showStatus(status: DataplaneStatus): string {
     ['overlay', `VNI ${status.vni}, UDP port ${status.vxlanPort}, pod MTU ${status.mtu}`],
     ['pods', `${status.pods}`],
     ['routes', `${status.routes.ipv4} IPv4, ${status.routes.ipv6} IPv6`],
+    ...status.fibs.map((fib): [string, string] => [`FIB IPv${fib.family}`, fibText(fib)]),
     ['tables', `generation ${status.generation}`],
   ]
   const workers = table(
@@ -76,6 +78,16 @@ export function showStatus(status: DataplaneStatus): string {
   const lines = facts.map(([name, value]) => `${name.padEnd(10)}${printable(value)}`)
   const notes = status.notes.map(note => `${'note'.padEnd(10)}${printable(note)}`)
   return [...lines, ...notes, '', workers, '', ports].join('\n')
+}
+
+function fibText({ name, file, bytes }: FibStatus): string {
+  const mib = Math.round(bytes / 2 ** 20)
+  return `${name}${file === undefined ? '' : ` (${file})`}, ${mib < 1 ? `${bytes} B` : `${mib} MiB`}`
+}
+
+/** What `hawser swap fib` says when it is done. */
+export function showSwap(fib: FibStatus): string {
+  return printable(`IPv${fib.family} by ${fibText(fib)}, ${fib.routes} routes`)
 }
 
 export function showPods(pods: readonly PodAttachment[]): string {

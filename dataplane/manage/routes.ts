@@ -1,15 +1,50 @@
 /**
- * The node's routes: the FIBs of both families in the arena, by prefixes as text. The main thread's
- * end; workers open readers of their own over the same memory.
+ * The node's routes: the FIBs of both families, by prefixes as text. The main thread's end; workers
+ * open readers of their own over the same memory.
+ *
+ * The first FIB of a family lies in the arena. Another one may be built beside it (`prepare`): from
+ * the routes of one moment, in slices between which the main thread does other work; what changes
+ * meanwhile is written down and made up for. From then on every change goes to both, until the
+ * caller keeps the new one (`adopt`) or drops it (`abandon`).
  */
+import { native } from '../../native/native.ts'
 import { ipWords, parseCidr, wordsToIp } from '../addresses.ts'
-import type { FibReader, FibWriter } from '../fib/fib.ts'
-import { defaultFib, fibByName } from '../fib/index.ts'
-import type { Arena } from '../memory/arena.ts'
+import type { FibStatus } from '../control.ts'
+import { columnsOf, type RouteColumns } from '../fib/columns.ts'
+import type { Fib, FibLimits, FibReader, FibWriter } from '../fib/fib.ts'
+import { type FibSource, openFib } from '../fib/load.ts'
+import { bytesOf, type FibTable, guarded, memoryOf, newTable } from '../fib/table.ts'
+import type { Arena, Region } from '../memory/arena.ts'
+
+/** Milliseconds that building another FIB may keep the main thread from other work. */
+export const BUILD_SLICE_MS = 2
+/** Routes between two looks at the clock. */
+const ROUTES_A_LOOK = 64
+
+export interface OpenFib {
+  readonly source: FibSource
+  readonly fib: Fib
+}
+
+type Change = (writer: FibWriter) => void
+
+interface Place {
+  readonly table: FibTable
+  readonly writer: FibWriter
+  readonly reader: FibReader
+}
+
+/** A FIB that is being built, or is built and changes together with the one in use. */
+interface Next extends Place {
+  /** Changes that it has not seen yet; undefined when it is built. */
+  journal: Change[] | undefined
+  /** Why it can't be used. */
+  failure: unknown
+}
 
 interface Family {
-  writer: FibWriter
-  reader: FibReader
+  now: Place
+  next: Next | undefined
 }
 
 export class Routes {
@@ -17,65 +52,207 @@ export class Routes {
   changes = 0
   private readonly ipv4: Family
   private readonly ipv6: Family
+  private readonly arena: Arena
+  private readonly limits: FibLimits
   private readonly found = new Uint16Array(1)
 
-  /** Bytes of each family's region in the arena, for at most `routes` routes. */
-  static bytes(routes: number): { fib4Bytes: number; fib6Bytes: number } {
-    const bytes = (family: 4 | 6) => fibByName(defaultFib(family), family).bytes({ routes })
-    return { fib4Bytes: bytes(4), fib6Bytes: bytes(6) }
+  /** Bytes of each family's region in the arena. */
+  static bytes(fibs: Fibs, routes: number): { fib4Bytes: number; fib6Bytes: number } {
+    const limits = { routes }
+    return { fib4Bytes: bytesOf(fibs.ipv4.fib, limits), fib6Bytes: bytesOf(fibs.ipv6.fib, limits) }
   }
 
-  constructor(arena: Arena, routes: number) {
-    const open = (family: 4 | 6): Family => {
-      const fib = fibByName(defaultFib(family), family)
-      const { fib4, fib6 } = arena.layout
-      const memory = arena.slice(family === 4 ? fib4 : fib6)
-      return { writer: fib.writer(memory, { routes }), reader: fib.reader(memory, { routes }) }
+  /** Empty FIBs in the arena, each for at most `routes` routes. */
+  constructor(arena: Arena, fibs: Fibs, routes: number) {
+    this.arena = arena
+    this.limits = { routes }
+    const family = ({ source, fib }: OpenFib): Family => {
+      const table = tableIn(arena, source, bytesOf(fib, this.limits), this.limits)
+      return { now: open(fib, table), next: undefined }
     }
-    this.ipv4 = open(4)
-    this.ipv6 = open(6)
+    this.ipv4 = family(fibs.ipv4)
+    this.ipv6 = family(fibs.ipv6)
   }
 
   get sizes(): { ipv4: number; ipv6: number } {
-    return { ipv4: this.ipv4.writer.size, ipv6: this.ipv6.writer.size }
+    return { ipv4: this.ipv4.now.writer.size, ipv6: this.ipv6.now.writer.size }
+  }
+
+  get tables(): { fib4: FibTable; fib6: FibTable } {
+    return { fib4: this.ipv4.now.table, fib6: this.ipv6.now.table }
+  }
+
+  status(): FibStatus[] {
+    return [this.ipv4, this.ipv6].map(({ now: { table, writer } }) => {
+      const { family, name, file } = table.source
+      const of = file === undefined ? {} : { file }
+      return { family, name, ...of, routes: writer.size, bytes: table.bytes }
+    })
   }
 
   /** Adds a route or gives it another next hop. Throws RangeError; then nothing is changed. */
   insert(prefix: string, hop: number): void {
     const { family, words, prefix: length } = parseCidr(prefix)
-    this.changes++
-    this.of(family).writer.insert(words, length, hop)
+    this.apply(this.of(family), writer => writer.insert(words, length, hop))
   }
 
   remove(prefix: string): void {
     const { family, words, prefix: length } = parseCidr(prefix)
-    this.changes++
-    this.of(family).writer.remove(words, length)
+    this.apply(this.of(family), writer => writer.remove(words, length))
   }
 
   /** The next hop id that packets to `ip` take; 0 for none. */
   lookup(ip: string): number {
     const words = ipWords(ip)
-    this.of(words.length === 1 ? 4 : 6).reader.lookup(words, 1, this.found)
+    this.of(words.length === 1 ? 4 : 6).now.reader.lookup(words, 1, this.found)
     return this.found[0]!
   }
 
   /** Every route, IPv4 first. */
   *list(): Iterable<{ prefix: string; hop: number }> {
-    for (const { writer } of [this.ipv4, this.ipv6]) {
-      for (const { address, prefix, nextHop } of writer.routes()) {
+    for (const { now } of [this.ipv4, this.ipv6]) {
+      for (const { address, prefix, nextHop } of now.writer.routes()) {
         yield { prefix: `${wordsToIp(address)}/${prefix}`, hop: nextHop }
       }
     }
   }
 
+  /** The routes of a family at this moment. */
+  columns(family: 4 | 6): RouteColumns {
+    const { writer } = this.of(family).now
+    return columnsOf(family === 4 ? 1 : 4, writer.size, writer.routes())
+  }
+
   /** No reader is inside a lookup that began before the last change. */
   quiesced(): void {
-    this.ipv4.writer.quiesced()
-    this.ipv6.writer.quiesced()
+    for (const { now, next } of [this.ipv4, this.ipv6]) {
+      now.writer.quiesced()
+      if (next !== undefined) attempt(next, writer => writer.quiesced())
+    }
+  }
+
+  /**
+   * Builds the FIB of `source` beside the one in use and gives its table, which from then on changes
+   * with it. Rejects when it can't take the routes; then nothing is left of it.
+   */
+  async prepare(source: FibSource): Promise<FibTable> {
+    const fib = await openFib(source)
+    const family = this.of(fib.family)
+    if (family.next !== undefined) throw new Error(`IPv${fib.family}: another FIB is being built`)
+    const routes = this.columns(fib.family)
+    const table = this.placeFor(source, bytesOf(fib, this.limits))
+    const next: Next = { ...open(fib, table), journal: [], failure: undefined }
+    family.next = next
+    try {
+      await fill(next.writer, fib.family === 4 ? 1 : 4, routes)
+      for (const change of next.journal!) change(next.writer)
+      next.journal = undefined
+      return table
+    } catch (error) {
+      family.next = undefined
+      throw error
+    }
+  }
+
+  /** Throws when a change since `prepare` did not go into the new FIB. */
+  checkPrepared(family: 4 | 6): void {
+    const { next } = this.of(family)
+    if (next?.failure !== undefined) throw next.failure
+  }
+
+  /** The new FIB is the one in use. Gives the old one's table: to be freed when no reader is in it. */
+  adopt(family: 4 | 6): FibTable {
+    const of = this.of(family)
+    const { table } = of.now
+    of.now = of.next!
+    of.next = undefined
+    this.changes++
+    return table
+  }
+
+  /** Forgets the new FIB, and gives its table. */
+  abandon(family: 4 | 6): FibTable {
+    const of = this.of(family)
+    const { table } = of.next!
+    of.next = undefined
+    return table
+  }
+
+  private apply(family: Family, change: Change): void {
+    this.changes++
+    change(family.now.writer)
+    const { next } = family
+    if (next === undefined) return
+    if (next.journal === undefined) attempt(next, change)
+    else next.journal.push(change)
+  }
+
+  /** The region of the arena, when the FIB in use is not in it and it is large enough; else new memory. */
+  private placeFor(source: FibSource, bytes: number): FibTable {
+    const { arena, limits } = this
+    const { now } = this.of(source.family)
+    const free = now.table.buffer !== arena.buffer && bytes <= regionOf(arena, source).bytes
+    return free ? tableIn(arena, source, bytes, limits) : newTable(source, bytes, limits)
   }
 
   private of(family: 4 | 6): Family {
     return family === 4 ? this.ipv4 : this.ipv6
+  }
+}
+
+/** The FIBs that an engine starts with. */
+export interface Fibs {
+  readonly ipv4: OpenFib
+  readonly ipv6: OpenFib
+}
+
+/** A table in the arena's region of its family. */
+export function tableIn(
+  arena: Arena,
+  source: FibSource,
+  bytes: number,
+  limits: FibLimits,
+): FibTable {
+  const offset = arena.base + regionOf(arena, source).offset
+  return { source, buffer: arena.buffer, offset, bytes, limits }
+}
+
+function regionOf({ layout }: Arena, { family }: FibSource): Region {
+  return family === 4 ? layout.fib4 : layout.fib6
+}
+
+/** Gives the memory of a table that nobody uses back to the kernel; it reads as zeros. */
+export function discard(table: FibTable): void {
+  native.discard(memoryOf(table))
+}
+
+function open(fib: Fib, table: FibTable): Place {
+  const memory = memoryOf(table)
+  const writer = fib.writer(memory, table.limits)
+  const reader = fib.reader(memory, table.limits)
+  return {
+    table,
+    writer,
+    reader: table.source.file === undefined ? reader : guarded(reader, () => {}),
+  }
+}
+
+/** A change of a FIB that is not in use yet must not be felt by the one that is. */
+function attempt(next: Next, change: Change): void {
+  try {
+    change(next.writer)
+  } catch (error) {
+    next.failure ??= error
+  }
+}
+
+async function fill(writer: FibWriter, words: 1 | 4, routes: RouteColumns): Promise<void> {
+  const { count, addresses, prefixes, nextHops } = routes
+  let until = performance.now() + BUILD_SLICE_MS
+  for (let i = 0; i < count; i++) {
+    writer.insert(addresses.slice(i * words, (i + 1) * words), prefixes[i]!, nextHops[i]!)
+    if (i % ROUTES_A_LOOK !== 0 || performance.now() < until) continue
+    await new Promise(resolve => setImmediate(resolve))
+    until = performance.now() + BUILD_SLICE_MS
   }
 }

@@ -42,6 +42,13 @@ export function readWorkers(arena: Arena): WorkerStatus[] {
   })
 }
 
+/** Lookups of a FIB from a file that threw or answered what is no next hop, in all workers. */
+export function readFibFaults(arena: Arena): number {
+  return workersOf(arena)
+    .map(worker => arena.counters(worker)[COUNTER.FIB_FAULTS]!)
+    .reduce((sum, n) => sum + n, 0)
+}
+
 const KINDS: Readonly<Record<number, string>> = {
   [PORT_KIND.TUN]: 'tun',
   [PORT_KIND.XDP]: 'xdp',

@@ -89,6 +89,8 @@ export const WORKER = {
   LARGE_FREE: 6,
   /** Frames that have no owner: a bug. */
   LEAKED: 7,
+  /** Number of the last order (worker.ts) that it has carried out or refused. */
+  ORDER: 8,
   WORDS: 16,
 } as const
 
@@ -107,6 +109,8 @@ export const COUNTER = {
   CHECKSUMS: 10,
   KICKS: 11,
   CPU_NS: 12,
+  /** Lookups of a FIB from a file that threw, or answered what is no next hop. */
+  FIB_FAULTS: 13,
   /** DROP_SLOTS counters from here. */
   DROPS: 16,
 } as const

@@ -18,8 +18,9 @@ export class Engine {
   readonly frames: Frames
   readonly counters: Float64Array
   readonly tables: TableReader
-  readonly fib4: FibReader
-  readonly fib6: FibReader
+  /** Only ever changed between two batches. */
+  fib4: FibReader
+  fib6: FibReader
   /** By port index; undefined where this worker has no port. */
   readonly ports: (Port | undefined)[] = new Array(MAX_PORTS).fill(undefined)
   /** The records behind `ports`. */

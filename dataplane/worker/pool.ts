@@ -1,16 +1,17 @@
 /**
  * The worker pool: Piscina holds one thread a worker, and each runs one endless task.
  */
+import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
 import { Piscina } from 'piscina'
 import { native } from '../../native/native.ts'
+import type { FibTable } from '../fib/table.ts'
 import { type Arena, HEADER, WORKER } from '../memory/arena.ts'
-import type { WorkerTask } from './worker.ts'
+import type { Order, Refusal, WorkerTask } from './worker.ts'
 
 export interface PoolOptions {
   arena: Arena
-  fib4: string
-  fib6: string
-  routes: number
+  fib4: FibTable
+  fib6: FibTable
   /** CPU of each worker, or absent to leave it to the scheduler. */
   cpus?: readonly number[]
   /** Told when a worker ends without having been told to. */
@@ -22,6 +23,8 @@ export class WorkerPool {
   private readonly piscina: Piscina
   private readonly wakeFds: number[] = []
   private readonly tasks: Promise<void>[] = []
+  private readonly orders: MessagePort[] = []
+  private ordered = 0
 
   constructor(options: PoolOptions) {
     this.options = options
@@ -46,16 +49,18 @@ export class WorkerPool {
       const control = arena.control(worker)
       Atomics.store(control, WORKER.WAKE_FD, wakeFd)
       const cpu = this.options.cpus?.[worker]
+      const orders = new MessageChannel()
+      this.orders.push(orders.port1)
       const task: WorkerTask = {
         arena: arena.handle(),
         worker,
         wakeFd,
         fib4: this.options.fib4,
         fib6: this.options.fib6,
-        routes: this.options.routes,
+        orders: orders.port2,
         ...(cpu === undefined ? {} : { cpu }),
       }
-      const running = this.piscina.run(task).then(
+      const running = this.piscina.run(task, { transferList: [orders.port2] }).then(
         () => {
           if (Atomics.load(header, HEADER.STOP) === 0) onFailure(worker, new Error('it returned'))
         },
@@ -77,12 +82,52 @@ export class WorkerPool {
     }
   }
 
+  /**
+   * Tells every worker to use the FIB of `table`; `wake` makes them look. Resolves when all do. Throws
+   * the first worker's reason when one can't; then all use what they used before.
+   */
+  async take(table: FibTable, wake: () => void): Promise<void> {
+    const refusal = await this.carriedOut({ table }, wake)
+    if (refusal === undefined) return
+    await this.carriedOut({ undo: this.ordered }, wake)
+    throw new Error(refusal)
+  }
+
+  /** Tells every worker to use the FIB that it used before the last `take`. */
+  async goBack(wake: () => void): Promise<void> {
+    await this.carriedOut({ undo: this.ordered }, wake)
+  }
+
+  /** Gives one order to all and waits until it is carried out; what the first one had against it. */
+  private async carriedOut(
+    order: Omit<Order, 'number'>,
+    wake: () => void,
+  ): Promise<string | undefined> {
+    const number = ++this.ordered
+    for (const port of this.orders) port.postMessage({ ...order, number } satisfies Order)
+    wake()
+    let first: string | undefined
+    for (const [worker, port] of this.orders.entries()) {
+      const control = this.options.arena.control(worker)
+      while (Atomics.load(control, WORKER.STATE) === 1) {
+        const seen = Atomics.load(control, WORKER.ORDER)
+        if (seen === number) break
+        const wait = Atomics.waitAsync(control, WORKER.ORDER, seen, 1000)
+        if (wait.async) await wait.value
+      }
+      const refusal = receiveMessageOnPort(port)?.message as Refusal | undefined
+      if (refusal !== undefined) first ??= `worker ${worker}: ${refusal.message}`
+    }
+    return first
+  }
+
   /** Tells the workers to return, and resolves when they have. */
   async stop(): Promise<void> {
     Atomics.store(this.options.arena.header(), HEADER.STOP, 1)
     for (const fd of this.wakeFds) native.eventfdSignal(fd)
     await Promise.allSettled(this.tasks)
     await this.piscina.destroy()
+    for (const port of this.orders.splice(0)) port.close()
     for (let worker = 0; worker < this.wakeFds.length; worker++) {
       Atomics.store(this.options.arena.control(worker), WORKER.WAKE_FD, 0)
     }

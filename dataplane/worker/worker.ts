@@ -5,9 +5,15 @@
  * UDP) that epoll names; each burst goes down the pipeline whole before the next one is taken. After
  * SPIN_ROUNDS rounds without a packet the worker sleeps in the kernel until a port or the main
  * thread wakes it.
+ *
+ * Orders come by a message port, which the worker reads when the tables' generation moves: take this
+ * FIB, or the one before again. Loading what may be a file takes turns of the thread's event
+ * loop, so the endless loop becomes one that lets it turn between rounds, until the FIB is there.
  */
+import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
 import { native } from '../../native/native.ts'
-import { fibByName } from '../fib/index.ts'
+import type { FibReader } from '../fib/fib.ts'
+import { type FibTable, openReader } from '../fib/table.ts'
 import { MAX_PORTS, POLLED_BURST, RECEIVE_BURST, SLEEP_MS, SPIN_ROUNDS } from '../limits.ts'
 import {
   Arena,
@@ -32,12 +38,25 @@ export interface WorkerTask {
   worker: number
   /** Descriptor of the eventfd that wakes this worker. */
   wakeFd: number
-  fib4: string
-  fib6: string
-  /** Routes that the FIBs were laid out for. */
-  routes: number
+  fib4: FibTable
+  fib6: FibTable
+  /** Where `Order`s come from, and where `Refusal`s go to. */
+  orders: MessagePort
   /** CPU to run on; absent: wherever the scheduler puts it. */
   cpu?: number
+}
+
+/** Tells a worker to use another FIB. When WORKER.ORDER has the number, it does, or has refused. */
+export interface Order {
+  number: number
+  /** Absent: go back to what was in use before order `undo`, if that was carried out. */
+  table?: FibTable
+  undo?: number
+}
+
+export interface Refusal {
+  number: number
+  message: string
 }
 
 /** epoll event bits (sys/epoll.h). */
@@ -78,22 +97,19 @@ export class Worker {
   private busyRounds = 0
   private descriptorPorts = 0
   private lastRefresh = 0
+  private idle = 0
+  private sinceDescriptors = 0
+  private order: Order | undefined
+  /** What the last order that was carried out has replaced. */
+  private replaced: { by: number; family: 4 | 6; reader: FibReader } | undefined
 
-  constructor(task: WorkerTask) {
+  constructor(task: WorkerTask, fib4: FibReader, fib6: FibReader) {
     const arena = Arena.open(task.arena)
     native.bind(arena.bytes)
-    const { layout } = arena
-    const limits = { routes: task.routes }
     const frames = new Frames(arena, task.worker)
     this.task = task
     this.scratch = new Scratch(arena, task.worker)
-    this.engine = new Engine(
-      arena,
-      frames,
-      arena.counters(task.worker),
-      fibByName(task.fib4, 4).reader(arena.slice(layout.fib4), limits),
-      fibByName(task.fib6, 6).reader(arena.slice(layout.fib6), limits),
-    )
+    this.engine = new Engine(arena, frames, arena.counters(task.worker), fib4, fib6)
     this.header = arena.header()
     this.control = arena.control(task.worker)
     this.ready = native.epollCreate()
@@ -102,33 +118,84 @@ export class Worker {
     native.epollAdd(this.sleep, task.wakeFd, WAKE_DATA, EPOLLIN)
   }
 
-  /** Runs until it is told to stop. */
-  run(): void {
-    const { engine, header, polled } = this
+  /** Runs until it is told to stop; `carryOut` must be awaited and `run` called again when it gives true. */
+  run(): boolean {
+    const { header } = this
     if (this.task.cpu !== undefined) native.pinThread(this.task.cpu)
     Atomics.store(this.control, WORKER.STATE, 1)
-    let idle = 0
-    let sinceDescriptors = 0
     while (Atomics.load(header, HEADER.STOP) === 0) {
-      if (engine.tables.stale()) this.update()
-      let work = 0
-      for (let p = 0; p < polled.length; p++) work += this.turn(polled[p]!)
-      if (work === 0 || ++sinceDescriptors >= DESCRIPTOR_INTERVAL) {
-        sinceDescriptors = 0
-        if (this.descriptorPorts > 0) work += this.turnDescriptors()
-      }
-      for (let p = 0; p < polled.length; p++) polled[p]!.service()
-      engine.counters[COUNTER.ROUNDS]!++
-      if (work > 0) {
-        idle = 0
-        if (++this.busyRounds === BUSY_ROUNDS) this.unwatchBusy()
-        if ((engine.counters[COUNTER.ROUNDS]! & 0xfff) === 0) this.refresh(false)
-      } else if (++idle >= SPIN_ROUNDS && !this.anyPending()) {
-        this.rest()
-        idle = 0
-      }
+      this.round()
+      if (this.order !== undefined) return true
     }
     this.close()
+    return false
+  }
+
+  /** Looks once at every port that may have packets; sleeps when there have been none for a while. */
+  private round(): void {
+    const { engine, polled } = this
+    if (engine.tables.stale()) this.update()
+    let work = 0
+    for (let p = 0; p < polled.length; p++) work += this.turn(polled[p]!)
+    if (work === 0 || ++this.sinceDescriptors >= DESCRIPTOR_INTERVAL) {
+      this.sinceDescriptors = 0
+      if (this.descriptorPorts > 0) work += this.turnDescriptors()
+    }
+    for (let p = 0; p < polled.length; p++) polled[p]!.service()
+    engine.counters[COUNTER.ROUNDS]!++
+    if (work > 0) {
+      this.idle = 0
+      if (++this.busyRounds === BUSY_ROUNDS) this.unwatchBusy()
+      if ((engine.counters[COUNTER.ROUNDS]! & 0xfff) === 0) this.refresh(false)
+    } else if (++this.idle >= SPIN_ROUNDS && this.order === undefined && !this.anyPending()) {
+      this.rest()
+      this.idle = 0
+    }
+  }
+
+  /** Carries the order out, and serves its ports meanwhile. */
+  async carryOut(): Promise<void> {
+    const { number, table, undo } = this.order!
+    if (table === undefined) this.goBack(undo)
+    else {
+      let done = false
+      const arriving = openReader(table, this.fault).then(
+        reader => this.use(number, table.source.family, reader),
+        (error: unknown) => {
+          const message = error instanceof Error ? error.message : String(error)
+          this.task.orders.postMessage({ number, message } satisfies Refusal)
+        },
+      )
+      void arriving.then(() => {
+        done = true
+      })
+      while (!done && Atomics.load(this.header, HEADER.STOP) === 0) {
+        this.round()
+        await new Promise(resolve => setImmediate(resolve))
+      }
+    }
+    this.order = undefined
+    Atomics.store(this.control, WORKER.ORDER, number)
+    Atomics.notify(this.control, WORKER.ORDER)
+  }
+
+  private use(by: number, family: 4 | 6, reader: FibReader): void {
+    const { engine } = this
+    this.replaced = { by, family, reader: family === 4 ? engine.fib4 : engine.fib6 }
+    if (family === 4) engine.fib4 = reader
+    else engine.fib6 = reader
+  }
+
+  private goBack(undo: number | undefined): void {
+    if (this.replaced === undefined || this.replaced.by !== undo) return
+    const { family, reader } = this.replaced
+    if (family === 4) this.engine.fib4 = reader
+    else this.engine.fib6 = reader
+    this.replaced = undefined
+  }
+
+  private readonly fault = (): void => {
+    this.engine.counters[COUNTER.FIB_FAULTS]!++
   }
 
   /** One burst of one port, down the whole pipeline. */
@@ -272,6 +339,7 @@ export class Worker {
         if (record.state === PORT_STATE.CLOSED) engine.frames.reclaim(index)
       }
     }
+    this.order ??= receiveMessageOnPort(this.task.orders)?.message as Order | undefined
     this.publish()
     Atomics.store(this.control, WORKER.ACKNOWLEDGED, engine.tables.generation)
     Atomics.notify(this.control, WORKER.ACKNOWLEDGED)
@@ -324,6 +392,13 @@ export class Worker {
 }
 
 /** The endless task of a pool's thread. */
-export default function runWorker(task: WorkerTask): void {
-  new Worker(task).run()
+export default async function runWorker(task: WorkerTask): Promise<void> {
+  let worker: Worker | undefined
+  const fault = (): void => {
+    if (worker !== undefined) worker.engine.counters[COUNTER.FIB_FAULTS]!++
+  }
+  const fib4 = await openReader(task.fib4, fault)
+  const fib6 = await openReader(task.fib6, fault)
+  worker = new Worker(task, fib4, fib6)
+  while (worker.run()) await worker.carryOut()
 }

@@ -31,6 +31,7 @@ hostDevice: hw0
 smallFrames: 4096
 largeFrames: 64
 routes: 1000
+fib: [./mine.ts, trie6]
 underlay: {device: eth1, mode: udp}
 log: {level: debug}
 `
@@ -53,9 +54,19 @@ describe('the configuration', () => {
         smallFrames: 4096,
         largeFrames: 64,
         routes: 1000,
+        fibs: [join(folder, 'mine.ts'), 'trie6'],
         underlay: { device: 'eth1', mode: 'udp' },
       },
     })
+  })
+
+  test('a FIB is a name, or a path from the folder of the file', () => {
+    const fibs = (text: string) => load(`cluster: /c.yaml\nfib: ${text}\n`).dataplane.fibs
+    expect(fibs('dxr')).toEqual(['dxr'])
+    expect(fibs('/opt/mine.ts')).toEqual(['/opt/mine.ts'])
+    expect(fibs('../mine.mjs')).toEqual([join(folder, '../mine.mjs')])
+    expect(() => fibs('[a, b, c]')).toThrow('fib')
+    expect(() => fibs('""')).toThrow('fib')
   })
 
   test('without a file the flags and defaults do; what is absent is left to the engine', () => {

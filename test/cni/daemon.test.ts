@@ -381,6 +381,10 @@ describe('questions', () => {
     await start()
     expect(await query(config.socket, 'status')).toMatchObject({ node: 'node-a', ready: true })
     expect(await query(config.socket, 'routes')).toMatchObject([{ prefix: '10.0.1.0/24' }])
+    expect(await query(config.socket, 'swap fib /opt/a b.ts')).toMatchObject({
+      name: '/opt/a b.ts',
+    })
+    await expect(query(config.socket, 'swap fib wrong')).rejects.toThrow('the oracle says 1')
     expect(await query(config.socket, 'drops')).toMatchObject([{ reason: 'ttl' }])
     for (const name of ['', 'toString', '__proto__', 'Status']) {
       await expect(query(config.socket, name)).rejects.toThrow(/no such question/)

@@ -4,6 +4,7 @@ import type {
   DataplaneOptions,
   DataplaneStatus,
   DropCount,
+  FibStatus,
   NodeSpec,
   PodAttachment,
   PodSpec,
@@ -21,6 +22,10 @@ export const STATUS: DataplaneStatus = {
   generation: 3,
   pods: 1,
   routes: { ipv4: 2, ipv6: 1 },
+  fibs: [
+    { family: 4, name: 'dir24_8', routes: 2, bytes: 50_331_648 },
+    { family: 6, name: 'mine', file: '/opt/fibs/mine.ts', routes: 1, bytes: 8192 },
+  ],
   workers: [
     {
       worker: 0,
@@ -93,6 +98,13 @@ export class FakePlane implements ControlPlane {
   constructor(self: NodeSpec, options: DataplaneOptions) {
     this.self = self
     this.options = options
+  }
+
+  async swapFib(fib: string): Promise<FibStatus> {
+    this.calls.push(`swapFib ${fib}`)
+    if (fib === 'wrong')
+      throw new Error('wrong: filled: 192.0.2.1 has next hop 2, the oracle says 1')
+    return { family: 4, name: fib, routes: 2, bytes: 4096 }
   }
 
   setCluster(self: NodeSpec, peers: readonly NodeSpec[]): Promise<void> {

@@ -27,6 +27,7 @@ import {
   HEADER_BYTES,
   MAX_CNI_BYTES,
   MAX_CNI_REPLY_BYTES,
+  MAX_QUERY_BYTES,
   MAX_VARIABLE_BYTES,
   type Message,
   ProtocolError,
@@ -305,7 +306,10 @@ describe('hostile peers', () => {
       [changed(bytes => bytes.writeUInt32BE(MAX_VARIABLE_BYTES, 0)), 'CNI_COMMAND: cut'],
       [changed(bytes => bytes.fill(0, 4, 5)), 'CNI_COMMAND: holds a zero byte'],
       [changed(bytes => bytes.fill(0xff, 4, 5)), 'CNI_COMMAND: not UTF-8'],
-      [encodeMessage(WORD.QUERY, Buffer.alloc(257)), 'more than 256'],
+      [
+        encodeMessage(WORD.QUERY, Buffer.alloc(MAX_QUERY_BYTES + 1)),
+        `more than ${MAX_QUERY_BYTES}`,
+      ],
     ]
     for (const [bytes, cause] of cases) {
       expect(await say(bytes)).toHaveLength(0)
@@ -331,7 +335,7 @@ describe('hostile peers', () => {
   })
 
   test('an answer that nobody takes ends the connection', async () => {
-    await started({ query: async () => 'x'.repeat(8 * 1024 * 1024) }, { replyMs: 30, served: 1 })
+    await started({ query: async () => 'x'.repeat(8 * 1024 * 1024) }, { replyMs: 1000, served: 1 })
     const lazy = await connected()
     lazy.pause()
     lazy.write(encodeMessage(WORD.QUERY, Buffer.from('status')))

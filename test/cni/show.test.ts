@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { showDrops, showPods, showRoutes, showStatus } from '../../cni/cli/show.ts'
+import { showDrops, showPods, showRoutes, showStatus, showSwap } from '../../cni/cli/show.ts'
 import { printable, table } from '../../cni/cli/table.ts'
 import { POD, STATUS } from './fake-plane.ts'
 
@@ -37,6 +37,8 @@ test('status shows facts, notes, workers and ports', () => {
   expect(text).toMatch(/^ready {5}yes$/m)
   expect(text).toMatch(/^underlay {2}eth0 192\.0\.2\.11, xdp \(native\)$/m)
   expect(text).toMatch(/^overlay {3}VNI 7, UDP port 4789, pod MTU 1450$/m)
+  expect(text).toMatch(/^FIB IPv4 {2}dir24_8, 48 MiB$/m)
+  expect(text).toMatch(/^FIB IPv6 {2}mine \(\/opt\/fibs\/mine\.ts\), 8192 B$/m)
   expect(text).toMatch(/^note {6}offload was switched off$/m)
   expect(text).toMatch(/^ +0 {2}asleep +12345 /m)
   expect(text).toMatch(/^ +1 {2}tun +pod +net\/abc\/eth0 +10 +1000 /m)
@@ -65,4 +67,10 @@ test('drops show what happened, the most frequent first', () => {
     'COUNT  REASON    BY WORKER  MEANING\n   50  no-route  50 0       no-route!\n    3  ttl       3 0        ttl!',
   )
   expect(showDrops([drop('mtu', 0)])).toBe('nothing was dropped')
+})
+
+test('a swap says what is in use now', () => {
+  expect(showSwap({ family: 6, name: 'mine', file: '/m.ts', routes: 3, bytes: 3 << 20 })).toBe(
+    'IPv6 by mine (/m.ts), 3 MiB, 3 routes',
+  )
 })

@@ -1,12 +1,14 @@
 import { beforeEach, expect, test } from 'vitest'
-import { Routes } from '../../../dataplane/manage/routes.ts'
+import { chooseFibs } from '../../../dataplane/manage/fibs.ts'
+import { discard, Routes } from '../../../dataplane/manage/routes.ts'
 import { Arena, planArena } from '../../../dataplane/memory/arena.ts'
 
 const MOST = 16
 let routes: Routes
-beforeEach(() => {
+beforeEach(async () => {
   const plan = { workers: 1, smallFrames: 1, largeFrames: 1, xdpSockets: 1, xdpSocketBytes: 4096 }
-  routes = new Routes(Arena.create(planArena({ ...plan, ...Routes.bytes(MOST) })), MOST)
+  const fibs = await chooseFibs([], MOST)
+  routes = new Routes(Arena.create(planArena({ ...plan, ...Routes.bytes(fibs, MOST) })), fibs, MOST)
 })
 
 test('both families: the longest prefix answers, and what is removed no longer does', () => {
@@ -40,4 +42,41 @@ test('a prefix that is none and a route too many change nothing', () => {
   expect(() => routes.insert('10.0.1.0/32', 1)).toThrow(RangeError)
   expect(routes.sizes.ipv4).toBe(MOST)
   routes.quiesced()
+})
+
+test('another FIB takes the place of the one in use, with what changed while it was built', async () => {
+  routes.insert('10.1.0.0/16', 2)
+  routes.insert('10.1.2.0/24', 3)
+  const source = { family: 4, name: 'linear4' } as const
+  const building = routes.prepare(source)
+  routes.insert('10.1.3.0/24', 4)
+  routes.remove('10.1.2.0/24')
+  await expect(routes.prepare(source)).rejects.toThrow(/being built/)
+  const table = await building
+  routes.insert('10.1.4.0/24', 5)
+  routes.checkPrepared(4)
+  const before = routes.tables.fib4
+  expect(routes.adopt(4)).toEqual(before)
+  expect(routes.tables.fib4).toBe(table)
+  expect(routes.status()[0]).toMatchObject({ family: 4, name: 'linear4', routes: 3 })
+  const answers = ['10.1.2.1', '10.1.3.1', '10.1.4.1', '10.2.0.0'].map(ip => routes.lookup(ip))
+  expect(answers).toEqual([2, 4, 5, 0])
+  discard(before)
+  // Back into the arena's region, which is zero again.
+  const home = await routes.prepare({ family: 4, name: 'dir24_8' })
+  expect(home.buffer).toBe(before.buffer)
+  routes.adopt(4)
+  expect(routes.lookup('10.1.3.1')).toBe(4)
+  routes.insert('0.0.0.0/0', 9)
+  expect(routes.lookup('10.2.0.0')).toBe(9)
+})
+
+test('a FIB that is dropped again leaves the one in use as it was', async () => {
+  routes.insert('fd00::/64', 2)
+  const table = await routes.prepare({ family: 6, name: 'linear6' })
+  routes.insert('fd00::1/128', 3)
+  expect(routes.abandon(6)).toBe(table)
+  routes.insert('fd00::2/128', 4)
+  expect(['fd00::1', 'fd00::2', 'fd00::3'].map(ip => routes.lookup(ip))).toEqual([3, 4, 2])
+  expect(routes.status()[1]).toMatchObject({ family: 6, name: 'trie6', routes: 3 })
 })

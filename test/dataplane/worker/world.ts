@@ -10,6 +10,7 @@ import { configurePodTun, openTun, removeTun } from '../../../dataplane/devices/
 import { defaultFib, fibByName } from '../../../dataplane/fib/index.ts'
 import { NextHopSlots } from '../../../dataplane/manage/next-hop-slots.ts'
 import { PortSlots } from '../../../dataplane/manage/port-slots.ts'
+import { tableIn } from '../../../dataplane/manage/routes.ts'
 import { readDrops, readWorkers } from '../../../dataplane/manage/status.ts'
 import { Arena, COUNTER, planArena } from '../../../dataplane/memory/arena.ts'
 import { PORT_KIND, PORT_ROLE } from '../../../dataplane/ports/port.ts'
@@ -118,9 +119,8 @@ export function makeWorld(fib4 = defaultFib(4)): World {
   })
   const pool = new WorkerPool({
     arena,
-    fib4,
-    fib6: defaultFib(6),
-    routes: ROUTES,
+    fib4: tableIn(arena, { family: 4, name: fib4 }, layout.fib4.bytes, limits),
+    fib6: tableIn(arena, { family: 6, name: defaultFib(6) }, layout.fib6.bytes, limits),
     onFailure: (worker, error) => {
       failures.push({ worker, error })
       tellFailure({ worker, error })

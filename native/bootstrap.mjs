@@ -15,6 +15,7 @@ import {
   realpathSync,
   rmSync,
   statSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -91,9 +92,12 @@ function gyp(what, dir, commands) {
 function buildNative() {
   const newest = Math.max(newestSource(join(root, 'native')), modified(join(root, 'binding.gyp')))
   if (modified(builtStamp) >= newest && targets.every(existsSync)) return
+  const began = new Date()
   // Not `rebuild`: what is there goes on working until make has its successor.
   gyp('building the addon and the CNI executable', root, ['configure', 'build'])
   writeFileSync(builtStamp, '')
+  // A source that changed meanwhile is newer than the stamp.
+  utimesSync(builtStamp, began, began)
 }
 
 /** raw-socket (ICMP probes) is optional: what needs it says so when it is missing. Tried once an install. */

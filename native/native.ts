@@ -68,6 +68,9 @@ export interface NetnsIdentity {
 /** See `openTable`. */
 export type TableHandle = { readonly table: unique symbol }
 
+/** See `openFlowTable`. */
+export type FlowTableHandle = { readonly flowTable: unique symbol }
+
 export interface Native {
   // ---- memory ----------------------------------------------------------------------------------
   pageSize(): number
@@ -225,6 +228,8 @@ export interface Native {
   bpfMapLookup(fd: number, key: Uint8Array, value: Uint8Array): boolean
   /** BPF_PROG_LOAD of an XDP program. `instructions`: 8 bytes each (bpf_insn). Throws with the verifier's log. */
   bpfLoadXdp(instructions: Uint8Array, name: string): number
+  /** BPF_PROG_TEST_RUN: runs an XDP program once over `packet` (14 to some 3,500 bytes), which it may rewrite. Returns its answer. */
+  bpfRunXdp(program: number, packet: Uint8Array): number
   /** BPF_LINK_CREATE for XDP on `ifindex` in `netns`; flags: SKB (generic) 2, DRV (native) 4. Returns the link's descriptor (closing it detaches). */
   bpfAttachXdp(netns: string, program: number, ifindex: number, flags: number): number
   possibleCpus(): number
@@ -236,8 +241,18 @@ export interface Native {
   checksumScalar(offset: number, length: number, seed: number): number
   /** Copies and sums in one call; same result as checksum of the source. */
   copyChecksum(to: number, from: number, length: number, seed: number): number
-  /** 'avx2' or 'scalar': what `checksum` uses on this CPU. */
+  /**
+   * `checksum` of each of `count` descriptors at `descs`. `sums` is an arena offset of u32: the seed
+   * of each before, its sum after; 0xffffffff for bytes outside the arena. Returns how many sums
+   * were made.
+   */
+  checksumBatch(descs: number, count: number, sums: number): number
+  /** 'avx512', 'avx2' or 'scalar': what all of these but checksumScalar use. */
   checksumKind(): string
+  /** The kinds that this CPU has, the best first. */
+  checksumKinds(): string[]
+  /** For tests and benches: the whole process uses this kind from now on. Throws RangeError for one that this CPU doesn't have. */
+  checksumForce(kind: string): void
 
   // ---- native twins of lookup algorithms (burst) -----------------------------------------------
   /** A handle for the region of one table, kept alive by it; what the batch functions take first. */
@@ -251,6 +266,17 @@ export interface Native {
   lookupDir24_8(table: TableHandle, addresses: Uint32Array, n: number, nextHops: Uint16Array): void
   /** As `lookupDir24_8`, always without AVX-512; for tests and benches. */
   lookupDir24_8Scalar: Native['lookupDir24_8']
+  /** Next hops of `n` IPv4 addresses, from a table of dataplane/fib/dxr.ts. */
+  lookupDxr(table: TableHandle, addresses: Uint32Array, n: number, nextHops: Uint16Array): void
+  /** As `lookupDxr`, always without the POPCNT instruction; for tests and benches. */
+  lookupDxrPortable: Native['lookupDxr']
+  /** Next hops of `n` IPv4 addresses, from a table of dataplane/fib/poptrie.ts. */
+  lookupPoptrie4(table: TableHandle, addresses: Uint32Array, n: number, nextHops: Uint16Array): void
+  /** The same of IPv6 addresses, four words each. */
+  lookupPoptrie6: Native['lookupPoptrie4']
+  /** As those, always without the CPU's bit count; for tests and benches. */
+  lookupPoptrie4Scalar: Native['lookupPoptrie4']
+  lookupPoptrie6Scalar: Native['lookupPoptrie6']
   /** Next hops of `n` IPv6 addresses, from a table of dataplane/fib/planb6.ts. */
   lookupPlanb6(table: TableHandle, addresses: Uint32Array, n: number, nextHops: Uint16Array): void
   /** As `lookupPlanb6`, always with AVX2 where the CPU has it, or with neither; for tests and benches. */
@@ -266,6 +292,34 @@ export interface Native {
   classifyTree6Avx2: Native['classifyTree4']
   classifyTree4Scalar: Native['classifyTree4']
   classifyTree6Scalar: Native['classifyTree4']
+  /** Rule ids of `n` IPv4 headers, from an ACL of dataplane/acl/tuplemerge.ts or tss.ts. */
+  classifyTuples4(table: TableHandle, headers: Uint32Array, n: number, rules: Uint16Array): void
+  /** The same of IPv6 headers. */
+  classifyTuples6: Native['classifyTuples4']
+  /** As those, always without AVX-512; for tests and benches. */
+  classifyTuples4Scalar: Native['classifyTuples4']
+  classifyTuples6Scalar: Native['classifyTuples4']
+
+  /** A handle for a flow table (dataplane/flow/cuckoo.ts) of `slots` places, kept alive by it; the parts are byte offsets in `memory`. */
+  openFlowTable(
+    memory: Uint8Array,
+    locks: number,
+    tags: number,
+    entries: number,
+    slots: number,
+  ): FlowTableHandle
+  /** The probe of `cuckoo`: columns as in FlowKeys and FlowAnswers of dataplane/flow/flow.ts. Does nothing when one is too short. */
+  probeFlows(
+    table: FlowTableHandle,
+    words: Uint32Array,
+    hashes: Uint32Array,
+    directions: Uint8Array,
+    n: number,
+    generation: number,
+    slots: Int32Array,
+    actions: Uint32Array,
+    found: Uint8Array,
+  ): void
 
   // ---- threads ---------------------------------------------------------------------------------
   /** Pins the calling thread to `cpu`. Returns 0 or -errno. */

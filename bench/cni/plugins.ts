@@ -1,4 +1,4 @@
-/** The two plugins under test: each has a node's namespace of its own, and what it needs there. */
+/** The plugins under test: each has a node's namespace of its own, and what it needs there. */
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,22 +8,27 @@ import { Program } from '../harness/program.ts'
 import { Skipped } from '../harness/suite.ts'
 import { later } from '../harness/undo.ts'
 
-export const PLUGINS = ['hawser', 'bridge'] as const
+export const PLUGINS = ['hawser', 'bridge', 'ptp'] as const
 export type PluginName = (typeof PLUGINS)[number]
 
 const REFERENCE = '/usr/lib/cni'
 const HAWSER = 'build/Release/hawser'
 const VTEP = '192.0.2.1'
 
+/** Addresses of the node's pods. */
+const PODS = '10.1.0.0/22'
+
 /** A plugin, ready to be called. */
 export interface Plugin {
   /** Speaks the protocol of native/spawn.cc; lives in the node's namespace. */
   spawner: Program
+  /** Process id of the daemon, of a plugin that has one. */
+  daemon?: number
   stop(): Promise<void>
 }
 
 export function start(name: PluginName): Promise<Plugin> {
-  return name === 'hawser' ? startHawser() : startBridge()
+  return name === 'hawser' ? startHawser() : startReference(name)
 }
 
 /** The daemon with pods of kind TUN, a durable state file, one worker. */
@@ -35,7 +40,7 @@ async function startHawser(): Promise<Plugin> {
   const run = folder(tmpdir())
   const socket = join(run, 'run/cni.sock')
   const cluster = join(state, 'cluster.json')
-  const nodes = [{ name: 'bench', vtep: VTEP, podCIDRs: ['10.1.1.0/24'] }]
+  const nodes = [{ name: 'bench', vtep: VTEP, podCIDRs: [PODS] }]
   writeFileSync(cluster, JSON.stringify({ nodes }))
   const config = join(state, 'daemon.json')
   writeFileSync(
@@ -57,6 +62,7 @@ async function startHawser(): Promise<Plugin> {
   const spawner = await startSpawner(executable, join(root, 'build/Release'), state, netconf, node)
   return {
     spawner,
+    daemon: daemon.pid,
     stop: async () => {
       await spawner.stop()
       await daemon.stop()
@@ -65,10 +71,10 @@ async function startHawser(): Promise<Plugin> {
   }
 }
 
-/** `bridge` with `host-local`, as Flannel delegates to it: gateway on the bridge, default route. */
-async function startBridge(): Promise<Plugin> {
-  const executable = join(REFERENCE, 'bridge')
-  for (const plugin of ['bridge', 'host-local']) {
+/** `bridge` as Flannel delegates to it (gateway on the bridge, default route), or `ptp`; with `host-local`. */
+async function startReference(name: 'bridge' | 'ptp'): Promise<Plugin> {
+  const executable = join(REFERENCE, name)
+  for (const plugin of [name, 'host-local']) {
     if (existsSync(join(REFERENCE, plugin))) continue
     throw new Skipped(
       `${join(REFERENCE, plugin)}: missing (apt install containernetworking-plugins)`,
@@ -79,14 +85,14 @@ async function startBridge(): Promise<Plugin> {
   const netconf = {
     cniVersion: '1.0.0',
     name: 'bench',
-    type: 'bridge',
-    bridge: 'cni0',
-    isDefaultGateway: true,
+    type: name,
+    ...(name === 'bridge' ? { bridge: 'cni0', isDefaultGateway: true } : {}),
     mtu: 1450,
     ipam: {
       type: 'host-local',
       dataDir: join(state, 'addresses'),
-      ranges: [[{ subnet: '10.1.1.0/24' }]],
+      ranges: [[{ subnet: PODS }]],
+      ...(name === 'ptp' ? { routes: [{ dst: '0.0.0.0/0' }] } : {}),
     },
   }
   const spawner = await startSpawner(executable, REFERENCE, state, netconf, node)

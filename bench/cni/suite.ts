@@ -1,18 +1,37 @@
-/** How long a runtime waits for ADD and DEL: hawser beside the reference plugins bridge + host-local. */
-import { randomBytes } from 'node:crypto'
-import { command, Namespace, requireRoot } from '../harness/namespaces.ts'
+/**
+ * How long a runtime waits for ADD and DEL: hawser beside the reference plugins bridge and ptp with
+ * host-local. One container at a time, a burst at once, and a node that fills up.
+ */
+import { readFileSync } from 'node:fs'
+import { Namespace, requireRoot } from '../harness/namespaces.ts'
 import { alternate } from '../harness/rounds.ts'
-import { median, quantile, significant } from '../harness/statistics.ts'
-import { type Options, progress, type Report, type Suite, selected } from '../harness/suite.ts'
+import { median, pairedRatio, quantile, significant } from '../harness/statistics.ts'
+import {
+  type Figure,
+  type Options,
+  progress,
+  type Report,
+  type Suite,
+  selected,
+} from '../harness/suite.ts'
 import { grouped, type Table } from '../harness/table.ts'
+import { call, containerIn, prove } from './calls.ts'
 import { PLUGINS, type Plugin, type PluginName, start } from './plugins.ts'
 
 const ROUNDS = 40
 const LEAST_ROUNDS = 20
+/** Containers of a burst, and bursts of each plugin. */
+const BURST = 32
+const BURST_ROUNDS = 7
+/** Pods of the full node, and how many count as its first. */
+const PODS = 250
+const FIRST_PODS = 10
+
+const QUICK = { rounds: 3, bursts: 1, pods: 20 }
 
 export const cni: Suite = {
   name: 'cni',
-  about: 'ADD and DEL through the CNI executables: hawser, bridge + host-local',
+  about: 'ADD and DEL through the CNI executables: hawser, bridge + host-local, ptp + host-local',
   run,
 }
 
@@ -25,107 +44,151 @@ interface Sample {
 async function run(options: Options): Promise<Report> {
   requireRoot()
   const names = selected(PLUGINS, options)
-  const rounds = Math.max(LEAST_ROUNDS, options.rounds ?? ROUNDS)
+  const rounds = options.quick ? QUICK.rounds : Math.max(LEAST_ROUNDS, options.rounds ?? ROUNDS)
+  const bursts = options.quick ? QUICK.bursts : BURST_ROUNDS
+  const pods = options.quick ? QUICK.pods : PODS
   const plugins = new Map<PluginName, Plugin>()
-  const containers: Namespace[] = []
+  const places: Namespace[] = []
   try {
     for (const name of names) plugins.set(name, await start(name))
-    progress(`cni making ${(rounds + 1) * names.length} namespaces`)
-    const fresh = Array.from({ length: (rounds + 1) * names.length }, () => new Namespace('pod'))
-    containers.push(...fresh)
+    progress(`cni making ${Math.max(BURST, pods)} namespaces`)
+    places.push(...Array.from({ length: Math.max(BURST, pods) }, () => new Namespace('pod')))
     // Not counted: it makes the bridge, fills caches, and proves that the plugins do their work.
-    for (const name of names) await call(plugins.get(name)!, name, fresh.pop()!, true)
-    const samples = await alternate(names, rounds, name =>
-      call(plugins.get(name)!, name, fresh.pop()!, false),
-    )
-    return report(names, samples, rounds)
+    for (const name of names) await life(plugins.get(name)!, name, places.slice(0, 1), true)
+    const one = await alternate(names, rounds, async (name, round) => {
+      const { add, del } = await life(plugins.get(name)!, name, [places[round % places.length]!])
+      return { add: add.each[0]!, del: del.each[0]! }
+    })
+    const burst = await alternate(names, bursts, async name => {
+      progress(`cni ${name}: ${BURST} at once`)
+      const { add, del } = await life(plugins.get(name)!, name, places.slice(0, BURST))
+      return { add: add.ns, del: del.ns }
+    })
+    const full = plugins.has('hawser')
+      ? await fill(plugins.get('hawser')!, places.slice(0, pods))
+      : undefined
+    return report(names, one, burst, full)
   } finally {
     for (const plugin of plugins.values()) await plugin.stop()
-    for (const container of containers) container.remove()
+    for (const place of places) place.remove()
   }
 }
 
-/** One container's life. With `prove` the interface is looked at after ADD and after DEL. */
-async function call(
-  { spawner }: Plugin,
-  name: PluginName,
-  container: Namespace,
-  prove: boolean,
-): Promise<Sample> {
-  const id = randomBytes(32).toString('hex')
-  const once = async (verb: string) => {
-    const { ns, status, output } = await spawner.ask(
-      ['ns', 'status'],
-      `${verb} ${id} ${container.path}`,
-    )
-    if (status !== 0) throw new Error(`${name} ${verb} ended with ${status}: ${output}`)
-    return ns
-  }
-  const add = await once('ADD')
-  if (prove) {
-    const { addresses, routes } = attached(container)
-    if (addresses !== 1 || routes < 1) {
-      throw new Error(`${name} ADD left ${addresses} addresses on eth0, ${routes} default routes`)
-    }
-  }
-  const del = await once('DEL')
-  if (prove && attached(container).present) throw new Error(`${name} DEL left eth0 behind`)
+/** ADD and DEL of one new container in each namespace, all at once. */
+async function life(plugin: Plugin, name: PluginName, places: readonly Namespace[], proof = false) {
+  const containers = places.map(containerIn)
+  const add = await call(plugin, 'ADD', containers)
+  if (proof) for (const container of containers) prove(name, container, 'ADD')
+  const del = await call(plugin, 'DEL', containers)
+  if (proof) for (const container of containers) prove(name, container, 'DEL')
   return { add, del }
 }
 
-interface Link {
-  ifname: string
-  addr_info: { family: string; scope: string }[]
+interface Full {
+  /** Wall time of each ADD, in order, and of each DEL, ns. */
+  add: number[]
+  del: number[]
+  /** Resident memory of the daemon, empty and full. */
+  emptyBytes: number
+  fullBytes: number
 }
 
-function attached(container: Namespace): { present: boolean; addresses: number; routes: number } {
-  const json = (...args: string[]): unknown =>
-    JSON.parse(command('ip', '-n', container.name, '-json', '-4', ...args) || '[]')
-  const links = JSON.parse(
-    command('ip', '-n', container.name, '-json', 'address', 'show'),
-  ) as Link[]
-  const eth0 = links.find(link => link.ifname === 'eth0')
-  const routes = json('route', 'show', 'default') as unknown[]
-  return {
-    present: eth0 !== undefined,
-    addresses: eth0?.addr_info.filter(address => address.family === 'inet').length ?? 0,
-    routes: routes.length,
+/** A pod in every namespace, one after the other; then all go. */
+async function fill(plugin: Plugin, places: readonly Namespace[]): Promise<Full> {
+  progress(`cni filling the node with ${places.length} pods`)
+  const containers = places.map(containerIn)
+  const full: Full = { add: [], del: [], emptyBytes: residentBytes(plugin.daemon!), fullBytes: 0 }
+  for (const container of containers) {
+    full.add.push((await call(plugin, 'ADD', [container])).each[0]!)
   }
+  full.fullBytes = residentBytes(plugin.daemon!)
+  for (const container of containers) {
+    full.del.push((await call(plugin, 'DEL', [container])).each[0]!)
+  }
+  return full
 }
+
+/** VmRSS of proc(5). */
+function residentBytes(pid: number): number {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)![1]) * 1024
+}
+
+const ms = (ns: number) => grouped(ns / 1e6, 2)
 
 function report(
   names: readonly PluginName[],
-  samples: Record<PluginName, Sample[]>,
-  rounds: number,
+  one: Record<PluginName, Sample[]>,
+  burst: Record<PluginName, Sample[]>,
+  full: Full | undefined,
 ): Report {
-  const both = (name: PluginName) => samples[name].map(({ add, del }) => add + del)
-  const ms = (ns: number) => grouped(ns / 1e6, 2)
-  const table: Table = {
-    title: `cni: wall time of the executable, ms, ${rounds} fresh containers each`,
-    head: ['plugin', 'ADD', 'DEL', 'ADD+DEL', 'ADD p99', 'DEL p99'],
-    rows: names.map(name => {
-      const add = samples[name].map(sample => sample.add)
-      const del = samples[name].map(sample => sample.del)
-      return [
+  const both = (samples: readonly Sample[]) => samples.map(({ add, del }) => add + del)
+  const rounds = one[names[0]!]!.length
+  const tables: Table[] = [
+    {
+      title: `cni: wall time of the executable, ms, ${rounds} containers one at a time`,
+      head: ['plugin', 'ADD', 'DEL', 'ADD+DEL', 'ADD p99', 'DEL p99', 'ADD+DEL p99'],
+      rows: names.map(name => {
+        const add = one[name].map(sample => sample.add)
+        const del = one[name].map(sample => sample.del)
+        const middle = [add, del, both(one[name])]
+        return [
+          name,
+          ...middle.map(samples => ms(median(samples))),
+          ...middle.map(samples => ms(quantile(samples, 0.99))),
+        ]
+      }),
+    },
+    {
+      title: `cni: wall time of ${BURST} containers at once, ms, ${burst[names[0]!]!.length} bursts`,
+      head: ['plugin', 'ADD', 'DEL', 'ADD+DEL'],
+      rows: names.map(name => [
         name,
-        ms(median(add)),
-        ms(median(del)),
-        ms(median(both(name))),
-        ms(quantile(add, 0.99)),
-        ms(quantile(del, 0.99)),
-      ]
-    }),
-  }
+        ms(median(burst[name].map(sample => sample.add))),
+        ms(median(burst[name].map(sample => sample.del))),
+        ms(median(both(burst[name]))),
+      ]),
+    },
+  ]
   const ratios: Record<string, number> = {}
-  if (samples.hawser && samples.bridge) {
-    ratios['add_del_vs_bridge'] = significant(median(both('hawser')) / median(both('bridge')))
+  for (const peer of ['bridge', 'ptp'] as const) {
+    if (!(names.includes('hawser') && names.includes(peer))) continue
+    const [ours, theirs] = [both(one.hawser), both(one[peer])]
+    ratios[`add_del_vs_${peer}`] = significant(median(ours) / median(theirs))
+    ratios[`add_del_p99_vs_${peer}`] = significant(quantile(ours, 0.99) / quantile(theirs, 0.99))
+    const suffix = peer === 'bridge' ? 'parallel_vs_bridge' : 'parallel_vs_ptp'
+    ratios[suffix] = significant(pairedRatio(both(burst.hawser), both(burst[peer])))
+  }
+  const figures: Record<string, Figure> = {}
+  if (full !== undefined) {
+    const first = full.add.slice(0, FIRST_PODS)
+    const podBytes = (full.fullBytes - full.emptyBytes) / full.add.length
+    ratios['add_p99_full_vs_first'] = significant(quantile(full.add, 0.99) / quantile(first, 0.99))
+    figures['cni_memory_per_pod'] = { value: significant(podBytes / 1024), unit: 'KiB' }
+    tables.push({
+      title: `cni: hawser filling a node with ${full.add.length} TUN pods, ms`,
+      head: ['', 'ADD', 'ADD p99', 'DEL', 'DEL p99', 'KiB a pod'],
+      rows: [
+        [
+          'all',
+          ms(median(full.add)),
+          ms(quantile(full.add, 0.99)),
+          ms(median(full.del)),
+          ms(quantile(full.del, 0.99)),
+          grouped(podBytes / 1024, 1),
+        ],
+        [`first ${FIRST_PODS}`, ms(median(first)), ms(quantile(first, 0.99)), '', '', ''],
+      ],
+    })
   }
   return {
-    samples,
+    samples: { one, burst, ...(full === undefined ? {} : { full }) },
     ratios,
-    tables: [table],
+    figures,
+    tables,
     notes: [
-      'medians and p99 of posix_spawn to exit; the daemon runs, its state is durable; less is better',
+      'posix_spawn to exit; the daemon runs, its state is durable; less is better',
+      'a burst counts from the first start to the last end',
     ],
   }
 }

@@ -1,202 +1,340 @@
-/** Route lookups: every FIB of the registry, on tables of several sizes. */
-
-import type { FibReader } from '../../dataplane/fib/fib.ts'
-import { fibByName, fibNames } from '../../dataplane/fib/index.ts'
+/** Route lookups: every FIB of the registry, one of the user's, and DPDK's, on tables of several sizes. */
+import { resolve } from 'node:path'
+import { fibNames } from '../../dataplane/fib/index.ts'
 import { BATCH_SIZE } from '../../dataplane/limits.ts'
+import type { Intake } from '../data/files.ts'
+import { fullTable, fullTablePath, type RouteTable, readRoutes } from '../data/routes.ts'
 import { alternate } from '../harness/rounds.ts'
-import { median, pairedRatio, significant } from '../harness/statistics.ts'
 import { type Options, progress, type Report, type Suite, selected } from '../harness/suite.ts'
-import { grouped, type Table } from '../harness/table.ts'
-import { fullTable, fullTablePath, type RouteTable } from './full-table.ts'
-import { callsPerSecond } from './micro.ts'
-import { addressesAnywhere, addressesIn, bruteForce, randomTable } from './workload.ts'
+import { grouped } from '../harness/table.ts'
+import type { Peer } from '../peers/peer.ts'
+import {
+  type Algorithm,
+  algorithms,
+  type Built,
+  build,
+  type Contender,
+  ofPeer,
+  own,
+  usedBytes,
+} from './contenders.ts'
+import { type Lookups, report, type TableOf } from './report.ts'
+import { KINDS, readAddresses, type Trace, traces } from './traces.ts'
+import { updatesPerSecond } from './updates.ts'
+import { randomTable, sampleOf } from './workload.ts'
 
-const ROUNDS = 5
+/** How much is measured. */
+interface Settings {
+  rounds: number
+  seconds: number
+  /** Different addresses of a trace: more than caches hold of a large table. */
+  addresses: number
+  /** Most routes of a generated table, and whether the full one is taken. */
+  routes: number
+  full: boolean
+  /** Builds of one table at most, and the seconds after which no further one begins. */
+  builds: number
+  buildSeconds: number
+  /** Samples of the update rate, and seconds of each. */
+  updates: number
+  updateSeconds: number
+  peers: boolean
+}
+
 const LEAST_ROUNDS = 3
-const SECONDS = 0.1
-const SIZES = [1, 1024, 16_384]
-/** Addresses of one call, more than caches hold of a large table; few for the FIB that reads all routes for each. */
-const ADDRESSES = 1024 * BATCH_SIZE
-const LINEAR_STEPS = 1 << 22
-/** Answers that are compared with the reading of the whole table. */
-const COMPARED = 256
+const NORMAL: Settings = {
+  rounds: 5,
+  seconds: 0.03,
+  addresses: 1024 * BATCH_SIZE,
+  routes: 200_000,
+  full: true,
+  builds: 3,
+  buildSeconds: 2,
+  updates: 5,
+  updateSeconds: 0.1,
+  peers: true,
+}
+const QUICK: Settings = {
+  ...NORMAL,
+  rounds: LEAST_ROUNDS,
+  seconds: 0.01,
+  addresses: 8 * BATCH_SIZE,
+  routes: 1024,
+  full: false,
+  builds: 1,
+  updates: 3,
+  updateSeconds: 0.01,
+  peers: false,
+}
+const SIZES = { '1': 1, '1k': 1024, '20k': 20_000, '200k': 200_000 }
+/** From here on a generated table is a sample of the full one, if that is there. */
+const SAMPLED_ROUTES = 200_000
+/** Most routes of a table that an oracle has to read whole for each lookup. */
+const ORACLE_ROUTES = 1024
+/** Name of the table that the user's file holds. */
+const OWN = 'file'
+/** Tables from here on, the user's, or the largest one, have their update rate measured. */
+const UPDATED_ROUTES = 20_000
+/** Name in `--only` for all peers together; and how single ones begin. */
+const PEERS = 'peers'
+const isPeer = (name: string): boolean => name === PEERS || name.startsWith('rte_')
 
 export const fib: Suite = {
   name: 'fib',
-  about: 'route lookups: every algorithm of dataplane/fib, the linear oracle',
+  about: 'route lookups, building, updates, memory: every FIB, a file of yours, DPDK',
   run,
 }
 
-const KINDS = ['in table', 'anywhere'] as const
-type Kind = (typeof KINDS)[number]
+async function run(options: Options): Promise<Report> {
+  const settings = settingsOf(options)
+  const notes = notesOf(settings)
+  const lookups: Lookups[] = []
+  const tables: TableOf[] = []
+  const own = options.trace === undefined ? undefined : readAddresses(options.trace)
+  if (own !== undefined) tell(own.intake, notes)
+  const [four, six] = await chosen(options, settings)
+  const byFamily = sizes(options, settings, notes)
+  for (const [family, mine] of [
+    [4, four],
+    [6, six],
+  ] as const) {
+    if (mine.algorithms.length === 0 && !mine.peers) continue
+    for (const [size, table] of byFamily(family)) {
+      progress(`fib IPv${family} ${size}: ${grouped(table.count)} routes`)
+      const all = traces(table, settings.addresses, own?.addresses[family])
+      const place: Place = { family, size, table, settings, notes }
+      const built = await buildAll(place, mine.algorithms, all, tables)
+      const peers = mine.peers ? await peersOf(place, tables, named(options)) : []
+      const contenders = [...built, ...peers.map(peer => ofPeer(peer, family))]
+      try {
+        lookups.push(...(await measure(place, contenders, all)))
+      } finally {
+        for (const peer of peers) await peer.close()
+      }
+    }
+  }
+  return report(lookups, tables, notes)
+}
 
-interface Contender {
-  fib: string
+/** One table, and where what is said about it goes. */
+interface Place {
   family: 4 | 6
   size: string
-  routes: number
-  bytes: number
-  buildMs: number
-  /** Calls a second and lookups a call, by kind. */
-  work: Record<Kind, { lookups: number; expected: number; call: () => number }>
+  table: RouteTable
+  settings: Settings
+  notes: string[]
 }
 
-async function run(options: Options): Promise<Report> {
-  const all = ([4, 6] as const).flatMap(fibNames)
-  const names = selected(all, options)
-  const rounds = Math.max(LEAST_ROUNDS, options.rounds ?? ROUNDS)
-  const seconds = options.seconds ?? SECONDS
-  const notes = [
-    `medians of ${rounds} rounds, order rotated; ${grouped(ADDRESSES)} different addresses ` +
-      `(fewer for linear ones) in batches of ${BATCH_SIZE}; ` +
-      '"in table": each address lies in a route, chosen evenly',
-    'bytes are laid out for the table’s size; pages that no route needs are never touched',
-  ]
-  const rows: { of: Contender; samples: Record<Kind, number[]> }[] = []
-  for (const family of [4, 6] as const) {
-    const mine = names.filter(name => fibNames(family).includes(name))
-    if (mine.length === 0) continue
-    for (const [size, table] of tables(family, notes)) {
-      const contenders = new Map<string, Contender>()
-      for (const name of mine) {
-        if (size === 'full' && name.startsWith('linear')) continue
-        contenders.set(name, build(name, size, table))
-      }
-      const samples = await alternate([...contenders.keys()], rounds, async name => {
-        const found: Partial<Record<Kind, number>> = {}
-        for (const kind of KINDS) {
-          const { lookups, expected, call } = contenders.get(name)!.work[kind]
-          const label = `${name} ${size} ${kind}`
-          found[kind] = lookups * (await callsPerSecond(label, seconds, expected, call))
-        }
-        return found as Record<Kind, number>
-      })
-      for (const [name, of] of contenders) {
-        const by = (kind: Kind) => samples[name]!.map(sample => sample[kind])
-        rows.push({ of, samples: { 'in table': by('in table'), anywhere: by('anywhere') } })
-      }
-    }
-  }
-  return report(rows, notes)
-}
-
-/** By the name of the size; the full table only where there is one. */
-function* tables(family: 4 | 6, notes: string[]): Iterable<[string, RouteTable]> {
-  for (const size of SIZES) yield [String(size), randomTable(family, size)]
-  const full = fullTable(family)
-  if (full !== undefined) yield ['full', full]
-  else notes.push(`no full IPv${family} table: ${fullTablePath} is not there`)
-}
-
-/** Builds the FIB, and compares what it answers. */
-function build(name: string, size: string, table: RouteTable): Contender {
-  progress(`fib building ${name} of ${table.count} routes`)
-  const { family } = table
-  const words = family === 4 ? 1 : 4
-  const algorithm = fibByName(name, family)
-  const limits = { routes: table.count }
-  const bytes = algorithm.bytes(limits)
-  const memory = new Uint8Array(new SharedArrayBuffer(bytes))
-  const started = performance.now()
-  const writer = algorithm.writer(memory, limits)
-  for (let i = 0; i < table.count; i++) {
-    const address = table.addresses.subarray(i * words, (i + 1) * words)
-    writer.insert(address, table.lengths[i]!, table.nextHops[i]!)
-  }
-  const buildMs = performance.now() - started
-  const reader = algorithm.reader(memory, limits)
-  const n = name.startsWith('linear')
-    ? Math.min(ADDRESSES, Math.max(BATCH_SIZE, Math.floor(LINEAR_STEPS / table.count)))
-    : ADDRESSES
-  const work = (addresses: Uint32Array) => {
-    compare(name, table, reader, addresses)
-    const call = summing(reader, addresses, words)
-    return { lookups: n, expected: call(), call }
-  }
+function settingsOf(options: Options): Settings {
+  const base = options.quick ? QUICK : NORMAL
   return {
-    fib: name,
+    ...base,
+    rounds: Math.max(LEAST_ROUNDS, options.rounds ?? base.rounds),
+    seconds: options.seconds ?? base.seconds,
+    peers: base.peers || options.only?.some(isPeer) === true,
+  }
+}
+
+interface Chosen {
+  algorithms: Algorithm[]
+  peers: boolean
+}
+
+/** What runs of each family: `only` names algorithms and peers; a file of the user's always runs, with those of its family. */
+async function chosen(options: Options, settings: Settings): Promise<[Chosen, Chosen]> {
+  const file = options.file === undefined ? undefined : resolve(options.file)
+  const found: Record<4 | 6, Algorithm[]> = { 4: [], 6: [] }
+  const refused: unknown[] = []
+  for (const family of [4, 6] as const) {
+    try {
+      found[family] = await algorithms(family, file)
+    } catch (error) {
+      refused.push(error)
+    }
+  }
+  if (refused.length === 2) throw refused[0]
+  const { only } = options
+  const names = selected(
+    [...fibNames(4), ...fibNames(6)],
+    only === undefined ? {} : { only: only.filter(name => !isPeer(name)) },
+  )
+  const of = (family: 4 | 6): Chosen => {
+    const mine = found[family].filter(({ name, sort }) => sort === 'yours' || names.includes(name))
+    const wanted = settings.peers && (only?.some(isPeer) ?? true)
+    // Peers of a family are there for the others of it, or for themselves.
+    const company = mine.length > 0 || (found[family].length > 0 && only?.every(isPeer) === true)
+    return { algorithms: mine, peers: wanted && company }
+  }
+  return [of(4), of(6)]
+}
+
+/** The peers that `only` names; undefined for all. */
+function named({ only }: Options): string[] | undefined {
+  return only?.includes(PEERS) ? undefined : only?.filter(isPeer)
+}
+
+type Sizes = (family: 4 | 6) => Iterable<[string, RouteTable]>
+
+/** The tables by name: the user's, or generated ones and the full one where that is. */
+function sizes(options: Options, settings: Settings, notes: string[]): Sizes {
+  if (options.routes !== undefined) {
+    const { tables, intake } = readRoutes(options.routes)
+    tell(intake, notes)
+    if (intake.taken === 0) throw new Error(`${options.routes}: no route`)
+    return family => (tables[family].count > 0 ? [[OWN, tables[family]]] : [])
+  }
+  return function* (family) {
+    const full = settings.full ? fullTable(family) : undefined
+    for (const [name, count] of Object.entries(SIZES)) {
+      if (count > settings.routes) continue
+      const sampled = count >= SAMPLED_ROUTES && full !== undefined && full.count > count
+      yield [name, sampled ? sampleOf(full, count) : randomTable(family, count)]
+    }
+    if (full !== undefined) yield ['full', full]
+    else if (settings.full) notes.push(`no full IPv${family} table: ${fullTablePath} is not there`)
+  }
+}
+
+function tell(intake: Intake, notes: string[]): void {
+  for (const line of intake.describe()) progress(line)
+  notes.push(intake.describe().join('\n'))
+}
+
+/** Builds every algorithm that can hold the table, and measures what only its writer shows. */
+async function buildAll(
+  place: Place,
+  algorithms: readonly Algorithm[],
+  all: readonly Trace[],
+  tables: TableOf[],
+): Promise<Contender[]> {
+  const contenders: Contender[] = []
+  for (const algorithm of algorithms) {
+    if (algorithm.sort === 'oracle' && place.table.count > ORACLE_ROUTES) continue
+    const found = await buildOne(place, algorithm, all)
+    if (found === undefined) continue
+    tables.push(found.row)
+    contenders.push(own(algorithm, found.built.memory, place.table, place.size))
+  }
+  return contenders
+}
+
+async function buildOne(
+  { family, size, table, settings, notes }: Place,
+  algorithm: Algorithm,
+  all: readonly Trace[],
+): Promise<{ built: Built; row: TableOf } | undefined> {
+  const { name, sort } = algorithm
+  progress(`fib IPv${family} ${size}: building ${name}`)
+  let built: Built
+  try {
+    built = build(algorithm, table)
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error
+    notes.push(`${name} is left out of IPv${family} ${size}: ${error.message}`)
+    progress(notes.at(-1)!)
+    return undefined
+  }
+  const buildMs = [built.ms]
+  let updates: number[] | undefined
+  const updated = size === OWN || table.count >= Math.min(UPDATED_ROUTES, settings.routes)
+  if (sort !== 'oracle' && updated) {
+    const label = `${name} IPv${family} ${size} updates`
+    const { addresses } = all.find(({ kind }) => kind === 'in table')!
+    const { updates: samples, updateSeconds } = settings
+    const asked = own(algorithm, built.memory, table, size)
+    for (const trace of all) await asked.take(trace)
+    updates = await updatesPerSecond(label, built, table, addresses, samples, updateSeconds)
+    for (const trace of all) await asked.take(trace)
+  }
+  for (let spent = built.ms; buildMs.length < settings.builds; spent += built.ms) {
+    if (spent > settings.buildSeconds * 1000) break
+    built = build(algorithm, table)
+    buildMs.push(built.ms)
+  }
+  const row: TableOf = {
+    contender: name,
+    sort,
     family,
-    size,
+    table: size,
     routes: table.count,
-    bytes,
     buildMs,
-    work: {
-      'in table': work(addressesIn(table, n)),
-      anywhere: work(addressesAnywhere(family, n)),
-    },
+    bytes: built.memory.bytes,
+    usedBytes: usedBytes(built.memory),
+    ...(updates === undefined ? {} : { updatesPerSecond: updates }),
   }
+  return { built, row }
 }
 
-/** Throws unless the FIB answers the first addresses as the whole table, read route by route. */
-function compare(name: string, table: RouteTable, reader: FibReader, addresses: Uint32Array): void {
-  const words = table.family === 4 ? 1 : 4
-  const n = Math.min(COMPARED, addresses.length / words)
-  const found = new Uint16Array(n)
-  reader.lookup(addresses, n, found)
-  for (let i = 0; i < n; i++) {
-    const address = addresses.subarray(i * words, (i + 1) * words)
-    const right = bruteForce(table, address)
-    if (found[i] !== right) {
-      throw new Error(`${name}, ${table.count} routes: ${address} has ${right}, not ${found[i]}`)
+/** The peers that hold the whole table; those that don't answer otherwise rightly and are left out. */
+async function peersOf(
+  { family, size, table, notes }: Place,
+  tables: TableOf[],
+  only: readonly string[] | undefined,
+): Promise<Peer[]> {
+  progress(`fib IPv${family} ${size}: building peers`)
+  const { fibPeers } = await import('../peers/fib.ts')
+  const { peers, missing } = await fibPeers(table, only)
+  for (const why of missing) if (!notes.includes(why)) notes.push(why)
+  const whole: Peer[] = []
+  for (const peer of peers) {
+    const { name, buildMs, bytes, refused } = peer
+    if (refused > 0) {
+      notes.push(`${name} is left out of IPv${family} ${size}: no room for ${refused} routes`)
+      await peer.close()
+      continue
     }
+    whole.push(peer)
+    tables.push({
+      contender: name,
+      sort: 'peer',
+      family,
+      table: size,
+      routes: table.count,
+      buildMs: [buildMs],
+      ...(bytes === undefined ? {} : { bytes, usedBytes: bytes }),
+    })
   }
+  return whole
 }
 
-/** Looks all addresses up and sums the answers. */
-function summing(reader: FibReader, addresses: Uint32Array, words: number): () => number {
-  const n = addresses.length / words
-  const batches: { addresses: Uint32Array; n: number }[] = []
-  for (let i = 0; i < n; i += BATCH_SIZE) {
-    const end = Math.min(n, i + BATCH_SIZE)
-    batches.push({ addresses: addresses.subarray(i * words, end * words), n: end - i })
-  }
-  const found = new Uint16Array(BATCH_SIZE)
-  return () => {
-    let sum = 0
-    for (const batch of batches) {
-      reader.lookup(batch.addresses, batch.n, found)
-      for (let i = 0; i < batch.n; i++) sum += found[i]!
+/** All contenders take turns, trace by trace. */
+async function measure(
+  { family, size, table, settings }: Place,
+  contenders: readonly Contender[],
+  all: readonly Trace[],
+): Promise<Lookups[]> {
+  const found: Lookups[] = []
+  const byName = new Map(contenders.map(contender => [contender.name, contender]))
+  for (const trace of all.toSorted((a, b) => KINDS.indexOf(a.kind) - KINDS.indexOf(b.kind))) {
+    progress(`fib IPv${family} ${size}: ${trace.kind}`)
+    for (const contender of contenders) await contender.take(trace)
+    const samples = await alternate([...byName.keys()], settings.rounds, name =>
+      byName.get(name)!.rate(settings.seconds),
+    )
+    for (const { name, sort } of contenders) {
+      found.push({
+        contender: name,
+        sort,
+        family,
+        table: size,
+        routes: table.count,
+        trace: trace.kind,
+        perSecond: samples[name]!,
+      })
     }
-    return sum
   }
+  return found
 }
 
-function report(
-  rows: readonly { of: Contender; samples: Record<Kind, number[]> }[],
-  notes: readonly string[],
-): Report {
-  const samples: Record<string, unknown> = {}
-  const ratios: Record<string, number> = {}
-  const cells: string[][] = []
-  for (const { of, samples: lookups } of rows) {
-    samples[`${of.fib} ${of.size}`] = {
-      routes: of.routes,
-      bytes: of.bytes,
-      buildMs: of.buildMs,
-      lookupsPerSecond: lookups,
-    }
-    const rate = (kind: Kind) => median(lookups[kind])
-    cells.push([
-      `${of.fib} ${of.size}`,
-      grouped(of.routes),
-      grouped(rate('in table') / 1e6, 2),
-      grouped(1e9 / rate('in table'), 1),
-      grouped(rate('anywhere') / 1e6, 2),
-      grouped(1e9 / rate('anywhere'), 1),
-      grouped(of.buildMs, 1),
-      grouped(of.bytes / 2 ** 20, 2),
-    ])
-    const linear = rows.find(row => row.of.fib === `linear${of.family}` && row.of.size === of.size)
-    if (linear !== undefined && linear.of !== of) {
-      ratios[`fib_${of.fib}_vs_linear_${of.size}`] = significant(
-        pairedRatio(lookups['in table'], linear.samples['in table']),
-      )
-    }
-  }
-  const table: Table = {
-    title: 'fib: lookups',
-    head: ['FIB, table', 'routes', 'in table M/s', 'ns', 'anywhere M/s', 'ns', 'build ms', 'MiB'],
-    rows: cells,
-  }
-  return { samples, ratios, tables: [table], notes }
+function notesOf({ rounds, addresses, updateSeconds }: Settings): string[] {
+  return [
+    `medians of ${rounds} rounds, order rotated; up to ${grouped(addresses)} different addresses ` +
+      `(fewer for slow algorithms) in batches of ${BATCH_SIZE}`,
+    '"in table": in a route, each as likely; "zipf": the same, the k-th route with a share of 1/k; ' +
+      '"dependent": one address a call, none known before the last answer',
+    'every answer was compared with the oracle’s before it was timed; its sum is compared in each call',
+    `updates: half of them new next hops, half routes taken out and put back, for ${updateSeconds} s, ` +
+      'one thread looking up beside, its quiescent points waited for',
+    'memory: pages that the table needs of the region that is laid out for its size',
+  ]
 }

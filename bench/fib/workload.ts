@@ -1,6 +1,5 @@
 /** Seeded tables and addresses: the same in every run. */
-import type { RouteTable } from './full-table.ts'
-import { nextHopOf } from './full-table.ts'
+import { nextHopOf, prefixOf, type RouteTable, wordsOf } from '../data/routes.ts'
 
 /** 32-bit numbers from a seed (xorshift32, G. Marsaglia 2003). */
 export function generator(seed: number): () => number {
@@ -32,7 +31,7 @@ const LENGTHS = {
 
 /** A table of `count` different routes; a single one is a /24 or /64. */
 export function randomTable(family: 4 | 6, count: number): RouteTable {
-  const words = family === 4 ? 1 : 4
+  const words = wordsOf(family)
   const random = generator(0x6861_7773 + count + family)
   const seen = new Set<string>()
   const table: RouteTable = {
@@ -56,6 +55,28 @@ export function randomTable(family: 4 | 6, count: number): RouteTable {
   return table
 }
 
+/** `count` routes of a larger table, chosen evenly, in its order. */
+export function sampleOf(table: RouteTable, count: number): RouteTable {
+  const random = generator(0x0003_0001)
+  const words = wordsOf(table.family)
+  const sample: RouteTable = {
+    family: table.family,
+    count,
+    addresses: new Uint32Array(count * words),
+    lengths: new Uint8Array(count),
+    nextHops: new Uint16Array(count),
+  }
+  let taken = 0
+  for (let i = 0; taken < count; i++) {
+    // Of those that are left, as many are taken as are missing (Knuth, TAOCP 2, algorithm 3.4.2 S).
+    if ((random() / 2 ** 32) * (table.count - i) >= count - taken) continue
+    sample.addresses.set(prefixOf(table, i), taken * words)
+    sample.lengths[taken] = table.lengths[i]!
+    sample.nextHops[taken++] = table.nextHops[i]!
+  }
+  return sample
+}
+
 /** Any IPv4 address; any of 2000::/3, where IPv6 has its global ones. */
 function anyAddress(family: 4 | 6, random: () => number): number[] {
   if (family === 4) return [random()]
@@ -64,13 +85,44 @@ function anyAddress(family: 4 | 6, random: () => number): number[] {
 
 /** Addresses behind each other: each in a prefix of the table, chosen evenly. */
 export function addressesIn(table: RouteTable, n: number): Uint32Array {
-  const words = table.family === 4 ? 1 : 4
   const random = generator(0x0001_0001)
+  return addressesOf(table, n, random, () => random() % table.count)
+}
+
+/** Addresses in prefixes of the table; the k-th most frequent one has a share like 1/k (Zipf), and which one it is, is left to chance. */
+export function addressesZipf(table: RouteTable, n: number): Uint32Array {
+  const random = generator(0x0004_0001)
+  const upTo = new Float64Array(table.count)
+  const byRank = new Uint32Array(table.count)
+  for (let k = 0, sum = 0; k < table.count; k++) {
+    sum += 1 / (k + 1)
+    upTo[k] = sum
+    const other = random() % (k + 1)
+    byRank[k] = byRank[other]!
+    byRank[other] = k
+  }
+  return addressesOf(table, n, random, () => {
+    const wanted = (random() / 2 ** 32) * upTo[table.count - 1]!
+    let rank = 0
+    for (let step = 2 ** 31; step >= 1; step /= 2) {
+      if (rank + step < table.count && upTo[rank + step - 1]! <= wanted) rank += step
+    }
+    return byRank[rank]!
+  })
+}
+
+/** `n` addresses, each in the route that `choose` names. */
+function addressesOf(
+  table: RouteTable,
+  n: number,
+  random: () => number,
+  choose: () => number,
+): Uint32Array {
+  const words = wordsOf(table.family)
   const addresses = new Uint32Array(n * words)
   for (let i = 0; i < n; i++) {
-    const route = random() % table.count
-    const prefix = table.addresses.subarray(route * words, (route + 1) * words)
-    addresses.set(merge(prefix, table.lengths[route]!, random), i * words)
+    const route = choose()
+    addresses.set(merge(prefixOf(table, route), table.lengths[route]!, random), i * words)
   }
   return addresses
 }
@@ -78,7 +130,7 @@ export function addressesIn(table: RouteTable, n: number): Uint32Array {
 /** Addresses anywhere. */
 export function addressesAnywhere(family: 4 | 6, n: number): Uint32Array {
   const random = generator(0x0002_0001)
-  const words = family === 4 ? 1 : 4
+  const words = wordsOf(family)
   const addresses = new Uint32Array(n * words)
   for (let i = 0; i < n; i++) addresses.set(anyAddress(family, random), i * words)
   return addresses
@@ -86,7 +138,7 @@ export function addressesAnywhere(family: 4 | 6, n: number): Uint32Array {
 
 /** The next hop of one address by reading the whole table: what every FIB must answer. */
 export function bruteForce(table: RouteTable, address: ArrayLike<number>): number {
-  const words = table.family === 4 ? 1 : 4
+  const words = wordsOf(table.family)
   let longest = -1
   let nextHop = 0
   for (let i = 0; i < table.count; i++) {

@@ -16,19 +16,21 @@ function modified(path: string): number {
   return existsSync(path) ? statSync(path).mtimeMs : 0
 }
 
-/** Path of the program made from `source` (relative to the checkout) and the headers beside it. */
-export function compile(source: string): string {
+/** Path of the program made from `source` (relative to the checkout) and the headers beside it; `more` are arguments behind the source: libraries, other flags, files that it is made from too. */
+export function compile(source: string, more: readonly string[] = []): string {
   const from = join(root, source)
   const to = join(folder, basename(source, '.cc'))
   const beside = dirname(from)
   const headers = readdirSync(beside).filter(name => name.endsWith('.h'))
-  const newest = Math.max(...[from, ...headers.map(name => join(beside, name))].map(modified))
+  const parts = [from, ...headers.map(name => join(beside, name)), ...more]
+  const newest = Math.max(...parts.map(modified))
   if (modified(to) >= newest) return to
   mkdirSync(folder, { recursive: true })
   progress(`building ${source}`)
   const fresh = `${to}.${process.pid}`
   try {
-    execFileSync('g++', [...flags, '-o', fresh, from], { stdio: ['ignore', 'inherit', 'pipe'] })
+    const words = [...flags, '-o', fresh, from, ...more]
+    execFileSync('g++', words, { stdio: ['ignore', 'inherit', 'pipe'] })
   } catch (error) {
     const { code, stderr } = error as { code?: string; stderr?: Buffer }
     if (code === 'ENOENT') throw new Skipped('no g++ on this machine (apt install g++)')

@@ -1,6 +1,8 @@
 /** What a reader must know about the machine to read the figures. */
+import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { availableParallelism, cpus, release } from 'node:os'
+import { root } from './compile.ts'
 
 export interface Machine {
   cpu: string
@@ -15,6 +17,27 @@ export function machine(): Machine {
     cores: availableParallelism(),
     kernel: release(),
     node: process.versions.node,
+  }
+}
+
+/** What was measured. */
+export interface Commit {
+  hash: string
+  /** The checkout differs from it. */
+  dirty: boolean
+}
+
+/** The commit of this checkout; undefined where git or the repository is missing. */
+export function commit(): Commit | undefined {
+  const git = (...args: string[]) =>
+    execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+  try {
+    return {
+      hash: git('rev-parse', 'HEAD').trim(),
+      dirty: git('status', '--porcelain').trim() !== '',
+    }
+  } catch {
+    return undefined
   }
 }
 

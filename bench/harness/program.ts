@@ -69,6 +69,11 @@ export class Program {
     }
   }
 
+  /** Process id; `ip netns exec` becomes the program. */
+  get pid(): number {
+    return this.child.pid!
+  }
+
   async ready(): Promise<void> {
     const line = await this.line()
     if (line !== 'ready') throw this.error(`said ${JSON.stringify(line)} instead of "ready"`)

@@ -14,6 +14,9 @@ export const R3 = 3
 export const R4 = 4
 export const R5 = 5
 export const R6 = 6
+export const R7 = 7
+export const R8 = 8
+export const R9 = 9
 export const R10 = 10
 
 /** Sizes of loads and stores (BPF_W, BPF_H, BPF_B, BPF_DW). */
@@ -24,14 +27,16 @@ export type Size = (typeof SIZE)[keyof typeof SIZE]
 export const JUMP = { EQ: 0x10, GT: 0x20, GE: 0x30, NE: 0x50, LT: 0xa0, LE: 0xb0 } as const
 export type Condition = (typeof JUMP)[keyof typeof JUMP]
 
-/** Arithmetic, 64 bits wide. */
+/** Arithmetic: `alu` is 64 bits wide, `alu32` 32, which leaves zeros above. */
 export const ALU = {
   ADD: 0x00,
   SUB: 0x10,
+  MUL: 0x20,
   OR: 0x40,
   AND: 0x50,
   LSH: 0x60,
   RSH: 0x70,
+  XOR: 0xa0,
   ARSH: 0xc0,
 } as const
 export type Alu = (typeof ALU)[keyof typeof ALU]
@@ -43,6 +48,7 @@ const CLASS_LD = 0x00
 const CLASS_LDX = 0x01
 const CLASS_ST = 0x02
 const CLASS_STX = 0x03
+const CLASS_ALU32 = 0x04
 const CLASS_JMP = 0x05
 const CLASS_ALU64 = 0x07
 const MODE_IMM = 0x00
@@ -95,6 +101,26 @@ export class Assembler {
   /** `to = to OP from`. */
   aluRegister(op: Alu, to: number, from: number): this {
     return this.emit(CLASS_ALU64 | op | SOURCE_REGISTER, to, from, 0, 0)
+  }
+
+  /** `to = from`, the low 32 bits. */
+  move32(to: number, from: number): this {
+    return this.emit(CLASS_ALU32 | OP_MOV | SOURCE_REGISTER, to, from, 0, 0)
+  }
+
+  /** `to = value`, 32 bits. */
+  set32(to: number, value: number): this {
+    return this.emit(CLASS_ALU32 | OP_MOV, to, 0, 0, value)
+  }
+
+  /** `to = to OP value`, 32 bits wide. */
+  alu32(op: Alu, to: number, value: number): this {
+    return this.emit(CLASS_ALU32 | op, to, 0, 0, value)
+  }
+
+  /** `to = to OP from`, 32 bits wide. */
+  alu32Register(op: Alu, to: number, from: number): this {
+    return this.emit(CLASS_ALU32 | op | SOURCE_REGISTER, to, from, 0, 0)
   }
 
   /** `to = *(size *)(from + offset)`, zero-extended. */

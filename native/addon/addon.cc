@@ -12,6 +12,15 @@ void registerBpf(Napi::Env env, Napi::Object exports);
 void registerChecksum(Napi::Env env, Napi::Object exports);
 void registerThreads(Napi::Env env, Napi::Object exports);
 void registerLookup(Napi::Env env, Napi::Object exports);
+void registerLookupAclTree(Napi::Env env, Napi::Object exports);
+void registerLookupTuplemerge(Napi::Env env, Napi::Object exports);
+void registerLookupFlow(Napi::Env env, Napi::Object exports);
+void registerHugePages(Napi::Env env, Napi::Object exports);
+void registerLookupDir24_8(Napi::Env env, Napi::Object exports);
+void registerLookupDxr(Napi::Env env, Napi::Object exports);
+void registerLookupPoptrie(Napi::Env env, Napi::Object exports);
+void registerLookupPlanb6(Napi::Env env, Napi::Object exports);
+void registerLookupTrie6(Napi::Env env, Napi::Object exports);
 
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   // Each environment (main thread, workers) has its own arena; freed with the environment.
@@ -27,6 +36,15 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   registerChecksum(env, exports);
   registerThreads(env, exports);
   registerLookup(env, exports);
+  registerLookupAclTree(env, exports);
+  registerLookupTuplemerge(env, exports);
+  registerLookupFlow(env, exports);
+  registerHugePages(env, exports);
+  registerLookupDir24_8(env, exports);
+  registerLookupDxr(env, exports);
+  registerLookupPoptrie(env, exports);
+  registerLookupPlanb6(env, exports);
+  registerLookupTrie6(env, exports);
   return exports;
 }
 

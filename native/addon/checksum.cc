@@ -1,123 +1,29 @@
-// The Internet checksum (RFC 1071) over arena bytes, scalar and AVX2.
-//
-// Both add words in the byte order of the machine, wider than 16 bits, and fold at the end: a
-// one's-complement sum doesn't care about the width of the words (RFC 1071 section 2(C)) and, up to
-// a swap of the two bytes of the result, about their byte order (2(B)).
-#include <bit>
-#include <cstring>
+// The Internet checksum (RFC 1071) over arena bytes: one call a piece, or one a batch of packets.
+// The loops are in checksum.h; which one is used is decided once, by what the CPU has.
+#include "checksum.h"
+
+#include <atomic>
+#include <string>
 
 #include "arena.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#define HAWSER_AVX2 1
-#endif
 
 using namespace hawser;
 
 namespace {
 
-/** Adds with the carry brought round. */
-inline uint64_t addCarry(uint64_t sum, uint64_t word) {
-  sum += word;
-  return sum + (sum < word ? 1 : 0);
+const ChecksumKind* bestKind() {
+  const ChecksumKind* kind = kChecksumKinds;
+  while (!kind->there()) kind++;
+  return kind;
 }
 
-/** Folds to 16 bits. Never makes 0 out of another number. */
-inline uint32_t fold(uint64_t sum) {
-  sum = (sum >> 32) + (sum & 0xffffffff);
-  sum = (sum >> 32) + (sum & 0xffffffff);
-  sum = (sum >> 16) + (sum & 0xffff);
-  sum = (sum >> 16) + (sum & 0xffff);
-  sum = (sum >> 16) + (sum & 0xffff);
-  return static_cast<uint32_t>(sum);
-}
+/** One for the process, so that a test which forces a kind finds it in its workers too. */
+std::atomic<const ChecksumKind*> chosen = bestKind();
 
-inline uint64_t load(const uint8_t* at, size_t bytes) {
-  uint64_t word = 0;
-  std::memcpy(&word, at, bytes);
-  return word;
-}
+const ChecksumKind& kind() { return *chosen.load(std::memory_order_relaxed); }
 
-/** Sums, and with `copy` writes what it read to `to`. Every loop below has this shape. */
-template <bool copy>
-uint64_t sumScalar(uint8_t* to, const uint8_t* from, size_t length, uint64_t sum) {
-  size_t i = 0;
-  for (; i + 32 <= length; i += 32) {
-    uint64_t words[4];
-    std::memcpy(words, from + i, sizeof words);
-    if constexpr (copy) std::memcpy(to + i, words, sizeof words);
-    for (const uint64_t word : words) sum = addCarry(sum, word);
-  }
-  for (; i + 8 <= length; i += 8) {
-    const uint64_t word = load(from + i, 8);
-    if constexpr (copy) std::memcpy(to + i, &word, 8);
-    sum = addCarry(sum, word);
-  }
-  if (i < length) {
-    const uint64_t word = load(from + i, length - i);
-    if constexpr (copy) std::memcpy(to + i, &word, length - i);
-    sum = addCarry(sum, word);
-  }
-  return sum;
-}
-
-#ifdef HAWSER_AVX2
-/** Shorter than this the vectors don't pay for themselves. */
-constexpr size_t kVectorBytes = 128;
-
-/**
- * Four 64-bit lanes take the low and the high half of each 64-bit word apart, so that no carry is
- * lost: they could overflow after 2^31 rounds, which are 128 GiB.
- */
-template <bool copy>
-__attribute__((target("avx2"))) uint64_t sumAvx2(uint8_t* to, const uint8_t* from, size_t length) {
-  if (length < kVectorBytes) return sumScalar<copy>(to, from, length, 0);
-  const __m256i low = _mm256_set1_epi64x(0xffffffff);
-  __m256i sumA = _mm256_setzero_si256();
-  __m256i sumB = _mm256_setzero_si256();
-  size_t i = 0;
-  for (; i + 64 <= length; i += 64) {
-    const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i));
-    const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i + 32));
-    if constexpr (copy) {
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), a);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i + 32), b);
-    }
-    const __m256i halfA = _mm256_add_epi64(_mm256_and_si256(a, low), _mm256_srli_epi64(a, 32));
-    const __m256i halfB = _mm256_add_epi64(_mm256_and_si256(b, low), _mm256_srli_epi64(b, 32));
-    sumA = _mm256_add_epi64(sumA, halfA);
-    sumB = _mm256_add_epi64(sumB, halfB);
-  }
-  alignas(32) uint64_t lanes[8];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), sumA);
-  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes + 4), sumB);
-  uint64_t sum = 0;
-  for (const uint64_t lane : lanes) sum = addCarry(sum, lane);
-  return sumScalar<copy>(copy ? to + i : nullptr, from + i, length - i, sum);
-}
-
-const bool kHasAvx2 = __builtin_cpu_supports("avx2") != 0;
-#else
-constexpr bool kHasAvx2 = false;
-#endif
-
-template <bool copy>
-uint64_t sumBest(uint8_t* to, const uint8_t* from, size_t length) {
-#ifdef HAWSER_AVX2
-  if (kHasAvx2) return sumAvx2<copy>(to, from, length);
-#endif
-  return sumScalar<copy>(to, from, length, 0);
-}
-
-/** The sum as the field's big-endian value, plus `seed`, which is one already. */
-uint32_t finish(uint64_t sum, uint64_t seed) {
-  uint32_t field = fold(sum);
-  if constexpr (std::endian::native == std::endian::little) {
-    field = static_cast<uint32_t>(__builtin_bswap16(static_cast<uint16_t>(field)));
-  }
-  return fold(static_cast<uint64_t>(field) + fold(seed));
-}
+/** In place of a sum that could not be made. */
+constexpr uint32_t kNoSum = 0xffffffff;
 
 /** A seed is a sum of 16-bit words, not folded: anything that isn't negative. */
 template <bool scalar>
@@ -128,7 +34,7 @@ napi_value checksum(napi_env env, napi_callback_info info) {
   if (at == nullptr) return reply(env, -EFAULT);
   const auto length = static_cast<size_t>(args[1]);
   const uint64_t sum =
-      scalar ? sumScalar<false>(nullptr, at, length, 0) : sumBest<false>(nullptr, at, length);
+      scalar ? sumScalar<false>(nullptr, at, length) : kind().sum(nullptr, at, length);
   return reply(env, finish(sum, static_cast<uint64_t>(args[2])));
 }
 
@@ -142,16 +48,51 @@ napi_value copyChecksum(napi_env env, napi_callback_info info) {
   uint64_t sum = 0;
   if (to < from + length && from < to + length) {
     // One pass over ranges that overlap would read what it has just written.
-    sum = sumBest<false>(nullptr, from, length);
+    sum = kind().sum(nullptr, from, length);
     std::memmove(to, from, length);
   } else {
-    sum = sumBest<true>(to, from, length);
+    sum = kind().copy(to, from, length);
   }
   return reply(env, finish(sum, static_cast<uint64_t>(args[3])));
 }
 
+napi_value checksumBatch(napi_env env, napi_callback_info info) {
+  const BurstArgs<3> args(env, info);
+  if (!args.ok) return reply(env, -EINVAL);
+  const auto* packets = arenaArray<const Descriptor>(*args.instance, args[0], args[1]);
+  auto* sums = arenaArray<uint32_t>(*args.instance, args[2], args[1]);
+  if (packets == nullptr || sums == nullptr) return reply(env, -EFAULT);
+  const SumFunction sum = kind().sum;
+  int64_t done = 0;
+  for (int64_t i = 0; i < args[1]; i++) {
+    const Descriptor packet = packets[i];
+    const uint8_t* at = arenaAt(*args.instance, packet.offset, packet.length);
+    sums[i] = at == nullptr ? kNoSum : finish(sum(nullptr, at, packet.length), sums[i]);
+    if (at != nullptr) done++;
+  }
+  return reply(env, done);
+}
+
 Napi::Value checksumKind(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), kHasAvx2 ? "avx2" : "scalar");
+  return Napi::String::New(info.Env(), kind().name);
+}
+
+Napi::Value checksumKinds(const Napi::CallbackInfo& info) {
+  Napi::Array names = Napi::Array::New(info.Env());
+  for (const ChecksumKind& each : kChecksumKinds) {
+    if (each.there()) names.Set(names.Length(), each.name);
+  }
+  return names;
+}
+
+void checksumForce(const Napi::CallbackInfo& info) {
+  const std::string name = info[0].ToString();
+  for (const ChecksumKind& each : kChecksumKinds) {
+    if (name != each.name || !each.there()) continue;
+    chosen.store(&each, std::memory_order_relaxed);
+    return;
+  }
+  throw Napi::RangeError::New(info.Env(), "checksum kind " + name + ": not on this CPU");
 }
 
 }  // namespace
@@ -160,5 +101,8 @@ void registerChecksum(Napi::Env env, Napi::Object exports) {
   exportBurst(env, exports, "checksum", checksum<false>);
   exportBurst(env, exports, "checksumScalar", checksum<true>);
   exportBurst(env, exports, "copyChecksum", copyChecksum);
+  exportBurst(env, exports, "checksumBatch", checksumBatch);
   exportControl(env, exports, "checksumKind", checksumKind);
+  exportControl(env, exports, "checksumKinds", checksumKinds);
+  exportControl(env, exports, "checksumForce", checksumForce);
 }

@@ -3,17 +3,21 @@
 //
 //   spawn --plugin FILE --config FILE --cni-path DIRECTORY
 //
-// Prints "ready". Each line on stdin, `VERB CONTAINER NETNS`, runs the plugin once: configuration
-// on stdin, CNI_* in the environment, interface eth0. The answer is one line of JSON:
-// {"ns":N,"status":N,"output":"..."}: from before posix_spawn until the plugin has been waited for;
-// its exit status; what it wrote (stdout, then stderr), cut at 4,000 bytes.
+// Prints "ready". Each line on stdin, `VERB CONTAINER NETNS [CONTAINER NETNS]...`, runs the plugin
+// for every container at once: configuration on stdin, CNI_* in the environment, interface eth0.
+// The answer is one line of JSON: {"ns":N,"status":N,"each":[N,...],"output":"..."}: from before
+// the first posix_spawn until the last plugin has been waited for; the largest exit status; the
+// time of each by itself; what the first one that failed wrote, else the first (stdout, then
+// stderr), cut at 4,000 bytes.
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <array>
 #include <iostream>
 #include <sstream>
+#include <vector>
 
 #include "../../path/native/os.h"
 
@@ -49,35 +53,79 @@ std::string quoted(const std::string& text) {
   return json + '"';
 }
 
+/// One plugin under way: what it reads and writes, and when it started and ended.
 struct Run {
-  uint64_t ns;
-  int status;
+  pid_t child = 0;
+  int in = -1;
+  int out = -1;
+  int err = -1;
+  int status = -1;
+  uint64_t start = 0;
+  uint64_t end = 0;
+
+  std::string output() const { return contents(out, kOutputBytes) + contents(err, kOutputBytes); }
+  void close_files() const {
+    for (const int fd : {in, out, err}) close(fd);
+  }
 };
 
-Run run_plugin(const std::string& plugin, int in, int out, int err,
-               const std::array<std::string, 6>& variables) {
+Run start_plugin(const std::string& plugin, const std::string& config,
+                 const std::array<std::string, 6>& variables) {
+  Run run;
+  run.in = check(open(config.c_str(), O_RDONLY | O_CLOEXEC), config);
+  run.out = memory_file("stdout");
+  run.err = memory_file("stderr");
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
-  posix_spawn_file_actions_adddup2(&files, in, STDIN_FILENO);
-  posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&files, err, STDERR_FILENO);
+  posix_spawn_file_actions_adddup2(&files, run.in, STDIN_FILENO);
+  posix_spawn_file_actions_adddup2(&files, run.out, STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&files, run.err, STDERR_FILENO);
   std::array<char*, 7> environment{};
   for (size_t i = 0; i < variables.size(); i++) {
     environment[i] = const_cast<char*>(variables[i].c_str());
   }
   char* arguments[] = {const_cast<char*>(plugin.c_str()), nullptr};
-  pid_t child = 0;
-  int status = 0;
-  const uint64_t start = monotonic_ns();
+  run.start = monotonic_ns();
   const int error =
-      posix_spawn(&child, plugin.c_str(), &files, nullptr, arguments, environment.data());
+      posix_spawn(&run.child, plugin.c_str(), &files, nullptr, arguments, environment.data());
   if (error != 0) fail(plugin, error);
-  while (waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) fail("waiting for " + plugin);
-  }
-  const uint64_t end = monotonic_ns();
   posix_spawn_file_actions_destroy(&files);
-  return {.ns = end - start, .status = WIFEXITED(status) ? WEXITSTATUS(status) : 128};
+  return run;
+}
+
+/// Waits until every plugin has ended, in whatever order they do.
+void wait_for(std::vector<Run>& runs) {
+  for (size_t left = runs.size(); left > 0;) {
+    int status = 0;
+    const pid_t child = waitpid(-1, &status, 0);
+    if (child < 0) {
+      if (errno != EINTR) fail("waiting for a plugin");
+      continue;
+    }
+    for (Run& run : runs) {
+      if (run.child != child) continue;
+      run.end = monotonic_ns();
+      run.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+      left--;
+    }
+  }
+}
+
+void answer(const std::vector<Run>& runs) {
+  uint64_t end = 0;
+  int status = 0;
+  size_t shown = runs.size();
+  for (size_t i = 0; i < runs.size(); i++) {
+    end = std::max(end, runs[i].end);
+    status = std::max(status, runs[i].status);
+    if (shown == runs.size() && runs[i].status != 0) shown = i;
+  }
+  const std::string output = runs[shown == runs.size() ? 0 : shown].output();
+  std::cout << "{\"ns\":" << end - runs[0].start << ",\"status\":" << status << ",\"each\":[";
+  for (size_t i = 0; i < runs.size(); i++) {
+    std::cout << (i == 0 ? "" : ",") << runs[i].end - runs[i].start;
+  }
+  std::cout << "],\"output\":" << quoted(output.substr(0, kOutputBytes)) << "}" << std::endl;
 }
 
 void run(int argc, char** argv) {
@@ -89,18 +137,21 @@ void run(int argc, char** argv) {
   while (!stopping && std::getline(std::cin, line)) {
     std::istringstream words(line);
     std::string verb, container, netns;
-    if (!(words >> verb >> container >> netns)) throw std::runtime_error("not a request: " + line);
-    const int in = check(open(config.c_str(), O_RDONLY | O_CLOEXEC), config);
-    const int out = memory_file("stdout");
-    const int err = memory_file("stderr");
-    const Run done =
-        run_plugin(plugin, in, out, err,
-                   {"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + container, "CNI_NETNS=" + netns,
-                    "CNI_IFNAME=eth0", cni_path, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"});
-    const std::string output = contents(out, kOutputBytes) + contents(err, kOutputBytes);
-    for (const int fd : {in, out, err}) close(fd);
-    std::cout << "{\"ns\":" << done.ns << ",\"status\":" << done.status
-              << ",\"output\":" << quoted(output.substr(0, kOutputBytes)) << "}" << std::endl;
+    if (!(words >> verb)) throw std::runtime_error("not a request: " + line);
+    std::vector<std::array<std::string, 6>> environments;
+    while (words >> container >> netns) {
+      environments.push_back({"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + container,
+                              "CNI_NETNS=" + netns, "CNI_IFNAME=eth0", cni_path,
+                              "PATH=/usr/sbin:/usr/bin:/sbin:/bin"});
+    }
+    if (environments.empty()) throw std::runtime_error("no container: " + line);
+    std::vector<Run> runs;
+    for (const auto& environment : environments) {
+      runs.push_back(start_plugin(plugin, config, environment));
+    }
+    wait_for(runs);
+    answer(runs);
+    for (const Run& each : runs) each.close_files();
   }
 }
 

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { fibByName } from '../../../dataplane/fib/index.ts'
 import { covering, lengthOf, numberOf, paint } from '../../../dataplane/fib/prefix-heap.ts'
 import { slots } from '../../../dataplane/fib/slots.ts'
+import { GROUPS } from './tables.ts'
 
 test('bytes of a region', () => {
   for (const routes of [1, 1000, 16_384, 1_000_000]) {
@@ -10,7 +11,17 @@ test('bytes of a region', () => {
     const bytes = (name: string, family: 4 | 6) => fibByName(name, family).bytes({ routes })
     expect(bytes('dir24_8', 4)).toBe(64 + 2 ** 25 + 512 * groups)
     expect(bytes('trie6', 6)).toBe(64 + 6 * 2 ** 16 + 128 * (4 * routes + 1))
+    expect(bytes('planb6', 6)).toBe(
+      128 + 6 * 2 ** 20 + 128 * (4 * routes + 64) + 2 ** 14 * Math.min(2048, Math.ceil(routes / 8)),
+    )
     expect([bytes('linear4', 4), bytes('linear6', 6)]).toEqual([16 + 8 * routes, 16 + 20 * routes])
+  }
+})
+
+test('a native twin has the bytes of its algorithm', () => {
+  for (const { names, family } of GROUPS) {
+    const [bytes, ...others] = names.map(name => fibByName(name, family).bytes({ routes: 1000 }))
+    for (const other of others) expect(other).toBe(bytes)
   }
 })
 

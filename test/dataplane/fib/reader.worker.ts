@@ -1,8 +1,9 @@
 /**
  * A reader in a thread of its own: looks the given addresses up, again and again, and counts every
- * answer that is not among the allowed ones of its address. At the end it posts what it saw.
+ * answer that is not among the allowed ones of its address. At the end it posts what it saw, and waits for the
+ * next task.
  */
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort } from 'node:worker_threads'
 import { fibByName } from '../../../dataplane/fib/index.ts'
 
 /** Words of the control array. `CHANGED` is the writer's, `SEEN` the reader's last one. */
@@ -68,6 +69,4 @@ function run(task: ReaderTask): ReaderReport {
   return { lookups, wrong, seen: seen.map(hops => [...hops].sort((a, b) => a - b)) }
 }
 
-if (parentPort !== null && workerData !== null) {
-  parentPort.postMessage(run(workerData as ReaderTask))
-}
+parentPort?.on('message', (task: ReaderTask) => parentPort?.postMessage(run(task)))

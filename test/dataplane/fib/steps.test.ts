@@ -61,7 +61,7 @@ describe.each(ALL.filter(({ name }) => !name.startsWith('linear')))('$name', ({ 
       expect(writer.size).toBe(0)
       writer.quiesced()
     })
-    fc.assert(property, { numRuns: 60 })
+    fc.assert(property, { numRuns: 40 })
     expect(steps).toBeGreaterThan(100)
   })
 })

@@ -4,15 +4,28 @@ import type { Fib, FibReader, FibWriter } from '../../../dataplane/fib/fib.ts'
 import { MAX_NEXT_HOP_ID } from '../../../dataplane/fib/fib.ts'
 import { fibByName, fibNames } from '../../../dataplane/fib/index.ts'
 import { wordMask } from '../../../dataplane/fib/route.ts'
+import { memoryOf, newTable } from '../../../dataplane/fib/table.ts'
 
 export type Words = 1 | 4
 
 export const wordsOf = (family: 4 | 6): Words => (family === 4 ? 1 : 4)
 
+const NATIVE = '_native'
+
 /** Every FIB there is, with its family. */
 export const ALL = ([4, 6] as const).flatMap(family =>
   fibNames(family).map(name => ({ name, family })),
 )
+
+/**
+ * The FIBs that are made by one writer: an algorithm and its native twin, by the algorithm's name.
+ * One table serves both, and is looked up in by both.
+ */
+export const GROUPS = ALL.filter(({ name }) => !name.endsWith(NATIVE)).map(({ name, family }) => ({
+  name,
+  family,
+  names: ALL.map(each => each.name).filter(each => each === name || each === name + NATIVE),
+}))
 
 export interface Table {
   fib: Fib
@@ -24,7 +37,7 @@ export interface Table {
 export function table(name: string, family: 4 | 6, routes: number): Table {
   const fib = fibByName(name, family)
   const limits = { routes }
-  const memory = new Uint8Array(new SharedArrayBuffer(fib.bytes(limits)))
+  const memory = memoryOf(newTable({ name, family }, fib.bytes(limits), limits))
   return { fib, memory, writer: fib.writer(memory, limits), reader: fib.reader(memory, limits) }
 }
 

@@ -1,0 +1,264 @@
+/**
+ * The region of a flow table, what every algorithm has in it. Page aligned, in this order:
+ *
+ *     header   one page of i32: WORD says where what lies, one cache line each for what many write
+ *     ports    two i32 a port: flows that it owns, flows that it may own
+ *     locks    one i32 a stripe (LOCK_STRIPES): bit 0 a writer has it, bits 1-31 count the moves in it
+ *     tags     one u16 a slot: 0 nobody there, else `tagOf` its hash. A flow is in the table exactly
+ *              while its slot has its tag; the array is small enough to be searched first
+ *     entries  on a page of their own; flow.ts has their layout
+ *
+ * A stripe stands for every STRIPES-th bucket: a writer that has the stripes of all places of a key
+ * is the only one that may insert, remove, refresh or move that key.
+ *
+ * Order of stores, which is what a reader without a lock relies on (Atomics; flow/README.md):
+ *   insert   claim, fields, LIVE, tag
+ *   end      tag 0, FREE
+ *   refresh  CHANGING, actions, generation, LIVE
+ *   move     claim, copy, LIVE, tag, count the move, old tag 0, old FREE
+ */
+import {
+  ENTRY,
+  ENTRY_WORDS,
+  type FlowCounters,
+  type FlowLimits,
+  LOCK_TRIES,
+  MAX_FLOW_PORTS,
+  MAX_FLOWS,
+  MAX_TIMEOUT,
+  STATE,
+  TIMEOUT_CLASSES,
+} from './flow.ts'
+
+const PAGE = 4096
+/** Stripes of the locks; a power of two. 32 KiB: they stay in a cache. */
+const LOCK_STRIPES = 1 << 13
+
+/** Words of the header. */
+export const WORD = {
+  /** Moves of entries, in all. */
+  MOVES: 0,
+  /** Places that the wheel has gone by, in all. */
+  HAND: 16,
+  LIVE: 32,
+  INSERTED: 33,
+  REFRESHED: 34,
+  REFUSED_QUOTA: 35,
+  REFUSED_FULL: 36,
+  REFUSED_BUSY: 37,
+  REMOVED: 38,
+  AGED: 39,
+  /** TIMEOUT_CLASSES words. */
+  TIMEOUTS: 64,
+} as const
+
+/** Bits of an entry's owner, which is the high half of its tail. */
+const PORT_MASK = MAX_FLOW_PORTS - 1
+const CLASS_SHIFT = 12
+const INITIATOR_SHIFT = 15
+
+/** The tag of a hash: never 0. */
+export function tagOf(hash: number): number {
+  return (hash >>> 16) | 1
+}
+
+/** The tail of an entry. */
+export function tailOf(
+  tick: number,
+  port: number,
+  timeoutClass: number,
+  initiator: number,
+): number {
+  const owner = (port & PORT_MASK) | (timeoutClass << CLASS_SHIFT) | (initiator << INITIATOR_SHIFT)
+  return (tick & 0xffff) | (owner << 16)
+}
+
+export function portOf(tail: number): number {
+  return (tail >>> 16) & PORT_MASK
+}
+
+export function classOf(tail: number): number {
+  return (tail >>> (16 + CLASS_SHIFT)) & (TIMEOUT_CLASSES - 1)
+}
+
+export function initiatorOf(tail: number): number {
+  return tail >>> (16 + INITIATOR_SHIFT)
+}
+
+/** `tail` with another class. */
+export function withClass(tail: number, timeoutClass: number): number {
+  const shift = 16 + CLASS_SHIFT
+  return (tail & ~((TIMEOUT_CLASSES - 1) << shift)) | (timeoutClass << shift)
+}
+
+/** The next version of a state word, with that STATE. */
+export function nextState(state: number, kind: number): number {
+  return ((state & ~3) + 4) | kind
+}
+
+export function checkFlowLimits({ flows, ports }: FlowLimits): void {
+  if (!Number.isInteger(flows) || flows < 1 || flows > MAX_FLOWS) {
+    throw new RangeError(`flows: ${flows} is not in 1..${MAX_FLOWS} (MAX_FLOWS)`)
+  }
+  if (!Number.isInteger(ports) || ports < 1 || ports > MAX_FLOW_PORTS) {
+    throw new RangeError(`ports: ${ports} is not in 1..${MAX_FLOW_PORTS} (MAX_FLOW_PORTS)`)
+  }
+}
+
+interface Layout {
+  ports: number
+  locks: number
+  tags: number
+  entries: number
+  bytes: number
+}
+
+const paged = (bytes: number) => Math.ceil(bytes / PAGE) * PAGE
+
+/** Where the parts lie, bytes from the region's start. */
+export function layoutOf(limits: FlowLimits, slots: number): Layout {
+  const ports = PAGE
+  const locks = ports + paged(limits.ports * 8)
+  const tags = locks + LOCK_STRIPES * 4
+  const entries = tags + paged(slots * 2)
+  return { ports, locks, tags, entries, bytes: entries + slots * ENTRY_WORDS * 4 }
+}
+
+/** This thread's own; only its order means something. */
+const own = new Int32Array(1)
+
+/** Keeps the loads before it before those behind it: a store and a load of Atomics (fib/version.ts says why). */
+export function fence(): void {
+  Atomics.store(own, 0, 0)
+  Atomics.load(own, 0)
+}
+
+export class FlowRegion {
+  readonly limits: FlowLimits
+  readonly slots: number
+  readonly header: Int32Array
+  readonly ports: Int32Array
+  readonly locks: Int32Array
+  readonly tags: Uint16Array
+  readonly entries: Int32Array
+  /** The entries as halves: `touch` writes the tick alone. */
+  readonly halves: Uint16Array
+
+  constructor({ buffer, byteOffset, byteLength }: Uint8Array, limits: FlowLimits, slots: number) {
+    const layout = layoutOf(limits, slots)
+    if (byteLength < layout.bytes) {
+      throw new RangeError(`flow table: ${byteLength} bytes, it takes ${layout.bytes}`)
+    }
+    this.limits = limits
+    this.slots = slots
+    this.header = new Int32Array(buffer, byteOffset, PAGE / 4)
+    this.ports = new Int32Array(buffer, byteOffset + layout.ports, limits.ports * 2)
+    this.locks = new Int32Array(buffer, byteOffset + layout.locks, LOCK_STRIPES)
+    this.tags = new Uint16Array(buffer, byteOffset + layout.tags, slots)
+    this.entries = new Int32Array(buffer, byteOffset + layout.entries, slots * ENTRY_WORDS)
+    this.halves = new Uint16Array(buffer, byteOffset + layout.entries, slots * ENTRY_WORDS * 2)
+  }
+
+  /** What a new table has to say before anybody opens it. */
+  format(): void {
+    for (let port = 0; port < this.limits.ports; port++) {
+      this.ports[2 * port + 1] = this.limits.flows
+    }
+    this.header.fill(MAX_TIMEOUT, WORD.TIMEOUTS, WORD.TIMEOUTS + TIMEOUT_CLASSES)
+  }
+
+  // ---- locks -----------------------------------------------------------------------------------
+
+  /** The stripe of a bucket. */
+  stripeOf(bucket: number): number {
+    return bucket & (LOCK_STRIPES - 1)
+  }
+
+  /** Takes a stripe; false when others have it all the time. */
+  lock(stripe: number): boolean {
+    const { locks } = this
+    for (let tries = 0; tries < LOCK_TRIES; tries++) {
+      const word = Atomics.load(locks, stripe)
+      if ((word & 1) === 0 && Atomics.compareExchange(locks, stripe, word, word | 1) === word) {
+        return true
+      }
+    }
+    return false
+  }
+
+  unlock(stripe: number): void {
+    Atomics.sub(this.locks, stripe, 1)
+  }
+
+  // ---- entries; the caller has the stripes of the key ------------------------------------------
+
+  /** Takes a free slot by compare-and-swap; false when it is not free. */
+  claim(slot: number): boolean {
+    const at = slot * ENTRY_WORDS
+    const state = Atomics.load(this.entries, at)
+    if ((state & 3) !== STATE.FREE) return false
+    const claimed = nextState(state, STATE.CLAIMED)
+    return Atomics.compareExchange(this.entries, at, state, claimed) === state
+  }
+
+  /** Makes a claimed slot, all of whose fields are written, a flow of the table. */
+  publish(slot: number, hash: number): void {
+    const at = slot * ENTRY_WORDS
+    Atomics.store(this.entries, at, nextState(this.entries[at]!, STATE.LIVE))
+    Atomics.store(this.tags, slot, tagOf(hash))
+  }
+
+  /** Makes a flow's slot free. */
+  free(slot: number): void {
+    const at = slot * ENTRY_WORDS
+    Atomics.store(this.tags, slot, 0)
+    Atomics.store(this.entries, at, nextState(this.entries[at]!, STATE.FREE))
+  }
+
+  /** Ends a flow: a copy of it goes to row `row` of `ended`, its port gets its share back. */
+  end(slot: number, ended: Uint32Array, row: number): void {
+    const { entries } = this
+    const at = slot * ENTRY_WORDS
+    const to = row * ENTRY_WORDS
+    for (let w = 0; w < ENTRY_WORDS; w++) ended[to + w] = entries[at + w]!
+    const port = portOf(entries[at + ENTRY.TAIL]!)
+    this.free(slot)
+    Atomics.sub(this.ports, 2 * port, 1)
+    Atomics.sub(this.header, WORD.LIVE, 1)
+  }
+
+  /** Copies a flow that is whole at some moment to `copy`; false when there is none. */
+  snapshot(slot: number, copy: Uint32Array): boolean {
+    const { entries } = this
+    const at = slot * ENTRY_WORDS
+    for (let tries = 0; tries < LOCK_TRIES; tries++) {
+      const state = Atomics.load(entries, at)
+      if ((state & 2) === 0) return false
+      for (let w = 0; w < ENTRY_WORDS; w++) copy[w] = entries[at + w]!
+      fence()
+      if (Atomics.load(entries, at) === state && (state & 3) === STATE.LIVE) return true
+    }
+    return false
+  }
+
+  // ---- counters --------------------------------------------------------------------------------
+
+  count(word: number, by: number): void {
+    if (by !== 0) Atomics.add(this.header, word, by)
+  }
+
+  counters(): FlowCounters {
+    const of = (word: number) => Atomics.load(this.header, word) >>> 0
+    return {
+      live: of(WORD.LIVE),
+      inserted: of(WORD.INSERTED),
+      refreshed: of(WORD.REFRESHED),
+      refusedQuota: of(WORD.REFUSED_QUOTA),
+      refusedFull: of(WORD.REFUSED_FULL),
+      refusedBusy: of(WORD.REFUSED_BUSY),
+      removed: of(WORD.REMOVED),
+      aged: of(WORD.AGED),
+      moved: of(WORD.MOVES),
+    }
+  }
+}

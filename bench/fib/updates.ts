@@ -56,12 +56,12 @@ export async function updatesPerSecond(
   try {
     await Promise.race([failed, warm(control, READER_WARM_UP)])
     const changes = new Changes(built, table, nextHops, control)
-    changes.during(seconds)
+    changes.benchChanges(seconds)
     const watch = new Watch()
     const rates: number[] = []
     for (let i = 0; i < samples; i++) {
       watch.openWindow()
-      rates.push(changes.during(seconds))
+      rates.push(changes.benchChanges(seconds))
       watch.closeWindow()
     }
     noteDisturbance(label, await watch.done())
@@ -103,7 +103,7 @@ class Changes {
   }
 
   /** Changes a second. */
-  during(seconds: number): number {
+  benchChanges(seconds: number): number {
     const started = performance.now()
     let done = 0
     let elapsed = 0

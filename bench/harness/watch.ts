@@ -48,8 +48,8 @@ const BAILOUT = /^\[bailout \(kind: [^,]*, reason: (.*?)\): begin\. .*?<JSFuncti
 /** Not a deoptimisation: the next tier takes over inside a loop. */
 const TIER_UP = 'prepare for on stack replacement (OSR)'
 
-/** Our own loop around what is measured (micro.ts): each contender is another call target to it. */
-const HARNESS = ['openWindow', 'closeWindow', 'benchCall', 'benchRepeat']
+/** Our own loops around what is measured (micro.ts, fib/updates.ts): each contender is another call target to them. */
+const HARNESS = ['openWindow', 'closeWindow', 'benchCall', 'benchRepeat', 'benchChanges']
 
 /**
  * Watches windows of time: between `openWindow` and `closeWindow`, not what happens between two. A

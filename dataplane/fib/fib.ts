@@ -6,7 +6,8 @@
  * writer** (the main thread) and any number of **readers** (one a worker), which take no lock: a
  * lookup that runs beside changes gives a next hop that the address had at some moment between its
  * beginning and its end; beside one change that is the old or the new one, never a third. What a
- * change frees is used again only after `quiesced`.
+ * change frees is used again after `quiesced`, or earlier where the algorithm itself makes sure that no
+ * reader takes an answer from it (its header comment says how).
  *
  * Addresses are 32-bit words in host order, the most significant first: one for IPv4, four for
  * IPv6. Next hop ids are 1 .. MAX_NEXT_HOP_ID; 0 means "no route".
@@ -45,7 +46,7 @@ export interface FibWriter {
   routes(): Iterable<FibRoute>
   /**
    * The caller's word that no reader is still inside a lookup that began before the last `insert`
-   * or `remove`: memory that those freed may be used again. A caller that waits for its readers
+   * or `remove`: memory that those freed may be used again (some algorithms need no such word). A caller that waits for its readers
    * must not change the FIB meanwhile, or wait again.
    */
   quiesced(): void

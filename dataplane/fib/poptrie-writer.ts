@@ -84,9 +84,8 @@ export function writer(tables: Tables, family: 4 | 6, limits: FibLimits): FibWri
     }
   }
 
-  /** The node of that depth if it is there. */
-  function found(address: ArrayLike<number>, depth: number): number {
-    const node = descend(address, depth)
+  /** `node` if it is the address's node of that depth, else 0. */
+  function exactly(node: number, address: ArrayLike<number>, depth: number): number {
     return book.depth[node] === depth && book.common(address, node, bits) === depth ? node : 0
   }
 
@@ -172,8 +171,7 @@ export function writer(tables: Tables, family: 4 | 6, limits: FibLimits): FibWri
   function insertLong(address: ArrayLike<number>, prefix: number, nextHop: number): boolean {
     const depth = depthOf(prefix)
     const there = descend(address, depth)
-    const node =
-      book.depth[there] === depth && book.common(address, there, bits) === depth ? there : 0
+    const node = exactly(there, address, depth)
     const number = numberOf(cellOf(address, 0, depth), STRIDE, prefix - depth)
     const before = node === 0 ? 0 : book.hop(node, number)
     if (before === nextHop) return false
@@ -197,7 +195,7 @@ export function writer(tables: Tables, family: 4 | 6, limits: FibLimits): FibWri
 
   function removeLong(address: ArrayLike<number>, prefix: number): boolean {
     const depth = depthOf(prefix)
-    const node = found(address, depth)
+    const node = exactly(descend(address, depth), address, depth)
     const number = numberOf(cellOf(address, 0, depth), STRIDE, prefix - depth)
     if (node === 0 || book.hop(node, number) === 0) return false
     const shown = covering(book.heap, node * HEAP, number) || above(steps - 1)

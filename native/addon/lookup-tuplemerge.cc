@@ -280,14 +280,14 @@ HAWSER_AVX512 inline void meet(__m512i window, __m512i hashes, __m512i headers, 
   met.count += static_cast<uint32_t>(__builtin_popcount(same));
 }
 
-/** The run of one header that a window doesn't hold, or of one that begins near the table's end. */
+/** Follows the run of one header that went on for `seen` slots. */
 template <typename Flush>
 HAWSER_AVX512 void walkOn(const uint32_t* slots, uint32_t mask, const Asked& asked, uint32_t k,
-                          Met& met, Flush flush) {
+                          uint32_t seen, Met& met, Flush flush) {
   const uint32_t last = mask + 1 - kWindow;
-  for (uint32_t seen = 0, back = 0; seen <= mask; seen += kWindow - back) {
+  for (uint32_t back = 0; seen <= mask; seen += kWindow - back) {
     const uint32_t first = (asked.slot[k] + seen) & mask;
-    // A window is never beyond the table's end: what it has in front of `first` was seen.
+    // A window is never beyond the table's end, and begins with what was seen instead.
     back = first < last ? 0 : first - last;
     const __m512i window = _mm512_maskz_loadu_epi32(static_cast<__mmask16>((0xff << back) & 0xff),
                                                     slots + first - back);
@@ -309,7 +309,7 @@ HAWSER_AVX512 void walk(const uint32_t* slots, uint32_t mask, Asked& asked, Met&
   const bool whole = mask < kWindow;
   const __mmask8 valid = static_cast<__mmask8>(whole ? (2u << mask) - 1 : 0xff);
   const uint32_t last = whole ? 0 : mask + 1 - kWindow;
-  // A run ends in a whole table, and nowhere when its window would be beyond the end.
+  // In a whole table every run ends.
   const uint32_t ends = whole ? 0xffff : 0;
   const __m512i halves = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
   const auto twice = [&](const uint32_t* at) HAWSER_AVX512 {
@@ -329,33 +329,45 @@ HAWSER_AVX512 void walk(const uint32_t* slots, uint32_t mask, Asked& asked, Met&
     meet(window, twice(asked.hash + k), twice(asked.header + k), met);
     if (met.count > kMet - 16) flush();
     const uint32_t free = _mm512_testn_epi32_mask(window, window) | ends;
-    if ((a > last) | ((free & 0xff) == 0)) [[unlikely]] {
-      walkOn(slots, mask, asked, k, met, flush);
+    const uint32_t nearA = a > last ? a - last : 0;
+    const uint32_t nearB = b > last ? b - last : 0;
+    if ((free & 0xff) >> nearA == 0) [[unlikely]] {
+      walkOn(slots, mask, asked, k, kWindow - nearA, met, flush);
     }
-    if ((b > last) | (free < 0x100)) [[unlikely]]
-      walkOn(slots, mask, asked, k + 1, met, flush);
+    if (free >> 8 >> nearB == 0) [[unlikely]] {
+      walkOn(slots, mask, asked, k + 1, kWindow - nearB, met, flush);
+    }
   }
 }
 
-/** What a table's keys are made of: the columns with a mask, their multipliers. */
+/** What a table's keys are made of: columns, their masks and multipliers, and how far they fold. */
 struct Terms {
   uint32_t count;
   uint32_t column[10];
   uint32_t mask[10];
   uint32_t multiplier[10];
+  uint32_t fold[10];
 };
 
+/** Columns without a mask are left out. Ports and protocol don't fold: a shift by 32 leaves none.
+ */
 template <uint32_t W>
 Terms termsOf(const uint32_t* table) {
   Terms terms;
   terms.count = 0;
-  const auto add = [&](uint32_t column, uint32_t mask, uint32_t multiplier) {
+  const auto add = [&](uint32_t column, uint32_t mask, uint32_t multiplier, uint32_t fold) {
+    if (mask == 0) return;
     terms.column[terms.count] = column;
     terms.mask[terms.count] = mask;
     terms.multiplier[terms.count] = multiplier;
-    terms.count += mask != 0;
+    terms.fold[terms.count] = fold;
+    terms.count++;
   };
-  for (uint32_t w = 0; w < 2 * W; w++) add(w, load(table + kAddressMasks + w), kMultipliers[2 + w]);
+  add(kPorts<W>, load(table + kPortsMask), kMultipliers[0], 32);
+  add(kProtocol<W>, load(table + kProtocolMask), kMultipliers[1], 32);
+  for (uint32_t w = 0; w < 2 * W; w++) {
+    add(w, load(table + kAddressMasks + w), kMultipliers[2 + w], 16);
+  }
   return terms;
 }
 
@@ -363,8 +375,6 @@ Terms termsOf(const uint32_t* table) {
 template <uint32_t W>
 HAWSER_AVX512 bool ask(const uint32_t* table, const Columns<W>& columns, uint32_t n, Asked& asked) {
   const __m512i limit = vectorOf(load(table + kBest));
-  const __m512i portsMask = vectorOf(load(table + kPortsMask));
-  const __m512i protocolMask = vectorOf(load(table + kProtocolMask));
   const Terms terms = termsOf<W>(table);
   const __m128i by = _mm_cvtsi32_si128(static_cast<int>(load(table + kSlots) & 31));
   __m512i header = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -372,17 +382,14 @@ HAWSER_AVX512 bool ask(const uint32_t* table, const Columns<W>& columns, uint32_
   for (uint32_t from = 0; from < n; from += 16, header = _mm512_add_epi32(header, vectorOf(16))) {
     const __mmask16 open = _mm512_cmplt_epu32_mask(limit, _mm512_load_si512(columns.best + from));
     if (open == 0) continue;
-    const __m512i ports = _mm512_load_si512(columns.of[kPorts<W>] + from);
-    const __m512i protocol = _mm512_load_si512(columns.of[kProtocol<W>] + from);
-    __m512i sum = _mm512_add_epi32(
-        _mm512_mullo_epi32(_mm512_and_si512(ports, portsMask), vectorOf(kMultipliers[0])),
-        _mm512_mullo_epi32(_mm512_and_si512(protocol, protocolMask), vectorOf(kMultipliers[1])));
+    __m512i sum = _mm512_setzero_si512();
     for (uint32_t t = 0; t < terms.count; t++) {
       const __m512i word = _mm512_and_si512(_mm512_load_si512(columns.of[terms.column[t]] + from),
                                             vectorOf(terms.mask[t]));
-      sum = _mm512_add_epi32(sum,
-                             _mm512_mullo_epi32(_mm512_xor_si512(word, _mm512_srli_epi32(word, 16)),
-                                                vectorOf(terms.multiplier[t])));
+      const __m512i upper =
+          _mm512_srl_epi32(word, _mm_cvtsi32_si128(static_cast<int>(terms.fold[t])));
+      sum = _mm512_add_epi32(
+          sum, _mm512_mullo_epi32(_mm512_xor_si512(word, upper), vectorOf(terms.multiplier[t])));
     }
     const __m512i mixed =
         _mm512_mullo_epi32(_mm512_xor_si512(sum, _mm512_srli_epi32(sum, 15)), vectorOf(kMix));

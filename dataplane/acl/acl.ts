@@ -6,8 +6,8 @@
  * Storage is one region that the main thread and all workers share. There is **one writer** (the
  * main thread) and any number of **readers** (one a worker), which take no lock: a classification
  * that runs beside changes answers as the rules were at some moment between its beginning and its
- * end. Changes become visible as `AclWriter.commit` says. What a change frees is used again only
- * after `quiesced`.
+ * end. Changes become visible as `AclWriter.commit` says. What a change frees is used again after
+ * `quiesced`, or earlier where the algorithm itself makes sure that no reader takes an answer from it.
  *
  * A header is HEADER_WORDS[family] 32-bit words, behind each other:
  *
@@ -85,7 +85,9 @@ export interface AclWriter {
    * Resolves when readers see every change that was made before the call. An algorithm whose
    * `incremental` is true shows each change when `insert` or `remove` returns; another one builds
    * beside what readers use, in slices between which the main thread does other work, and publishes
-   * the result at once. Rejects with RangeError, readers keep what they had and the changes stay
+   * the result at once. It builds where readers of the commit before last may still be: it waits for
+   * the `quiesced` after the commit before, so never await two commits without one between them.
+   * Rejects with RangeError, readers keep what they had and the changes stay
    * asked for, when the rules don't fit what `bytes` promised room for (the header comment of an
    * algorithm says when that can be).
    */

@@ -22,10 +22,10 @@
  *                 IPv6: 0-3 source, 4-7 destination, 8 ports, 9 protocol | low half of the rank << 16
  *                       10, 11 how far ports and protocol go, likewise
  *                       12 source length | destination length << 8
- *   then        two halves of 8 * R words each, where tables have their slots: 0, or
+ *   then        two halves of 16 * R words each, where tables have their slots: 0, or
  *                 node << TAG_BITS | low bits of the key's hash, the lowest is always 1
  *
- * A table has a power of two of slots, two at least and never less than twice its rules; keys that
+ * A table has a power of two of slots, never less than four times its rules; keys that
  * meet go to the next free slot (linear probing), the first one is hash >>> (32 - log2(slots)). Where
  * the slots are and how many is one word, so that a reader stays in bounds whatever it meets; their
  * first word is even, and so leaves the five bits. The number of tables is stored (release) behind
@@ -67,9 +67,10 @@ export const NODE6 = {
 export const TAG_BITS = 15
 export const TAG = (1 << TAG_BITS) - 1
 
-export const MIN_SLOTS_BITS = 1
-/** Words of a half, by rule: four at most in use, and as many again until the halves change. */
-const SLOTS_PER_RULE = 8
+/** Slots of a table, by rule in it, at least; a power of two may make them nearly twice as many. */
+export const SLOTS_OF_RULE = 4
+/** Words of a half, by rule: what tables have at most, and as many until they move again. */
+const HALF_OF_RULE = 4 * SLOTS_OF_RULE
 
 /** Where things are, in words. */
 export interface Places {
@@ -94,7 +95,7 @@ export function placesOf(family: 4 | 6, limits: AclLimits): Places {
   const directory = align(DIRECTORY_HEADER + rules * stride)
   const nodes = HEADER_WORDS + 2 * directory
   const slots = nodes + align((rules + 1) * stride)
-  const half = align(SLOTS_PER_RULE * rules)
+  const half = align(HALF_OF_RULE * rules)
   return {
     family,
     words: wordsOf(family),

@@ -38,12 +38,12 @@ import {
   DIRECTORY_HEADER,
   describe,
   hashOf,
-  MIN_SLOTS_BITS,
   masksOf,
   NODE4,
   NODE6,
   PORTS_MASK,
   SLOTS,
+  SLOTS_OF_RULE,
   type Space,
   slotsWord,
   TAG,
@@ -160,7 +160,7 @@ export function tupleTables(space: Space): TupleTables {
   const slotOf = (node: number) => ((node << TAG_BITS) | (hashAt[node]! & TAG)) >>> 0
 
   /** log2 of the slots that so many rules get. */
-  const bitsFor = (rules: number) => Math.max(MIN_SLOTS_BITS, 32 - Math.clz32(2 * rules - 1))
+  const bitsFor = (rules: number) => 32 - Math.clz32(SLOTS_OF_RULE * rules - 1)
 
   /** Slots of their own for tables whose members changed; all tables move when the half is full. */
   function refill(changed: readonly Table[]): void {

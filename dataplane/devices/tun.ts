@@ -2,7 +2,7 @@
 import { close } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { native } from '../../native/native.ts'
-import { addAddress, listAddresses } from '../netlink/address.ts'
+import { addAddress } from '../netlink/address.ts'
 import { getLink, setLink } from '../netlink/link.ts'
 import { replaceRoute } from '../netlink/route.ts'
 import { Netlink } from '../netlink/socket.ts'
@@ -64,15 +64,17 @@ export async function vanishTun(netns: string, name: string, device: TunDevice):
   } finally {
     for (const fd of device.fds) close(fd, () => open--)
   }
-  while (open > 0 && isThere(netns, name, device.ifindex)) await delay(LOOK_MS)
-}
-
-function isThere(netns: string, name: string, ifindex: number): boolean {
+  let nl: Netlink
   try {
-    return native.interfaceIndex(netns, name) === ifindex
+    nl = new Netlink(netns)
   } catch {
     // The namespace itself is gone.
-    return false
+    return
+  }
+  try {
+    while (open > 0 && getLink(nl, name)?.index === device.ifindex) await delay(LOOK_MS)
+  } finally {
+    nl.close()
   }
 }
 
@@ -117,8 +119,11 @@ export function addAddressOnce(
   address: string,
   prefix: number,
 ): void {
-  if (listAddresses(nl, ifindex).some(each => each.address === address)) return
-  addAddress(nl, { ifindex, address, prefix, noDad: true })
+  try {
+    addAddress(nl, { ifindex, address, prefix, noDad: true })
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'EEXIST') throw error
+  }
 }
 
 /** Whether `name` in `netns` is a device of kind `kind` (`tun`, `veth`). */

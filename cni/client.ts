@@ -7,6 +7,8 @@ import { collector, decodeText, encodeMessage, queryReplyLimit, WORD } from './p
 export const QUERY_MS = 30_000
 /** Milliseconds that swapping an algorithm may take; the daemon gives up before (fib/vet.ts). */
 export const SWAP_MS = 180_000
+/** Milliseconds that mending addresses may take: their attachments' turns, and IPAM plugins. */
+export const REPAIR_MS = 180_000
 
 /**
  * Asks the daemon at `socket` for `name` and gives its answer, parsed. Throws with the socket, the

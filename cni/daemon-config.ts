@@ -10,6 +10,7 @@ import { isFibFile } from '../dataplane/fib/load.ts'
 import { MAX_WORKERS } from '../dataplane/limits.ts'
 import { isNodeName } from './cluster.ts'
 import { clean, parseText, readBounded, validate } from './document.ts'
+import { type Block, MAX_EXCLUSIONS, parseExclusion } from './ipam-ranges.ts'
 
 export const DEFAULT_SOCKET = '/run/hawser/cni.sock'
 export const DEFAULT_STATE = '/var/lib/hawser/state.db'
@@ -28,6 +29,8 @@ export interface DaemonConfig {
   /** Absolute path of the state file. */
   state: string
   logLevel: LogLevel
+  /** Addresses that no pod may have. */
+  exclude?: readonly Block[]
   /** Handed to `createDataplane` as it is; absent keys have the engine's defaults. */
   dataplane: Omit<DataplaneOptions, 'log'>
 }
@@ -73,6 +76,12 @@ const fib = z
   .max(4095)
   .refine(text => !text.includes('\0'), { error: 'holds a zero byte' })
 
+/** An address or a CIDR. */
+const exclusion = z.string().superRefine((text, context) => {
+  const block = parseExclusion(text)
+  if ('cause' in block) context.addIssue({ code: 'custom', message: block.cause, input: text })
+})
+
 const configSchema = z.strictObject({
   node: nodeName.optional(),
   cluster: path,
@@ -91,6 +100,7 @@ const configSchema = z.strictObject({
   underlay: z
     .strictObject({ device: device.optional(), mode: z.enum(UNDERLAY_MODES).optional() })
     .optional(),
+  ipam: z.strictObject({ exclude: z.array(exclusion).max(MAX_EXCLUSIONS).optional() }).optional(),
   log: z.strictObject({ level: z.enum(LOG_LEVELS).optional() }).optional(),
 })
 
@@ -113,7 +123,7 @@ export function loadConfig(flags: DaemonFlags): DaemonConfig {
     underlay: { ...fromFile.underlay, ...fromFlags.underlay },
     log: { ...fromFile.log, ...fromFlags.log },
   })
-  const { node, cluster, socket, state, log, fib: fibs, ...rest } = merged
+  const { node, cluster, socket, state, log, ipam, fib: fibs, ...rest } = merged
   const folder = flags.config === undefined ? process.cwd() : dirname(resolve(flags.config))
   return {
     node: validate(`${source} (host name)`, nodeName, node ?? hostname().toLowerCase()),
@@ -121,11 +131,17 @@ export function loadConfig(flags: DaemonFlags): DaemonConfig {
     socket,
     state,
     logLevel: log?.level ?? 'info',
+    ...(ipam?.exclude === undefined ? {} : { exclude: ipam.exclude.flatMap(blocks) }),
     dataplane: {
       ...withoutUndefined(rest),
       ...(fibs === undefined ? {} : { fibs: [fibs].flat().map(each => fibPath(each, folder)) }),
     },
   }
+}
+
+function blocks(exclusion: string): Block[] {
+  const block = parseExclusion(exclusion)
+  return 'cause' in block ? [] : [block]
 }
 
 /** A FIB as the engine wants it: names stay, paths become absolute. */

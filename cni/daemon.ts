@@ -14,7 +14,11 @@ import type { ControlPlane, DataplaneOptions, NodeSpec } from '../dataplane/cont
 import { ClusterFile } from './cluster.ts'
 import type { DaemonConfig } from './daemon-config.ts'
 import { drainQueue } from './del-queue.ts'
+import { giveBackOrphans } from './delegations.ts'
 import { ClusterFollower } from './follow-cluster.ts'
+import { lowNotes } from './ipam.ts'
+import { checkAddresses, repairAddresses, showAddresses } from './ipam-check.ts'
+import { poolsOf } from './ipam-ranges.ts'
 import { takeLock } from './lock.ts'
 import { engineLog, type Logger } from './logger.ts'
 import { Pods } from './pods.ts'
@@ -109,16 +113,20 @@ async function start(
   if (state.forgotten > 0) {
     log.info({ attachments: state.forgotten }, 'attachments of an earlier boot are forgotten')
   }
+  const stopping = new AbortController()
+  undo.push(() => stopping.abort(new Error('the daemon stops')))
   const turns = new Turns()
   undo.push(() => withinMs(turns.idle(), IDLE_MS))
   let follower: ClusterFollower | undefined
   const podCidrs = (): readonly string[] => (follower?.view ?? view).self.podCidrs
-  const pods = new Pods({ plane, state, turns, podCidrs, log })
+  const { exclude = [] } = config
+  const parts = { plane, state, turns, podCidrs, log, stopping: stopping.signal }
+  const pods = new Pods(parts)
   await pods.restoreAll()
   signal.throwIfAborted()
 
   const outOfSync = (): string | undefined => follower?.refused
-  const node: Node = { plane, state, pods, turns, podCidrs, outOfSync, log }
+  const node: Node = { ...parts, pods, outOfSync, exclude, ranges: new Map() }
   const drain = (): Promise<number> =>
     drainQueue(config.socket, (request, queuedAt) => answer(node, request, queuedAt), log)
   await drain()
@@ -128,13 +136,17 @@ async function start(
     if (name.startsWith(SWAP_FIB)) return plane.swapFib(name.slice(SWAP_FIB.length))
     const questions: Readonly<Record<string, () => unknown>> = {
       status: () => {
-        const own = [...(follower?.notes() ?? []), ...troubles(pods)]
+        const low = lowNotes(state, poolsOf(podCidrs(), undefined, exclude))
+        const own = [...(follower?.notes() ?? []), ...troubles(pods), ...low]
         const status = plane.status()
         return { ...status, notes: [...status.notes, ...own] }
       },
       pods: () => plane.pods(),
       routes: () => plane.routes(),
       drops: () => plane.drops(),
+      'ipam show': () => showAddresses(node),
+      'ipam check': () => checkAddresses(node),
+      'ipam repair': () => repairAddresses(node),
     }
     if (!Object.hasOwn(questions, name)) throw new Error(`no such question: ${name}`)
     return questions[name]?.()
@@ -143,6 +155,8 @@ async function start(
   undo.push(() => server.close())
   // A DEL may have been queued between the first look and the socket (del-queue.ts).
   await drain()
+  // Not waited for: an IPAM plugin may take its time, and nothing depends on it.
+  void giveBackOrphans(parts)
 
   follower = new ClusterFollower(plane, new ClusterFile(config.cluster, config.node), view, log)
   const following = follower

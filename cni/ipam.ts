@@ -1,110 +1,168 @@
 /**
- * Addresses for pods, out of this node's pod CIDRs: one of each family that the node has, both or
- * none.
+ * Addresses for pods, out of the pools of their network (ipam-ranges.ts): one of each family that
+ * it has, both or none.
  *
- * Theory of operation. Next-fit: the search begins behind the address that was given out last, so
- * an address comes back as late as the range allows. One that was freed rests for COOLING_MS
- * besides: peers, conntrack tables and clients still speak to its last owner. When nothing else is
- * left the one that has rested longest is taken; a pod that starts matters more. The choice and
- * its reservation are one transaction, durable before any interface is made (state.ts).
- *
- * Never given out: the network's own address (in IPv6 the subnet routers' anycast address, RFC
- * 4291 section 2.6.1), the first one behind it, which is the node's (the pods' gateway), and in
- * IPv4 the last one (broadcast).
+ * Theory of operation. Next-fit: the search begins behind the address that was found last, so an
+ * address comes back as late as the pool allows. One that was freed rests for COOLING_MS besides:
+ * peers, conntrack tables and clients still speak to its last owner. When nothing else is left the
+ * one that has rested longest is taken; a pod that starts matters more. One that a pod asks for
+ * (ipam-request.ts) must be free and have rested. The choice and its reservation are one
+ * transaction, durable before any interface is made (state.ts).
  */
-import { Address4, Address6 } from 'ip-address'
-import { type Cidr, parsePodCidr } from './cidr.ts'
+import { type Address, parseAddress } from './cidr.ts'
 import { CniError, CODE } from './errors.ts'
-import type { AddressUse, Attachment, State } from './state.ts'
+import { addressText, inSpans, type Pool, refusal, type Span, sizeOf } from './ipam-ranges.ts'
+import { type AddressUse, type Attachment, attachmentId, type State } from './state.ts'
 
 /** Milliseconds that a freed address rests while another one is to be had. */
 export const COOLING_MS = 30_000
+/** The part of a pool that is left when `hawser status` begins to say so. */
+export const LOW_ADDRESSES = 0.1
 
-/** The addresses of one CIDR that pods may have, both ends included. */
-export interface Range {
-  family: 4 | 6
-  first: bigint
-  last: bigint
-}
+/** An attachment before it has addresses. */
+export type Wanted = Omit<Attachment, 'phase' | 'ip4' | 'ip6' | 'created'>
 
-export function podRange({ family, first, last }: Cidr): Range {
-  return { family, first: first + 2n, last: family === 4 ? last - 1n : last }
-}
-
-/** The node's own address in a pod CIDR: the first behind the network's (dataplane/addresses.ts). */
-export function gateway({ family, first }: Cidr): string {
-  return addressText(family, first + 1n)
-}
-
-/** Canonical text of an address (RFC 5952 for IPv6). */
-export function addressText(family: 4 | 6, value: bigint): string {
-  return family === 4
-    ? Address4.fromBigInt(value).correctForm()
-    : Address6.fromBigInt(value).correctForm()
-}
-
-/** Pod CIDRs as the cluster view has them; they were checked when it was read. */
-export function cidrsOf(podCidrs: readonly string[]): Cidr[] {
-  return podCidrs.map(text => {
-    const parsed = parsePodCidr(text)
-    if (!parsed.ok) throw new Error(`pod CIDR ${text}: ${parsed.cause}`)
-    return parsed.value
-  })
-}
-
-/** The next address of `range` at time `now`, or undefined when all are taken. */
-export function pick(range: Range, use: AddressUse, now: number): bigint | undefined {
-  const { first, last } = range
+/** The next address in `spans` (sorted, disjoint) at time `now`, or undefined when all are taken. */
+export function pick(spans: readonly Span[], use: AddressUse, now: number): bigint | undefined {
   const { taken, cooling, cursor } = use
-  const size = last - first + 1n
-  const start = cursor !== undefined && cursor >= first && cursor < last ? cursor - first + 1n : 0n
   // Among that many different addresses at least one is neither taken nor cooling.
-  const enough = BigInt(taken.size + cooling.size + 1)
-  for (let step = 0n; step < size && step < enough; step++) {
-    const address = first + ((start + step) % size)
-    if (taken.has(address)) continue
-    const freed = cooling.get(address)
-    if (freed === undefined || now - freed >= COOLING_MS) return address
+  let enough = taken.size + cooling.size + 1
+  for (const { first, last } of behind(spans, cursor)) {
+    for (let address = first; address <= last && enough > 0; address++, enough--) {
+      if (taken.has(address)) continue
+      const freed = cooling.get(address)
+      if (freed === undefined || now - freed >= COOLING_MS) return address
+    }
   }
   for (const address of cooling.keys()) {
-    if (address >= first && address <= last && !taken.has(address)) return address
+    if (inSpans(spans, address) && !taken.has(address)) return address
   }
   return undefined
 }
 
+/** The same addresses, beginning with the one behind `cursor`. */
+function behind(spans: readonly Span[], cursor: bigint | undefined): Span[] {
+  if (cursor === undefined) return [...spans]
+  const after = spans.flatMap(({ first, last }) =>
+    last > cursor ? [{ first: first > cursor ? first : cursor + 1n, last }] : [],
+  )
+  const before = spans.flatMap(({ first, last }) =>
+    first <= cursor ? [{ first, last: last < cursor ? last : cursor }] : [],
+  )
+  return [...after, ...before]
+}
+
 /**
- * Chooses addresses for `wanted` and writes it down as reserved; throws CniError when a family has
- * none left. Addresses that have cooled down are forgotten on the way.
+ * Chooses addresses for `wanted`, those in `asked` where it names one, and writes it down as
+ * reserved. Throws CniError when a family has none left, or for one that was asked for: code 11 when
+ * it is in use or rests, 7 when it can't be had. Addresses that have rested are forgotten on the way.
  */
 export function reserve(
   state: State,
-  podCidrs: readonly string[],
-  wanted: Omit<Attachment, 'phase' | 'ip4' | 'ip6' | 'created'>,
+  pools: readonly Pool[],
+  asked: readonly Address[],
+  wanted: Wanted,
   now: number = Date.now(),
 ): Attachment {
+  if (pools.length === 0) throw new CniError(CODE.tryAgain, 'this node has no pod CIDR')
+  const strange = asked.find(each => !pools.some(pool => pool.family === each.family))
+  if (strange !== undefined) {
+    throw new CniError(CODE.config, `${strange.text}: the network has no IPv${strange.family}`)
+  }
   return state.transaction(() => {
     state.cooled(now - COOLING_MS)
     const attachment: Attachment = { ...wanted, phase: 'reserved', created: now }
-    for (const cidr of cidrsOf(podCidrs)) {
-      const { family } = cidr
-      const address = pick(podRange(cidr), state.addressUse(family), now)
+    const chosen: (4 | 6)[] = []
+    for (const pool of pools) {
+      const { family } = pool
+      const use = state.addressUse(family)
+      const request = asked.find(each => each.family === family)
+      if (request === undefined) chosen.push(family)
+      else checkRequest(state, pool, use, request)
+      const address = request?.value ?? pick(pool.spans, use, now)
       if (address === undefined) {
         throw new CniError(
           CODE.tryAgain,
-          `no IPv${family} address is left in ${cidr.text}`,
+          `no IPv${family} address is left in ${pool.text}`,
           'remove pods from this node, or give it a larger pod CIDR',
         )
       }
       attachment[family === 4 ? 'ip4' : 'ip6'] = addressText(family, address)
     }
-    state.insert(attachment)
+    state.insert(attachment, chosen)
     return attachment
   })
 }
 
-/** The pod CIDRs of which every address is taken. */
-export function exhausted(state: State, podCidrs: readonly string[]): string[] {
-  return cidrsOf(podCidrs)
-    .filter(cidr => pick(podRange(cidr), state.addressUse(cidr.family), Infinity) === undefined)
-    .map(cidr => cidr.text)
+function checkRequest(state: State, pool: Pool, use: AddressUse, request: Address): void {
+  const cause = refusal(pool, request)
+  if (cause !== undefined) throw new CniError(CODE.config, `${request.text}: ${cause}`)
+  const what = inUse(state, use, request)
+  if (what !== undefined) throw new CniError(CODE.tryAgain, `${request.text}: ${what}`)
+}
+
+/** Why an address can't be had now. */
+function inUse(
+  state: State,
+  use: AddressUse,
+  { family, text, value }: Address,
+): string | undefined {
+  if (use.taken.has(value)) {
+    const holder = state.holder(family, text)
+    return `taken by ${holder === undefined ? 'another pod' : attachmentId(holder)}`
+  }
+  return use.cooling.has(value) ? 'it was freed a moment ago and still cools down' : undefined
+}
+
+/**
+ * Writes down, as reserved, an attachment with addresses that an IPAM plugin gave. Throws CniError
+ * (code 11) when one of them belongs to another attachment.
+ */
+export function record(
+  state: State,
+  addresses: readonly Address[],
+  wanted: Wanted,
+  now: number = Date.now(),
+): Attachment {
+  return state.transaction(() => {
+    const attachment: Attachment = { ...wanted, phase: 'reserved', created: now }
+    for (const { family, text } of addresses) {
+      const holder = state.holder(family, text)
+      if (holder !== undefined) {
+        throw new CniError(
+          CODE.tryAgain,
+          `${text}: the IPAM plugin gave it, and ${attachmentId(holder)} has it`,
+          'what do the plugin and the pod CIDRs share?',
+        )
+      }
+      attachment[family === 4 ? 'ip4' : 'ip6'] = text
+    }
+    state.insert(attachment, [])
+    return attachment
+  })
+}
+
+/** The pools of which every address is taken, as text. */
+export function exhausted(state: State, pools: readonly Pool[]): string[] {
+  return pools
+    .filter(pool => pick(pool.spans, state.addressUse(pool.family), Infinity) === undefined)
+    .map(pool => pool.text)
+}
+
+/** A sentence for each pool that has less than LOW_ADDRESSES of its addresses left. */
+export function lowNotes(state: State, pools: readonly Pool[]): string[] {
+  return pools.flatMap(pool => {
+    const all = sizeOf(pool.spans)
+    const { taken } = state.addressUse(pool.family)
+    const left = all - BigInt([...taken].filter(value => inSpans(pool.spans, value)).length)
+    if (Number(left) >= LOW_ADDRESSES * Number(all)) return []
+    return [`${left} of ${all} addresses are left in ${pool.text}`]
+  })
+}
+
+/** An address that was checked before it was written down. */
+export function storedAddress(text: string): Address {
+  const parsed = parseAddress(text)
+  if (!parsed.ok) throw new Error(`address ${text}: ${parsed.cause}`)
+  return parsed.value
 }

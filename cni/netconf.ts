@@ -6,6 +6,7 @@
 import { z } from 'zod'
 import { MIN_POD_MTU } from '../dataplane/limits.ts'
 import { nameProblem, type Verb } from './args.ts'
+import { delegateProblem } from './delegate.ts'
 import { clean, type FieldPath, fieldPath } from './document.ts'
 import { CniError, CODE } from './errors.ts'
 import { CNI_VERSIONS } from './protocol.ts'
@@ -35,34 +36,44 @@ const network = z.string().superRefine((value, context) => {
 /** What every verb needs. A configuration without a version is of the first one. */
 const baseSchema = z.looseObject({ cniVersion: z.string().default('0.1.0'), name: network })
 
-const dnsSchema = z.looseObject({
+export const dnsSchema = z.looseObject({
   nameservers: z.array(z.string()).optional(),
   domain: z.string().optional(),
   search: z.array(z.string()).optional(),
   options: z.array(z.string()).optional(),
 })
 
+/** Only whose addresses they are; the rest is the business of whoever gives them. */
+const ipamSchema = z.looseObject({ type: z.string().nullish() }).nullish()
+
 const addSchema = baseSchema.extend({
   attach: z.enum(ATTACH_KINDS).default('tun'),
   mtu: z.int().min(MIN_POD_MTU).max(0xffff).optional(),
   dns: dnsSchema.nullish(),
   prevResult: z.looseObject({}).nullish(),
-  ipam: z.looseObject({ type: z.string().nullish() }).nullish(),
+  ipam: ipamSchema,
 })
 
 const checkSchema = baseSchema.extend({ prevResult: z.looseObject({}) })
+
+const statusSchema = baseSchema.extend({ ipam: ipamSchema })
 
 const attachmentSchema = z.looseObject({ containerID: z.string(), ifname: z.string() })
 const gcSchema = baseSchema.extend({
   // A null is what an absent list becomes on its way through some runtimes.
   'cni.dev/valid-attachments': z.array(attachmentSchema).nullish(),
+  ipam: ipamSchema,
 })
 
 export type Dns = z.output<typeof dnsSchema>
 export type AddConfig = z.output<typeof addSchema> & { cniVersion: CniVersion }
 export type CheckConfig = z.output<typeof checkSchema> & { cniVersion: CniVersion }
 export type GcConfig = z.output<typeof gcSchema> & { cniVersion: CniVersion }
+export type StatusConfig = z.output<typeof statusSchema> & { cniVersion: CniVersion }
 export type BaseConfig = z.output<typeof baseSchema>
+
+/** `ipam.type` when the addresses are the daemon's own business; so are they without one. */
+export const OWN_IPAM = 'hawser'
 
 /** The JSON on stdin; throws CniError (code 6). */
 export function parseJson(config: string): unknown {
@@ -89,15 +100,31 @@ export function parseDel(document: unknown): BaseConfig {
 
 export function parseAdd(document: unknown): AddConfig {
   const cniVersion = speak('ADD', document)
-  const config = check(addSchema, document)
-  if (config.ipam?.type) {
-    throw new CniError(
-      CODE.field,
-      `ipam.type ${clean(config.ipam.type)}: addresses come from the node's pod CIDRs`,
-      'remove "ipam" from the network configuration',
-    )
-  }
-  return { ...config, cniVersion }
+  return { ...check(addSchema, document), cniVersion }
+}
+
+/**
+ * Name of the IPAM plugin that a configuration wants addresses from; undefined when they are the
+ * daemon's own business. Throws CniError (code 7) when it can't be a plugin's name.
+ */
+export function delegateOf({ ipam }: Pick<StatusConfig, 'ipam'>): string | undefined {
+  const type = ipam?.type
+  if (type == null || type === '' || type === OWN_IPAM) return undefined
+  const problem = delegateProblem(type)
+  if (problem === undefined) return type
+  throw new CniError(
+    CODE.config,
+    `ipam.type ${clean(type)}: ${problem}`,
+    `leave it out, or say "${OWN_IPAM}", for addresses of the node's pod CIDRs`,
+  )
+}
+
+/** As `delegateOf`, of a configuration of whatever shape: what names no plugin is passed over. */
+export function delegateIn(document: unknown): string | undefined {
+  const ipam = statusSchema.shape.ipam.safeParse((document as { ipam?: unknown } | null)?.ipam)
+  const type = ipam.data?.type
+  if (type == null || type === OWN_IPAM) return undefined
+  return delegateProblem(type) === undefined ? type : undefined
 }
 
 export function parseCheck(document: unknown): CheckConfig {
@@ -105,9 +132,9 @@ export function parseCheck(document: unknown): CheckConfig {
   return { ...check(checkSchema, document), cniVersion }
 }
 
-export function parseStatus(document: unknown): BaseConfig {
+export function parseStatus(document: unknown): StatusConfig {
   const cniVersion = speak('STATUS', document)
-  return { ...check(baseSchema, document), cniVersion }
+  return { ...check(statusSchema, document), cniVersion }
 }
 
 export function parseGc(document: unknown): GcConfig {

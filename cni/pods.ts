@@ -2,31 +2,67 @@
  * The node's pods: the durable state and the packet engine, kept in step. All that changes an
  * attachment goes through here, in the turn of its key (turns.ts).
  *
- * Theory of operation. Made in this order: addresses reserved on disk, interface and way in the
- * engine, `attached` on disk. Removed in the reverse: the engine's way and the interface, then the
- * row, and with it the addresses. A step that fails undoes those before it; an address is released
- * only when nothing can use it any more, so a process that dies anywhere leaves a row that tells
- * the next one what may be there. Interfaces are known as ours by the row, and by what the engine
+ * Theory of operation. Made in this order: addresses reserved on disk (those of an IPAM plugin:
+ * the call on disk, then the call, then the addresses), interface and way in the engine, `attached`
+ * on disk. Removed in the reverse: the engine's way and the interface, then the row, and with it the
+ * addresses; an IPAM plugin's DEL last, and then what was kept of its call
+ * (delegations.ts). A step that fails undoes those before it; an address is released only when
+ * nothing can use it any more, so a process that dies anywhere leaves a row that tells the next one
+ * what may be there. Interfaces are known as ours by the row, and by what the engine
  * derives from its id (dataplane/README.md, "After a restart").
  */
 import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { AttachKind, ControlPlane, PodAttachment, PodSpec } from '../dataplane/control.ts'
 import { hasInterface, netnsIdentity } from '../dataplane/netns.ts'
+import type { Address } from './cidr.ts'
+import type { DelegateCall } from './delegate.ts'
+import {
+  askDelegate,
+  type Delegated,
+  giveBack,
+  giveBackOrphans,
+  type Reserved,
+} from './delegations.ts'
 import { CniError, CODE } from './errors.ts'
-import { reserve } from './ipam.ts'
+import { reserve, storedAddress, type Wanted } from './ipam.ts'
+import type { Gateways } from './ipam-delegated.ts'
+import { gatewayFor, type Pool } from './ipam-ranges.ts'
 import type { Logger } from './logger.ts'
+import type { Dns } from './netconf.ts'
+import { PortMappings } from './port-mappings.ts'
+import type { Runtime } from './runtime-config.ts'
 import { type Attachment, type AttachmentKey, attachmentId, type State } from './state.ts'
 import { MAX_PARALLEL, type Turns } from './turns.ts'
 
 /** Looks, one after the other, that must find a namespace gone before its attachment is removed. */
 export const LOOKS = 2
+/** What stands in the place of an id, which has slashes, when it is not one pod that is in trouble. */
+const PORTS = 'port mappings'
 
 export interface PodRequest extends AttachmentKey {
   netns: string
   kind: AttachKind
   mtu?: number
   pod: string
+  runtime?: Runtime
+  /** Where its addresses come from. */
+  from: OwnAddresses | Delegated
+}
+
+/** Out of the node's pools, those in `asked` where it names one. */
+export interface OwnAddresses {
+  pools: readonly Pool[]
+  asked: readonly Address[]
+}
+
+/** What ADD has made. */
+export interface Added {
+  attachment: PodAttachment
+  /** As the pools or the IPAM plugin have them; a family may lack one. */
+  gateways: Gateways
+  /** What the IPAM plugin said. */
+  dns?: Dns
 }
 
 export interface PodsParts {
@@ -36,6 +72,8 @@ export interface PodsParts {
   /** This node's, as they are now. */
   podCidrs: () => readonly string[]
   log: Logger
+  /** Ends the calls of IPAM plugins that are under way. */
+  stopping?: AbortSignal
 }
 
 export class Pods {
@@ -43,15 +81,17 @@ export class Pods {
   readonly troubles = new Map<string, string>()
   readonly #parts: PodsParts
   readonly #missed = new Map<string, number>()
+  readonly #ports: PortMappings
 
   constructor(parts: PodsParts) {
     this.#parts = parts
+    this.#ports = new PortMappings(parts.plane)
   }
 
   /** Attaches a pod, all or nothing. In its turn; gives up, and undoes, when `late` is aborted. */
-  async add(request: PodRequest, late: AbortSignal): Promise<PodAttachment> {
-    const { plane, state, podCidrs } = this.#parts
-    const { netns, ifname, kind, mtu, pod } = request
+  async add(request: PodRequest, late: AbortSignal): Promise<Added> {
+    const { plane, state } = this.#parts
+    const { netns, ifname, kind, mtu, pod, runtime, from } = request
     const { network, containerId } = request
     const key = { network, containerId, ifname }
     const id = attachmentId(key)
@@ -62,26 +102,51 @@ export class Pods {
         throw new CniError(CODE.exists, `${id}: it is attached already`, 'DEL it first')
       }
       await this.remove(key)
-    }
+    } else if (state.delegation(key) !== undefined) await giveBack(this.#parts, key)
     if (hasInterface(netns, ifname)) throw alreadyThere(netns, ifname)
     const undo: (() => void | Promise<void>)[] = []
     try {
       const namespace = { netns, netnsDev: String(dev), netnsIno: String(ino) }
-      const wanted = { ...key, ...namespace, kind, pod, ...(mtu === undefined ? {} : { mtu }) }
-      const reserved = reserve(state, podCidrs(), wanted)
+      const wanted = {
+        ...key,
+        ...namespace,
+        kind,
+        pod,
+        ...(mtu === undefined ? {} : { mtu }),
+        ...(runtime === undefined ? {} : { runtime }),
+      }
+      const { reserved, ...given } =
+        'call' in from
+          ? await askDelegate(this.#parts, from, wanted, late, undo)
+          : this.#reserve(from, wanted)
       undo.push(() => state.release(key))
+      this.#ports.claim(reserved)
+      undo.push(() => this.#ports.close(id))
+      late.throwIfAborted()
       const attachment = await plane.attach(podSpec(reserved)).catch((error: unknown) => {
         if ((error as { code?: string }).code === 'EEXIST') throw alreadyThere(netns, ifname)
         throw new CniError(CODE.io, (error as Error).message, '', { cause: error })
       })
       undo.push(() => plane.detach(id))
+      await this.#ports.open(id)
       late.throwIfAborted()
       state.markAttached(key, attachment.mtu)
-      return attachment
+      return { attachment, ...given }
     } catch (error) {
       await this.#undo(id, undo)
       throw error
     }
+  }
+
+  #reserve({ pools, asked }: OwnAddresses, wanted: Wanted): Reserved {
+    const reserved = reserve(this.#parts.state, pools, asked, wanted)
+    const gateways: Gateways = {}
+    for (const pool of pools) {
+      const ip = pool.family === 4 ? reserved.ip4 : reserved.ip6
+      const via = ip === undefined ? undefined : gatewayFor(pool, storedAddress(ip))
+      if (via !== undefined) gateways[pool.family] = via
+    }
+    return { reserved, gateways }
   }
 
   /** Undoes in reverse and stops at the first failure: what lies before it still may be in use. */
@@ -99,15 +164,23 @@ export class Pods {
 
   /**
    * Removes all of an attachment; succeeds when there is none. In its turn. Throws CniError (code
-   * 5) when the engine can't let go; the addresses stay reserved then, and a further call goes on.
+   * 5) when the engine can't let go, the addresses stay reserved then; and what an IPAM plugin's DEL
+   * does. A further call goes on. `asked`: the IPAM plugin's call that the runtime's DEL is.
    */
-  async remove(key: AttachmentKey): Promise<void> {
+  async remove(key: AttachmentKey, asked?: DelegateCall): Promise<void> {
+    await this.#letGo(key)
+    await giveBack(this.#parts, key, asked)
+  }
+
+  /** All but what an IPAM plugin has given. */
+  async #letGo(key: AttachmentKey): Promise<void> {
     const { plane, state } = this.#parts
     const id = attachmentId(key)
     const known = state.get(key)
     const served = plane.pods().some(pod => pod.id === id)
     try {
       if (!served && known !== undefined) await this.#takeOver(known)
+      await this.#ports.close(id)
       await plane.detach(id)
       state.release(key)
     } catch (error) {
@@ -140,12 +213,27 @@ export class Pods {
   /** Puts in force again what an earlier daemon left, before anything else may run. Never rejects for a pod's sake. */
   async restoreAll(): Promise<void> {
     const left = this.#parts.state.list()
+    this.#ports.load(left)
     const work = async (): Promise<void> => {
       for (let next = left.shift(); next !== undefined; next = left.shift()) {
         await this.#restore(next)
       }
     }
     await Promise.all(Array.from({ length: MAX_PARALLEL }, work))
+    await this.#restorePorts()
+  }
+
+  /** The engine has not heard of port mappings yet; what an earlier daemon left beyond them goes. */
+  async #restorePorts(): Promise<void> {
+    try {
+      await this.#ports.restore()
+      this.troubles.delete(PORTS)
+    } catch (error) {
+      const cause = (error as Error).message
+      if (this.troubles.get(PORTS) !== cause)
+        this.#parts.log.error({ cause }, 'port mappings are not restored')
+      this.troubles.set(PORTS, cause)
+    }
   }
 
   async #restore(attachment: Attachment): Promise<void> {
@@ -154,7 +242,7 @@ export class Pods {
     try {
       const state = look(attachment)
       if (attachment.phase === 'reserved' || state === 'gone') {
-        await this.remove(attachment)
+        await this.#letGo(attachment)
         log.info({ attachment: id, state }, 'the leftovers of an attachment are removed')
         return
       }
@@ -171,7 +259,7 @@ export class Pods {
 
   /**
    * Collects attachments whose namespaces are gone without a DEL, LOOKS calls in a row, and tries
-   * again to restore what could not be. To be called every few minutes. Never rejects.
+   * again to restore, and to give back, what could not be. To be called every few minutes. Never rejects.
    */
   async collect(): Promise<void> {
     const { state, turns, log } = this.#parts
@@ -200,12 +288,15 @@ export class Pods {
       if (result.status === 'fulfilled') continue
       log.error({ cause: (result.reason as Error).message }, 'an attachment is not collected')
     }
+    if (this.troubles.has(PORTS)) await this.#restorePorts()
+    await giveBackOrphans(this.#parts)
   }
 }
 
 /** What the engine is told of an attachment. */
 function podSpec(attachment: Attachment): PodSpec {
-  const { kind, netns, ifname, ip4, ip6, mtu } = attachment
+  const { kind, netns, ifname, ip4, ip6, mtu, runtime } = attachment
+  const { bandwidth, mac } = runtime ?? {}
   return {
     id: attachmentId(attachment),
     kind,
@@ -214,6 +305,8 @@ function podSpec(attachment: Attachment): PodSpec {
     ...(ip4 === undefined ? {} : { ip4 }),
     ...(ip6 === undefined ? {} : { ip6 }),
     ...(mtu === undefined ? {} : { mtu }),
+    ...(bandwidth === undefined ? {} : { bandwidth }),
+    ...(mac === undefined ? {} : { mac }),
   }
 }
 
@@ -238,7 +331,11 @@ export function podNamespace(path: string): { dev: bigint; ino: bigint } {
  * Whether an attachment's namespace is still there. `gone` only when that is certain: a path that
  * merely can't be read as a namespace may be a mount that this process doesn't see yet.
  */
-function look({ netns, netnsDev, netnsIno }: Attachment): 'there' | 'gone' | 'unsure' {
+export function look({
+  netns,
+  netnsDev,
+  netnsIno,
+}: Pick<Attachment, 'netns' | 'netnsDev' | 'netnsIno'>): 'there' | 'gone' | 'unsure' {
   try {
     const { dev, ino } = netnsIdentity(netns)
     return String(dev) === netnsDev && String(ino) === netnsIno ? 'there' : 'gone'

@@ -13,7 +13,8 @@
 import { z } from 'zod'
 import type { PodAttachment } from '../dataplane/control.ts'
 import { contains, parseAddress } from './cidr.ts'
-import { cidrsOf, gateway } from './ipam.ts'
+import type { FieldPath } from './document.ts'
+import { cidrsOf, gateway } from './ipam-ranges.ts'
 import { type CniVersion, check, type Dns } from './netconf.ts'
 
 const interfaceSchema = z.looseObject({
@@ -94,10 +95,10 @@ function gatewayFor(address: string, podCidrs: readonly string[]): string | unde
   return cidr === undefined ? undefined : gateway(cidr)
 }
 
-/** Reads a `prevResult` of `version`; throws CniError (code 7). */
-export function parseResult(version: CniVersion, prevResult: unknown): Result {
-  if (!isOld(version)) return check(resultSchema, prevResult, AT)
-  const { ip4, ip6, dns } = check(oldResultSchema, prevResult, AT)
+/** Reads a `prevResult`, or the result that lies `at` another place, of `version`; throws CniError (code 7). */
+export function parseResult(version: CniVersion, result: unknown, at: FieldPath = AT): Result {
+  if (!isOld(version)) return check(resultSchema, result, at)
+  const { ip4, ip6, dns } = check(oldResultSchema, result, at)
   const both = [ip4, ip6].filter(each => each != null)
   return {
     interfaces: [],

@@ -9,7 +9,12 @@
  * starts belongs to an ADD that was never answered. Interfaces and namespaces don't survive a
  * boot, so the rows of an earlier one (another boot id) are forgotten when the file is opened.
  *
- * The file is known as ours by its application id; its schema version is `user_version`.
+ * Addresses of an IPAM plugin have a second row, in `delegations`: what the plugin was called with.
+ * It is written before the plugin is asked for addresses and removed when the plugin has them
+ * back, so it stays, over boots too, where an attachment's row is gone already or never was.
+ *
+ * The file is known as ours by its application id; its schema version is `user_version`. A file of
+ * an earlier one is brought to this one when it is opened (MIGRATIONS).
  */
 import { chmodSync, readFileSync } from 'node:fs'
 import { dirname } from 'node:path'
@@ -17,10 +22,31 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import type { AttachKind } from '../dataplane/control.ts'
 import { parseAddress } from './cidr.ts'
 import { makeFolder } from './folder.ts'
+import type { Runtime } from './runtime-config.ts'
 
 /** "hwsr" in SQLite's header. */
-const APPLICATION_ID = 0x68_77_73_72
-export const SCHEMA_VERSION = 1
+export const APPLICATION_ID = 0x68_77_73_72
+export const SCHEMA_VERSION = 2
+
+const DELEGATIONS = `
+  CREATE TABLE delegations (
+    network TEXT NOT NULL,
+    container TEXT NOT NULL,
+    ifname TEXT NOT NULL,
+    type TEXT NOT NULL,
+    netns TEXT NOT NULL,
+    args TEXT NOT NULL,
+    path TEXT NOT NULL,
+    config TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (network, container, ifname)
+  ) STRICT;
+`
+
+/** What brings a file of that schema version to the next one. */
+const MIGRATIONS: Readonly<Record<number, string>> = {
+  1: `${DELEGATIONS} ALTER TABLE attachments ADD COLUMN runtime TEXT;`,
+}
 
 const SCHEMA = `
   CREATE TABLE attachments (
@@ -37,6 +63,7 @@ const SCHEMA = `
     ip6 TEXT UNIQUE,
     pod TEXT NOT NULL,
     created INTEGER NOT NULL,
+    runtime TEXT,
     PRIMARY KEY (network, container, ifname)
   ) STRICT;
   CREATE TABLE cooling (
@@ -47,6 +74,7 @@ const SCHEMA = `
   ) STRICT;
   CREATE TABLE cursors (family INTEGER PRIMARY KEY, address TEXT NOT NULL) STRICT;
   CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+  ${DELEGATIONS}
 `
 
 export interface AttachmentKey {
@@ -68,6 +96,22 @@ export interface Attachment extends AttachmentKey {
   ip6?: string
   /** Namespace and name of the pod, for people; empty when the runtime didn't say. */
   pod: string
+  /** Milliseconds since 1970. */
+  created: number
+  /** What the runtime asked for beside addresses; JSON in the row. */
+  runtime?: Runtime
+}
+
+/** What an IPAM plugin was asked for addresses with; its DEL is called with the same. */
+export interface Delegation {
+  /** Name of the plugin. */
+  type: string
+  netns: string
+  /** CNI_ARGS and CNI_PATH. */
+  args: string
+  path: string
+  /** The network configuration, as the runtime sent it. */
+  config: string
   /** Milliseconds since 1970. */
   created: number
 }
@@ -138,8 +182,13 @@ export class State {
       return
     }
     if (application !== APPLICATION_ID) throw new Error('not a state file of hawser')
-    if (version !== SCHEMA_VERSION) {
-      throw new Error(`schema version ${version}, this hawser knows ${SCHEMA_VERSION}`)
+    for (let from = version; from !== SCHEMA_VERSION; from++) {
+      const step = MIGRATIONS[from]
+      if (step === undefined) {
+        throw new Error(`schema version ${version}, this hawser knows ${SCHEMA_VERSION}`)
+      }
+      this.#database.exec(step)
+      this.#database.exec(`PRAGMA user_version = ${from + 1}`)
     }
   }
 
@@ -179,19 +228,32 @@ export class State {
     return this.#all('SELECT * FROM attachments ORDER BY created, container, ifname').map(fromRow)
   }
 
-  /** Writes a new row, takes its addresses out of `cooling` and moves the cursors. */
-  insert(attachment: Attachment): void {
+  /**
+   * Writes a new row and takes its addresses out of `cooling`. The cursors of the families in
+   * `chosen` move: the next search goes on behind an address that a search has found.
+   */
+  insert(attachment: Attachment, chosen: readonly (4 | 6)[] = [4, 6]): void {
     const { phase, netns, netnsDev, netnsIno, kind, mtu, ip4, ip6, pod, created } = attachment
+    const { runtime } = attachment
     this.#run(
-      'INSERT INTO attachments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+      'INSERT INTO attachments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
       ...words(attachment),
       ...[phase, netns, netnsDev, netnsIno, kind, mtu ?? null, ip4 ?? null, ip6 ?? null, pod],
       created,
+      runtime === undefined ? null : JSON.stringify(runtime),
     )
     for (const [family, address] of addressesOf(attachment)) {
-      this.#run('DELETE FROM cooling WHERE address = ?', address)
+      this.warm(address)
+      if (!chosen.includes(family)) continue
       this.#run('INSERT OR REPLACE INTO cursors VALUES (?, ?)', family, address)
     }
+  }
+
+  /** Whose address it is. */
+  holder(family: 4 | 6, address: string): AttachmentKey | undefined {
+    const column = family === 4 ? 'ip4' : 'ip6'
+    const row = this.#get(`SELECT * FROM attachments WHERE ${column} = ?`, address)
+    return row === undefined ? undefined : keyOf(row)
   }
 
   /** The interface of a reserved attachment is there and has this MTU. */
@@ -225,6 +287,56 @@ export class State {
         now,
       )
     }
+  }
+
+  /** Writes down, or anew, what an IPAM plugin is asked with. */
+  keepDelegation(key: AttachmentKey, delegation: Delegation): void {
+    const { type, netns, args, path, config, created } = delegation
+    this.#run(
+      'INSERT OR REPLACE INTO delegations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)',
+      ...words(key),
+      ...[type, netns, args, path, config, created],
+    )
+  }
+
+  delegation(key: AttachmentKey): Delegation | undefined {
+    const row = this.#get(
+      'SELECT * FROM delegations WHERE network = ? AND container = ? AND ifname = ?',
+      ...words(key),
+    )
+    if (row === undefined) return undefined
+    const text = (name: string): string => String(row[name])
+    return {
+      type: text('type'),
+      netns: text('netns'),
+      args: text('args'),
+      path: text('path'),
+      config: text('config'),
+      created: Number(row['created']),
+    }
+  }
+
+  /** The plugin has its addresses back. */
+  forgetDelegation(key: AttachmentKey): void {
+    this.#run(
+      'DELETE FROM delegations WHERE network = ? AND container = ? AND ifname = ?',
+      ...words(key),
+    )
+  }
+
+  /** Whose addresses come from which IPAM plugin. */
+  delegations(): (AttachmentKey & Pick<Delegation, 'type' | 'created'>)[] {
+    const rows = this.#all('SELECT network, container, ifname, type, created FROM delegations')
+    return rows.map(row => ({
+      ...keyOf(row),
+      type: String(row['type']),
+      created: Number(row['created']),
+    }))
+  }
+
+  /** Forgets that an address rests. */
+  warm(address: string): void {
+    this.#run('DELETE FROM cooling WHERE address = ?', address)
   }
 
   /** Forgets addresses that were freed at `before` or earlier: they have cooled down. */
@@ -278,6 +390,14 @@ function words(key: AttachmentKey): [string, string, string] {
   return [key.network, key.containerId, key.ifname]
 }
 
+function keyOf(row: Row): AttachmentKey {
+  return {
+    network: String(row['network']),
+    containerId: String(row['container']),
+    ifname: String(row['ifname']),
+  }
+}
+
 function addressesOf({ ip4, ip6 }: Attachment): [family: 4 | 6, address: string][] {
   const found: [4 | 6, string][] = []
   if (ip4 !== undefined) found.push([4, ip4])
@@ -307,5 +427,6 @@ function fromRow(row: Row): Attachment {
     ...(row['ip6'] == null ? {} : { ip6: text('ip6') }),
     pod: text('pod'),
     created: Number(row['created']),
+    ...(row['runtime'] == null ? {} : { runtime: JSON.parse(text('runtime')) as Runtime }),
   }
 }

@@ -67,6 +67,35 @@ export interface PodSpec {
   ip6?: string
   /** Smaller than the node's MTU if given. */
   mtu?: number
+  /** What it may receive and send. */
+  bandwidth?: Bandwidth
+  /** MAC of its interface, in lower case; chosen by the engine when absent. Not for TUN. */
+  mac?: string
+}
+
+/** Rates in bits a second, 0 or absent: no limit; bursts in bits, 0 or absent: chosen (tables/rates.ts). */
+export interface Bandwidth {
+  /** What the pod receives. */
+  ingressRate?: number
+  ingressBurst?: number
+  /** What it sends. */
+  egressRate?: number
+  egressBurst?: number
+}
+
+/** A port of the node that leads to a pod. */
+export interface PortMapping {
+  protocol: 'tcp' | 'udp' | 'sctp'
+  hostPort: number
+  containerPort: number
+  /** The node's address that it is on; `0.0.0.0` or `::`: all of that family; absent: all. */
+  hostIP?: string
+}
+
+export interface PodPorts {
+  ip4?: string
+  ip6?: string
+  mappings: readonly PortMapping[]
 }
 
 export interface PodAttachment {
@@ -187,6 +216,11 @@ export interface ControlPlane {
   detach(id: string): Promise<void>
   /** What is wrong with a pod's attachment; empty when all is as attached. */
   verify(id: string): readonly string[]
+  /**
+   * The ports of the node that lead to pods, all of them; what is gone is removed. Flows of UDP that
+   * other rules have let through are forgotten. Needs nft; rejects, and nothing has changed, without.
+   */
+  setPortMappings(pods: readonly PodPorts[]): Promise<void>
   pods(): readonly PodAttachment[]
   routes(): readonly RouteEntry[]
   drops(): readonly DropCount[]

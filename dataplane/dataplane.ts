@@ -19,6 +19,7 @@ import {
   type FibStatus,
   type NodeSpec,
   type PodAttachment,
+  type PodPorts,
   type PodSpec,
   type RouteEntry,
   vtepMac,
@@ -37,6 +38,7 @@ import {
 } from './devices/underlay.ts'
 import { vetFib } from './fib/vet.ts'
 import {
+  DEFAULT_HOST_DEVICE,
   DEFAULT_LARGE_FRAMES,
   DEFAULT_ROUTES,
   DEFAULT_SMALL_FRAMES,
@@ -52,6 +54,7 @@ import { chooseFibs } from './manage/fibs.ts'
 import { NextHopSlots } from './manage/next-hop-slots.ts'
 import { writeNodeFacts, writeXskOffsets } from './manage/node-facts.ts'
 import { outerHeader } from './manage/outer-header.ts'
+import { PortMappings } from './manage/port-mappings.ts'
 import { PortSlots } from './manage/port-slots.ts'
 import { RING_SLOT_BYTES, RingSlots } from './manage/ring-slots.ts'
 import { discard, type Fibs, Routes } from './manage/routes.ts'
@@ -61,6 +64,7 @@ import type { Link } from './netlink/link.ts'
 import { PORT_KIND, PORT_ROLE } from './ports/port.ts'
 import { HOP } from './tables/next-hops.ts'
 import { macWords, NO_PORT, PORT_FLAG } from './tables/ports.ts'
+import { rateOf } from './tables/rates.ts'
 import { TableWriter } from './tables/tables.ts'
 import { writeVteps } from './tables/vteps.ts'
 import { WorkerPool } from './worker/pool.ts'
@@ -81,7 +85,6 @@ interface Peer {
 type Log = NonNullable<DataplaneOptions['log']>
 
 const DEFAULT_VXLAN_PORT = 4789
-const DEFAULT_HOST_DEVICE = 'hawser0'
 const MAX_DEFAULT_WORKERS = 4
 
 /** Starts the engine of node `self`; no peer is known and no pod attached yet. Throws with cause and remedy; then nothing stays behind. */
@@ -109,6 +112,7 @@ class Dataplane implements ControlPlane {
   private readonly hops: NextHopSlots
   private readonly rings: RingSlots
   private readonly routing: Routes
+  private readonly portMappings: PortMappings
   private readonly workers: number
   private readonly mostRoutes: number
   private readonly vni: number
@@ -148,6 +152,7 @@ class Dataplane implements ControlPlane {
     this.vni = options.vni ?? 1
     this.vxlanPort = options.vxlanPort ?? DEFAULT_VXLAN_PORT
     this.hostName = options.hostDevice ?? DEFAULT_HOST_DEVICE
+    this.portMappings = new PortMappings(this.hostName, this.vxlanPort, this.log)
     this.underlayLink = findUnderlay(self.vtep, options.underlay?.device)
     this.outerOverhead = self.vtep.includes(':') ? VXLAN_OVERHEAD_IPV6 : VXLAN_OVERHEAD_IPV4
     const most = Math.min(this.underlayLink.mtu - this.outerOverhead, MAX_POD_MTU)
@@ -359,6 +364,7 @@ class Dataplane implements ControlPlane {
       await setMasquerade(this.hostName, self.podCidrs, cluster)
       this.masqueraded = true
     }
+    await this.portMappings.follow(cluster)
     await this.quiesce()
     if (stale.length > 0) {
       this.change(() => {
@@ -487,6 +493,8 @@ class Dataplane implements ControlPlane {
             (spec.ip6 === undefined ? 0 : PORT_FLAG.HAS_IPV6),
           ip4: spec.ip4 === undefined ? 0 : ipWords(spec.ip4)[0]!,
           ip6: ip6 as [number, number, number, number],
+          ingress: rateOf(spec.bandwidth?.ingressRate, spec.bandwidth?.ingressBurst),
+          egress: rateOf(spec.bandwidth?.egressRate, spec.bandwidth?.egressBurst),
         })
       })
       undo.push(async () => {
@@ -546,6 +554,10 @@ class Dataplane implements ControlPlane {
     }
     if (this.failed !== undefined) problems.push(this.failed)
     return problems
+  }
+
+  setPortMappings(pods: readonly PodPorts[]): Promise<void> {
+    return this.portMappings.set(pods)
   }
 
   pods(): readonly PodAttachment[] {

@@ -23,7 +23,7 @@ export const DROPS = [
   ],
   ['nd-spoof', "a neighbour discovery source is not the pod's own"],
   ['source-ip', 'the pod sent from an address that is not its own'],
-  ['multicast', 'the destination is multicast, broadcast or unspecified'],
+  ['multicast', 'the destination is multicast, broadcast, loopback or unspecified'],
   ['not-vxlan', 'an underlay packet is not VXLAN to our port and address'],
   ['vxlan-header', 'the VXLAN header lacks the I flag or is cut short'],
   ['vxlan-vni', 'the VNI is not ours'],
@@ -43,6 +43,7 @@ export const DROPS = [
   ['no-frames', 'no free frame'],
   ['loop', 'the packet would leave by the port it came from'],
   ['handled', 'answered by the node itself (not a loss)'],
+  ['rate', 'the pod sends or receives more than its bandwidth lets'],
 ] as const
 
 export type DropName = (typeof DROPS)[number][0]
@@ -90,6 +91,7 @@ export const DROP_TX_ERROR = number('tx-error')
 export const DROP_NO_FRAMES = number('no-frames')
 export const DROP_LOOP = number('loop')
 export const DROP_HANDLED = number('handled')
+export const DROP_RATE = number('rate')
 
 /** Not a reason: the packet is finished at layer 2 and goes straight to `transmit`. */
 export const DELIVER_AS_IS = 255

@@ -64,6 +64,17 @@ export const SLEEP_MS = 1000
 export const ICMP_ERRORS_PER_SECOND = 1000
 export const ICMP_ERRORS_BURST = 100
 
+/** Largest rate of a pod's bucket, in bytes a second: 34.3 Gbit/s (tables/rates.ts counts in 32 bits). */
+export const MAX_RATE_BYTES = 2 ** 32 - 1
+/** Largest burst, in bytes; two of them lie between a bucket that is full and one whose clock went round. */
+export const MAX_BURST_BYTES = 2 ** 30
+/** Burst of a rate that came without one: so many seconds of it, and no fewer bytes. */
+export const DEFAULT_BURST_SECONDS = 0.5
+export const MIN_BURST_BYTES = 131_072
+
 /** Overhead of VXLAN in front of an inner IP packet: outer IP, UDP, VXLAN, inner Ethernet. */
 export const VXLAN_OVERHEAD_IPV4 = 50
 export const VXLAN_OVERHEAD_IPV6 = 70
+
+/** Name of the TUN device that is the node's own port, when nobody says another. */
+export const DEFAULT_HOST_DEVICE = 'hawser0'

@@ -2,9 +2,9 @@
  * The whole packet path. Every batch goes down this list; a stage that does not concern the kind of
  * port that the batch came in by is left out.
  *
- *   pod        parse  neighbour  antiSpoof  route  icmpErrors  segment  encap  transmit
- *   host       parse             antiSpoof  route  icmpErrors  segment  encap  transmit
- *   underlay   parse  decap      antiSpoof  route  icmpErrors  segment  encap  transmit
+ *   pod        parse  neighbour  antiSpoof  policeEgress  route  icmpErrors  policeIngress  segment  encap  transmit
+ *   host       parse             antiSpoof                route  icmpErrors  policeIngress  segment  encap  transmit
+ *   underlay   parse  decap      antiSpoof                route  icmpErrors  policeIngress  segment  encap  transmit
  */
 import type { Batch } from './packet/batch.ts'
 import { PORT_ROLE } from './ports/port.ts'
@@ -15,6 +15,7 @@ import type { Engine } from './stages/engine.ts'
 import { icmpErrors } from './stages/icmp-errors.ts'
 import { neighbour } from './stages/neighbour.ts'
 import { parse } from './stages/parse.ts'
+import { policeEgress, policeIngress } from './stages/police.ts'
 import { route } from './stages/route.ts'
 import { segment } from './stages/segment.ts'
 import { transmit } from './stages/transmit.ts'
@@ -29,8 +30,10 @@ export const PIPELINE: readonly { name: string; roles: number; run: Stage }[] = 
   { name: 'neighbour', roles: POD, run: neighbour },
   { name: 'decap', roles: UNDERLAY, run: decap },
   { name: 'antiSpoof', roles: POD | HOST | UNDERLAY, run: antiSpoof },
+  { name: 'policeEgress', roles: POD, run: policeEgress },
   { name: 'route', roles: POD | HOST | UNDERLAY, run: route },
   { name: 'icmpErrors', roles: POD | HOST | UNDERLAY, run: icmpErrors },
+  { name: 'policeIngress', roles: POD | HOST | UNDERLAY, run: policeIngress },
   { name: 'segment', roles: POD | HOST | UNDERLAY, run: segment },
   { name: 'encap', roles: POD | HOST | UNDERLAY, run: encap },
   { name: 'transmit', roles: POD | HOST | UNDERLAY, run: transmit },

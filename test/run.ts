@@ -11,18 +11,28 @@ import { staticChecks } from './static.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
-/** Debian packages that tests use as peers: command, package. */
-const PACKAGES = [['nft', 'nftables']] as const
+/** Debian packages that tests use as peers: a file of each, the package. */
+const PACKAGES = [
+  ['nft', 'nftables'],
+  ['containerd', 'containerd'],
+  ['runc', 'runc'],
+  ['loopback', 'containernetworking-plugins'],
+  ['pkg-config', 'pkg-config'],
+  ['libdpdk.pc', 'libdpdk-dev'],
+] as const
 
-function installed(command: string): boolean {
-  return ['/usr/sbin', '/usr/bin', '/sbin', '/bin'].some(folder =>
-    existsSync(join(folder, command)),
-  )
+const FOLDERS = [
+  ...['/usr/sbin', '/usr/bin', '/sbin', '/bin', '/usr/lib/cni'],
+  ...['x86_64', 'aarch64'].map(cpu => `/usr/lib/${cpu}-linux-gnu/pkgconfig`),
+]
+
+function installed(file: string): boolean {
+  return FOLDERS.some(folder => existsSync(join(folder, file)))
 }
 
 /** Installs the packages that are missing. What cannot be had is named; its tests say so and are left out. */
 function installPackages(): void {
-  const missing = PACKAGES.filter(([command]) => !installed(command)).map(([, name]) => name)
+  const missing = PACKAGES.filter(([file]) => !installed(file)).map(([, name]) => name)
   if (missing.length === 0) return
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
   const apt = (...args: string[]) => spawnSync('apt-get', args, { stdio: ['ignore', 2, 2], env })

@@ -15,6 +15,7 @@ import type {
 } from '../../dataplane/control.ts'
 import { query, SWAP_MS } from '../client.ts'
 import { ClusterFile } from '../cluster.ts'
+import { addConformance } from '../conformance/command.ts'
 import { runDaemon } from '../daemon.ts'
 import {
   type DaemonFlags,
@@ -24,7 +25,9 @@ import {
   loadConfig,
   UNDERLAY_MODES,
 } from '../daemon-config.ts'
+import { addInstall } from '../install/command.ts'
 import { createLogger } from '../logger.ts'
+import { addIpam } from './ipam.ts'
 import { showDrops, showPods, showRoutes, showStatus, showSwap } from './show.ts'
 import { printable } from './table.ts'
 
@@ -65,6 +68,9 @@ ask('pods', 'attached pods', (pods: PodAttachment[]) => showPods(pods))
 ask('routes', 'routes of the node', (routes: RouteEntry[]) => showRoutes(routes))
 ask('drops', 'dropped packets by reason', (drops: DropCount[]) => showDrops(drops))
 
+addInstall(program)
+addIpam(program)
+
 program
   .command('swap')
   .description('put another algorithm in the place of one in use, while packets flow')
@@ -90,6 +96,8 @@ program
     const { status } = spawnSync(process.execPath, [bench, ...args], { stdio: 'inherit' })
     process.exitCode = status ?? 1
   })
+
+addConformance(program)
 
 /** A command that puts one question to the daemon. */
 function ask<T>(name: string, description: string, show: (answer: T) => string): void {

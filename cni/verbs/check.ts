@@ -1,25 +1,34 @@
 /**
  * CHECK: whether the attachment still is what ADD answered (specification 1.1.0, "CHECK"): our
  * row, the namespace, the interface with its MTU, MAC, addresses and routes, the engine's way, and
- * `prevResult`. What others added beside it is theirs.
+ * `prevResult`. What others added beside it is theirs. The
+ * IPAM plugin that gave the addresses is asked last.
  */
 import type { PodAttachment } from '../../dataplane/control.ts'
 import type { CniArgs } from '../args.ts'
 import { parseAddress } from '../cidr.ts'
+import { callDelegate } from '../delegate.ts'
 import { CniError, CODE } from '../errors.ts'
-import { parseCheck } from '../netconf.ts'
+import { chooseCall } from '../ipam-delegated.ts'
+import { delegateIn, parseCheck } from '../netconf.ts'
 import { podNamespace } from '../pods.ts'
+import type { CniRequest } from '../protocol.ts'
 import { parseResult, type Result } from '../result.ts'
 import { attachmentId } from '../state.ts'
 import type { Node } from './index.ts'
 
-export async function check(node: Node, args: CniArgs, document: unknown): Promise<undefined> {
+export async function check(
+  node: Node,
+  args: CniArgs,
+  document: unknown,
+  { env, config }: CniRequest,
+): Promise<undefined> {
   const { cniVersion, name, prevResult } = parseCheck(document)
   const result = parseResult(cniVersion, prevResult)
   const { containerId, ifname, netns } = args
   const key = { network: name, containerId, ifname }
   const id = attachmentId(key)
-  await node.turns.run(id, async () => {
+  await node.turns.run(id, async late => {
     const { dev, ino } = podNamespace(netns)
     const row = node.state.get(key)
     // Not code 3: that would tell the runtime that no DEL is needed.
@@ -34,6 +43,12 @@ export async function check(node: Node, args: CniArgs, document: unknown): Promi
     const attachment = node.plane.pods().find(pod => pod.id === id)
     if (attachment !== undefined) problems.push(...differences(result, attachment))
     if (problems.length > 0) throw new CniError(CODE.differs, `${id}: ${problems.join('; ')}`)
+    const kept = node.state.delegation(key)
+    if (kept === undefined) return
+    const type = delegateIn(document)
+    const asked = type === undefined ? undefined : { type, env, config }
+    const call = chooseCall(key, 'CHECK', kept, asked)
+    if (call !== undefined) await callDelegate(call, node.log, late)
   })
   return undefined
 }

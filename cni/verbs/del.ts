@@ -4,7 +4,8 @@
  * whatever else the configuration holds, the answer is success.
  */
 import type { CniArgs } from '../args.ts'
-import { parseDel } from '../netconf.ts'
+import { delegateIn, parseDel } from '../netconf.ts'
+import type { CniRequest } from '../protocol.ts'
 import { attachmentId } from '../state.ts'
 import type { Node } from './index.ts'
 
@@ -13,15 +14,17 @@ export async function del(
   node: Node,
   args: CniArgs,
   document: unknown,
+  { env, config }: CniRequest,
   queuedAt?: number,
 ): Promise<undefined> {
   const { name } = parseDel(document)
   const { containerId, ifname } = args
+  const type = delegateIn(document)
   const key = { network: name, containerId, ifname }
   await node.turns.run(attachmentId(key), async () => {
     const created = node.state.get(key)?.created
     if (queuedAt !== undefined && created !== undefined && created > queuedAt) return
-    await node.pods.remove(key)
+    await node.pods.remove(key, type === undefined ? undefined : { type, env, config })
   })
   return undefined
 }

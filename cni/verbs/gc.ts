@@ -1,15 +1,18 @@
 /**
  * GC: removes attachments of this network that the runtime doesn't know (specification 1.1.0,
  * "GC"). Without the list nothing is stale; with an empty one all are. An ADD that is not answered
- * yet can't be in the list and is left alone.
+ * yet can't be in the list and is left alone. An IPAM plugin is asked last, with the same list.
  */
+import { callDelegate } from '../delegate.ts'
 import { CniError, CODE } from '../errors.ts'
-import { parseGc } from '../netconf.ts'
+import { delegateOf, parseGc } from '../netconf.ts'
+import type { CniRequest } from '../protocol.ts'
 import { attachmentId } from '../state.ts'
 import type { Node } from './index.ts'
 
-export async function gc(node: Node, document: unknown): Promise<undefined> {
+export async function gc(node: Node, document: unknown, request: CniRequest): Promise<undefined> {
   const config = parseGc(document)
+  const type = delegateOf(config)
   const valid = config['cni.dev/valid-attachments']
   if (valid == null) return undefined
   const network = config.name
@@ -35,5 +38,6 @@ export async function gc(node: Node, document: unknown): Promise<undefined> {
     const causes = failures.slice(0, 5).map(({ reason }) => (reason as Error).message)
     throw new CniError(CODE.io, `${failures.length} of ${stale.length} stale: ${causes.join('; ')}`)
   }
+  if (type !== undefined) await callDelegate({ ...request, type }, node.log, node.stopping)
   return undefined
 }

@@ -3,6 +3,7 @@ import type { ControlPlane } from '../../dataplane/control.ts'
 import { parseArgs } from '../args.ts'
 import { clean } from '../document.ts'
 import { CniError, CODE, errorReply } from '../errors.ts'
+import type { Block, RangeSets } from '../ipam-ranges.ts'
 import type { Logger } from '../logger.ts'
 import { parseJson, versionIn } from '../netconf.ts'
 import type { Pods } from '../pods.ts'
@@ -24,8 +25,14 @@ export interface Node {
   turns: Turns
   /** This node's pod CIDRs, as they are now. */
   podCidrs: () => readonly string[]
+  /** Addresses that no pod may have, whatever a network configuration says. */
+  exclude?: readonly Block[]
+  /** Ranges of networks that have some, by name; filled by ADD and STATUS. */
+  ranges?: Map<string, RangeSets>
   /** Why the engine doesn't follow the cluster file; undefined when it does. */
   outOfSync: () => string | undefined
+  /** Ends the calls of IPAM plugins that are under way. */
+  stopping?: AbortSignal
   log: Logger
 }
 
@@ -51,11 +58,11 @@ export async function answer(
     cniVersion = versionIn(document)
     facts = { ...facts, network: clean((document as { name?: unknown } | null)?.name ?? '') }
     const result = await {
-      ADD: () => add(node, args, document),
-      DEL: () => del(node, args, document, queuedAt),
-      CHECK: () => check(node, args, document),
-      STATUS: () => status(node, document),
-      GC: () => gc(node, document),
+      ADD: () => add(node, args, document, request),
+      DEL: () => del(node, args, document, request, queuedAt),
+      CHECK: () => check(node, args, document, request),
+      STATUS: () => status(node, document, request),
+      GC: () => gc(node, document, request),
       VERSION: () => version(cniVersion),
     }[verb]()
     log('info', { outcome: 'ok', ...addressesIn(result) })

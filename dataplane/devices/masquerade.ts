@@ -2,8 +2,8 @@
  * Masquerading of what pods send out of the cluster, by one nftables table a family that is ours
  * alone and written whole in one transaction.
  */
-import { spawn } from 'node:child_process'
 import { parseCidr } from '../addresses.ts'
+import { applyRules } from './nft.ts'
 
 /** Rules for packets from `own` prefixes to anything outside `cluster` that leaves by another device than `hostDevice`. */
 export function masqueradeRules(
@@ -38,22 +38,5 @@ export async function setMasquerade(
   cluster: readonly string[],
 ): Promise<void> {
   const rules = masqueradeRules(hostDevice, own, cluster)
-  await new Promise<void>((resolve, reject) => {
-    const nft = spawn('nft', ['-f', '-'], { stdio: ['pipe', 'ignore', 'pipe'] })
-    let said = ''
-    nft.stderr.on('data', chunk => {
-      said += String(chunk)
-    })
-    nft.on('error', error =>
-      reject(
-        new Error(`masquerade: nft: ${error.message} (install nftables, or switch masquerade off)`),
-      ),
-    )
-    nft.on('close', code => {
-      if (code === 0) resolve()
-      else reject(new Error(`masquerade: nft ended with ${code}: ${said.trim()}`))
-    })
-    nft.stdin.on('error', () => {})
-    nft.stdin.end(rules)
-  })
+  await applyRules('masquerade', rules, 'switch masquerade off')
 }

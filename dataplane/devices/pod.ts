@@ -56,7 +56,7 @@ function isOurs(pod: PodSpec): boolean {
   try {
     const link = getLink(nl, pod.ifname)
     if (pod.kind === 'tun') return link?.kind === 'tun'
-    return link?.kind === 'veth' && link.mac === vethNames(pod.id).podMac
+    return link?.kind === 'veth' && link.mac === vethNames(pod.id, pod.mac).podMac
   } finally {
     nl.close()
   }
@@ -64,6 +64,7 @@ function isOurs(pod: PodSpec): boolean {
 
 /** `adopt`: the device is there and stays on failure. */
 function openTunPod(pod: PodSpec & { mtu: number }, queues: number, adopt: boolean): PodDevice {
+  if (pod.mac !== undefined) throw new Error(`pod ${pod.id}: a TUN device has no MAC`)
   const device = openTun(pod.netns, pod.ifname, queues)
   try {
     const routes = configurePodTun(pod.netns, device, pod.mtu, pod.ip4, pod.ip6)
@@ -102,7 +103,7 @@ async function openVethPod(
       `pod ${pod.id}: attach "xdp" needs AF_XDP, which is not available here; use "tun"`,
     )
   }
-  const pair = openVeth(pod.id, pod.netns, pod.ifname, pod.mtu, workers, adopt)
+  const pair = openVeth(pod.id, pod.netns, pod.ifname, pod.mtu, workers, adopt, pod.mac)
   try {
     const routes = configurePodVeth(pod.netns, pod.ifname, pod.ip4, pod.ip6)
     const queues = await openXdpQueues(

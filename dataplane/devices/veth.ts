@@ -19,18 +19,22 @@ export interface VethPair {
   podMac: string
 }
 
-/** Names and MACs of a pod's pair, from its id: a later process knows them as ours. */
-export function vethNames(id: string): Omit<VethPair, 'hostIndex'> {
+/** Names and MACs of a pod's pair, from its id and the MAC that it asked for: a later process knows them as ours. */
+export function vethNames(id: string, podMac?: string): Omit<VethPair, 'hostIndex'> {
   const digest = createHash('sha256').update(id).digest()
   const mac = (from: number) =>
     [
       '02',
       ...Array.from(digest.subarray(from, from + 5), b => b.toString(16).padStart(2, '0')),
     ].join(':')
-  return { hostDevice: `hw${digest.toString('hex', 0, 6)}`, hostMac: mac(8), podMac: mac(16) }
+  return {
+    hostDevice: `hw${digest.toString('hex', 0, 6)}`,
+    hostMac: mac(8),
+    podMac: podMac ?? mac(16),
+  }
 }
 
-/** Makes the pair, or finds the one that an earlier process made for `id` when `adopt`. */
+/** Makes the pair, or finds the one that an earlier process made for `id` when `adopt`. `mac`: of the pod's end, if not from the id. */
 export function openVeth(
   id: string,
   netns: string,
@@ -38,8 +42,12 @@ export function openVeth(
   mtu: number,
   queues: number,
   adopt: boolean,
+  mac?: string,
 ): VethPair {
-  const names = vethNames(id)
+  const names = vethNames(id, mac)
+  if (names.podMac === names.hostMac) {
+    throw new RangeError(`pod ${id}: MAC ${mac} is that of the node's end of its link`)
+  }
   const host = new Netlink('')
   try {
     let link = getLink(host, names.hostDevice)

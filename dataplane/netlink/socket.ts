@@ -22,6 +22,7 @@ import {
 export { NetlinkError } from './error.ts'
 
 const NETLINK_ROUTE = 0
+export const NETLINK_NETFILTER = 12
 /** The kernel answers while we send; only something very wrong takes longer. */
 const ANSWER_MS = 5000
 /** How often a dump is repeated that a change to the table has cut in two. */
@@ -43,16 +44,16 @@ export const RTMGRP_IPV6_ROUTE = 0x400
 /** Larger than any datagram of a dump, which the kernel limits to 32 KiB. */
 const scratch = new Uint8Array(128 * 1024)
 
-/** A rtnetlink socket in one namespace; synchronous. One request at a time. */
+/** A netlink socket in one namespace, rtnetlink's if not said otherwise; synchronous. One request at a time. */
 export class Netlink {
   readonly netns: string
   private fd: number
   private sequence = 0
 
   /** `netns`: path of a network namespace, '' for the process's own. */
-  constructor(netns: string) {
+  constructor(netns: string, protocol = NETLINK_ROUTE) {
     this.netns = netns
-    this.fd = native.netlinkOpen(netns, NETLINK_ROUTE, 0)
+    this.fd = native.netlinkOpen(netns, protocol, 0)
   }
 
   /**

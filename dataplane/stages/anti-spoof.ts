@@ -23,9 +23,9 @@ export function antiSpoof(e: Engine, b: Batch): void {
         b.drop[i] = DROP_SOURCE_IP
         continue
       }
-      // 224.0.0.0/3 (multicast, reserved, broadcast) and 0.0.0.0/8.
+      // 224.0.0.0/3 (multicast, reserved, broadcast), 0.0.0.0/8 and 127.0.0.0/8.
       const dst = b.dst4[i]!
-      if (dst >= 0xe000_0000 || dst < 0x0100_0000) b.drop[i] = DROP_MULTICAST
+      if (dst >= 0xe000_0000 || dst < 0x0100_0000 || dst >>> 24 === 127) b.drop[i] = DROP_MULTICAST
     } else {
       const at = b.l3[i]! + 8
       // ff00::/8, ::/32 (unspecified, loopback) and fe80::/10: none of them is routed.

@@ -1,13 +1,14 @@
 /**
  * The engine: what one worker's stages work on. One object a worker (or a test), no threads in it.
  */
+import { native } from '../../native/native.ts'
 import type { FibReader } from '../fib/fib.ts'
 import { BATCH_SIZE, MAX_PORTS } from '../limits.ts'
 import { type Arena, COUNTER, HEADER, PORT_COUNTER, portCounters } from '../memory/arena.ts'
 import type { Frames } from '../memory/frames.ts'
 import { Batch } from '../packet/batch.ts'
 import type { Port } from '../ports/port.ts'
-import { type PortRecord, readPort } from '../tables/ports.ts'
+import { limitsIngress, type PortRecord, readPort } from '../tables/ports.ts'
 import { TableReader } from '../tables/tables.ts'
 import { ErrorLimiter } from './error-limiter.ts'
 
@@ -29,6 +30,8 @@ export class Engine {
   readonly touched: Port[] = []
   readonly isTouched = new Uint8Array(MAX_PORTS)
   readonly limiter = new ErrorLimiter()
+  /** Monotonic nanoseconds, the same for all workers. */
+  clock: () => number = native.monotonic
   /** Segments of a superframe on their way out. */
   readonly segments = new Batch()
   /** Answers of batch lookups, and one address for a single one. */
@@ -47,6 +50,8 @@ export class Engine {
   vtepMacHigh = 0
   vtepMacLow = 0
   hostPort = -1
+  /** Whether any pod's receiving is limited; most nodes have none. */
+  limitsIngress = false
 
   constructor(
     arena: Arena,
@@ -81,6 +86,7 @@ export class Engine {
     this.vtepMacHigh = word(HEADER.VTEP_MAC_HIGH)
     this.vtepMacLow = word(HEADER.VTEP_MAC_LOW)
     this.hostPort = word(HEADER.HOST_PORT) - 1
+    this.limitsIngress = limitsIngress(tables.words, tables.portsAt, this.portCount())
   }
 
   portCount(): number {

@@ -10,10 +10,13 @@
  *   12-15 IPv6, most significant word first
  *   16-23 descriptor of queue w  24-31 arena offset of the rings of queue w
  *   32-39 further descriptors (`udp`: the sockets that send)
+ *   40 ingress rate, bytes a second   41 ingress burst, bytes   42 egress rate   43 egress burst
+ *   48 ingress bucket   49 egress bucket: the workers', in the arena alone (rates.ts)
  */
 import { macBytes } from '../addresses.ts'
 import { MAX_WORKERS } from '../limits.ts'
 import { type Arena, PORT_RECORD_BYTES } from '../memory/arena.ts'
+import { NO_RATE, type Rate } from './rates.ts'
 
 export const PORT_STATE = {
   FREE: 0,
@@ -36,6 +39,7 @@ const WORDS = PORT_RECORD_BYTES / 4
 const FDS = 16
 const RINGS = FDS + MAX_WORKERS
 const MORE_FDS = RINGS + MAX_WORKERS
+const RATES = MORE_FDS + MAX_WORKERS
 
 export interface PortRecord {
   state: number
@@ -55,6 +59,9 @@ export interface PortRecord {
   fds: readonly number[]
   rings: readonly number[]
   moreFds: readonly number[]
+  /** What the pod may receive and send. */
+  ingress: Rate
+  egress: Rate
 }
 
 /** The record of a free place; what a port has beyond it is laid over. */
@@ -75,6 +82,8 @@ export const NO_PORT: PortRecord = {
   fds: [],
   rings: [],
   moreFds: [],
+  ingress: NO_RATE,
+  egress: NO_RATE,
 }
 
 /** `02:68:…` as the two numbers of a record. Throws RangeError. */
@@ -109,6 +118,16 @@ export function writePort(arena: Arena, port: number, record: PortRecord): void 
     words[at + RINGS + w] = record.rings[w] ?? 0
     words[at + MORE_FDS + w] = record.moreFds[w] ?? -1
   }
+  const { ingress, egress } = record
+  words.set([ingress.rate, ingress.burst, egress.rate, egress.burst], at + RATES)
+}
+
+/** Whether what any of the first `count` ports receives is limited. */
+export function limitsIngress(words: Int32Array, tableAt: number, count: number): boolean {
+  for (let port = 0; port < count; port++) {
+    if (words[tableAt / 4 + port * WORDS + RATES] !== 0) return true
+  }
+  return false
 }
 
 export function readPort(words: Int32Array, tableAt: number, port: number): PortRecord {
@@ -132,5 +151,7 @@ export function readPort(words: Int32Array, tableAt: number, port: number): Port
     fds: list(FDS),
     rings: list(RINGS),
     moreFds: list(MORE_FDS),
+    ingress: { rate: word(RATES) >>> 0, burst: word(RATES + 1) },
+    egress: { rate: word(RATES + 2) >>> 0, burst: word(RATES + 3) },
   }
 }

@@ -37,6 +37,24 @@ log: {level: debug}
 `
 
 describe('the configuration', () => {
+  test('exclusions are addresses and CIDRs', () => {
+    const { exclude, dataplane } = load(
+      'node: a\ncluster: /c\nipam: {exclude: [10.0.0.7, fd00::/120]}\n',
+    )
+    expect(exclude).toEqual([
+      { family: 4, first: 0x0a000007n, last: 0x0a000007n, what: 'excluded (10.0.0.7)' },
+      {
+        ...{ family: 6, first: 0xfd00n << 112n, last: (0xfd00n << 112n) + 255n },
+        what: 'excluded (fd00::/120)',
+      },
+    ])
+    expect(dataplane).toEqual({})
+    expect(() => load('cluster: /c\nipam: {exclude: [10.0.0.7/24]}\n')).toThrow(
+      /hawser\.yaml: ipam\.exclude\[0\]: 10\.0\.0\.7\/24: host bits are set/,
+    )
+    expect(() => load('cluster: /c\nipam: {ranges: []}\n')).toThrow(/ipam\.ranges: unknown key/)
+  })
+
   test('every key of a file arrives where it belongs', () => {
     expect(load(FULL)).toEqual({
       node: 'node-a',

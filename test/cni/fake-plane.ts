@@ -7,6 +7,7 @@ import type {
   FibStatus,
   NodeSpec,
   PodAttachment,
+  PodPorts,
   PodSpec,
   RouteEntry,
 } from '../../dataplane/control.ts'
@@ -87,6 +88,11 @@ export class FakePlane implements ControlPlane {
   /** Set to make every attach, or every detach, fail after its call is recorded. */
   refuseAttach: Error | undefined
   refuseDetach: Error | undefined
+  /** Port mappings in force; set `refusePorts` to make every change of them fail. */
+  ports: readonly PodPorts[] = []
+  refusePorts: Error | undefined
+  /** Every spec that was attached. */
+  readonly specs: PodSpec[] = []
   /** What `verify` finds wrong with every pod that is attached. */
   problems: readonly string[] = []
   /** Set to make the next setCluster fail. */
@@ -139,6 +145,7 @@ export class FakePlane implements ControlPlane {
       ],
     }
     this.#pods.set(pod.id, attachment)
+    this.specs.push(pod)
     return attachment
   }
 
@@ -151,6 +158,12 @@ export class FakePlane implements ControlPlane {
 
   verify(id: string): readonly string[] {
     return this.#pods.has(id) ? this.problems : [`pod ${id}: not attached`]
+  }
+
+  setPortMappings(pods: readonly PodPorts[]): Promise<void> {
+    if (this.refusePorts) return Promise.reject(this.refusePorts)
+    this.ports = pods
+    return Promise.resolve()
   }
 
   pods(): readonly PodAttachment[] {

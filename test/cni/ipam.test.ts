@@ -3,18 +3,18 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { parsePodCidr } from '../../cni/cidr.ts'
+import { type Address, parseAddress } from '../../cni/cidr.ts'
 import { CniError } from '../../cni/errors.ts'
 import {
-  addressText,
   COOLING_MS,
-  cidrsOf,
   exhausted,
-  gateway,
+  LOW_ADDRESSES,
+  lowNotes,
   pick,
-  podRange,
+  record,
   reserve,
 } from '../../cni/ipam.ts'
+import { addressText, cidrsOf, gateway, poolsOf } from '../../cni/ipam-ranges.ts'
 import { type Attachment, State } from '../../cni/state.ts'
 import { gatewayOf, parseCidr } from '../../dataplane/addresses.ts'
 
@@ -39,12 +39,18 @@ function wanted(containerId: string): Omit<Attachment, 'phase' | 'created' | 'ip
   return { network: 'n', containerId, ifname: 'eth0', ...netns, kind: 'tun', pod: '' }
 }
 
+function address(text: string): Address {
+  const parsed = parseAddress(text)
+  if (!parsed.ok) throw new Error(parsed.cause)
+  return parsed.value
+}
+
 /** Reserves until it fails; the IPv4 or IPv6 addresses in order. */
 function all(cidrs: string[], now = 0): string[] {
   const found: string[] = []
   for (let k = 0; ; k++) {
     try {
-      const { ip4, ip6 } = reserve(state, cidrs, wanted(`c${k}`), now)
+      const { ip4, ip6 } = reserve(state, poolsOf(cidrs), [], wanted(`c${k}`), now)
       found.push([ip4, ip6].filter(ip => ip !== undefined).join(' '))
     } catch (error) {
       expect(error).toBeInstanceOf(CniError)
@@ -75,19 +81,20 @@ describe('what is given out', () => {
 
   test('both families or none', () => {
     expect(all(['10.0.0.0/24', 'fd00::/126'])).toEqual(['10.0.0.2 fd00::2', '10.0.0.3 fd00::3'])
+    const pools = poolsOf(['10.0.0.0/24', 'fd00::/126'])
     expect(state.addressUse(4).taken.size).toBe(2)
     expect(state.addressUse(4).cursor).toBe(0x0a000003n)
-    expect(() => reserve(state, ['10.0.0.0/24', 'fd00::/126'], wanted('more'))).toThrow(
+    expect(() => reserve(state, pools, [], wanted('more'))).toThrow(
       expect.objectContaining({ code: 11, message: 'no IPv6 address is left in fd00::/126' }),
     )
-    expect(exhausted(state, ['10.0.0.0/24', 'fd00::/126'])).toEqual(['fd00::/126'])
+    expect(exhausted(state, pools)).toEqual(['fd00::/126'])
   })
 })
 
 describe('an address comes back late', () => {
-  const cidrs = ['10.0.0.0/29']
+  const pools = poolsOf(['10.0.0.0/29'])
   const take = (id: string, now: number): string | undefined =>
-    reserve(state, cidrs, wanted(id), now).ip4
+    reserve(state, pools, [], wanted(id), now).ip4
 
   test('the search goes on behind the last one, also after a restart', () => {
     take('a', 0)
@@ -102,7 +109,7 @@ describe('an address comes back late', () => {
     for (const id of ['a', 'b', 'c', 'd', 'e']) take(id, 0)
     state.release(wanted('a'), 1000)
     state.release(wanted('d'), 500)
-    expect(exhausted(state, cidrs)).toEqual([])
+    expect(exhausted(state, pools)).toEqual([])
     expect(take('f', 500 + COOLING_MS)).toBe('10.0.0.5')
     expect(take('g', 1000 + COOLING_MS)).toBe('10.0.0.2')
   })
@@ -117,13 +124,15 @@ describe('an address comes back late', () => {
 })
 
 test('another pod CIDR of the node leaves old addresses alone and starts anew', () => {
-  reserve(state, ['10.0.0.0/29'], wanted('a'))
-  expect(reserve(state, ['10.9.0.0/29'], wanted('b')).ip4).toBe('10.9.0.2')
+  reserve(state, poolsOf(['10.0.0.0/29']), [], wanted('a'))
+  expect(reserve(state, poolsOf(['10.9.0.0/29']), [], wanted('b')).ip4).toBe('10.9.0.2')
   expect(state.list().map(each => each.ip4)).toEqual(['10.0.0.2', '10.9.0.2'])
 })
 
 test('a range that is huge is not searched through', () => {
-  const [first, second] = [0, 1].map(k => reserve(state, ['fd00::/16'], wanted(`c${k}`)).ip6)
+  const [first, second] = [0, 1].map(
+    k => reserve(state, poolsOf(['fd00::/16']), [], wanted(`c${k}`)).ip6,
+  )
   expect([first, second]).toEqual(['fd00::2', 'fd00::3'])
 })
 
@@ -137,10 +146,8 @@ test('whatever the past, a free address is found exactly if there is one, and ne
       }),
       fc.option(address, { nil: undefined }),
       (takenList, coolingList, cursorAt) => {
-        const parsed = parsePodCidr('10.0.0.0/28')
-        if (!parsed.ok) throw new Error(parsed.cause)
-        const range = podRange(parsed.value)
-        const at = (offset: bigint): bigint => parsed.value.first + offset
+        const [pool] = poolsOf(['10.0.0.0/28'])
+        const at = (offset: bigint): bigint => 0x0a000000n + offset
         const taken = new Set(takenList.map(at))
         const cooling = new Map(
           coolingList.filter(([a]) => !taken.has(at(a))).map(([a, freed]) => [at(a), freed]),
@@ -153,13 +160,96 @@ test('whatever the past, a free address is found exactly if there is one, and ne
         const usable = Array.from({ length: 13 }, (_, k) => at(BigInt(k) + 2n))
         const free = usable.filter(each => !taken.has(each))
         const rested = free.filter(each => -(cooling.get(each) ?? -Infinity) >= COOLING_MS)
-        const found = pick(range, use, 0)
+        const found = pick(pool!.spans, use, 0)
         if (free.length === 0) expect(found).toBeUndefined()
         else if (rested.length > 0) expect(rested).toContain(found)
         else expect(found).toBe([...cooling.keys()].find(each => free.includes(each)))
       },
     ),
   )
+})
+
+describe('an address that a pod asks for', () => {
+  const pools = poolsOf(['10.0.0.0/28', 'fd00::/120'])
+  const ask = (id: string, texts: string[], now = 0): Attachment =>
+    reserve(state, pools, texts.map(address), wanted(id), now)
+
+  test('is given, the other family is searched, and the search goes on where it was', () => {
+    expect(ask('a', [])).toMatchObject({ ip4: '10.0.0.2', ip6: 'fd00::2' })
+    expect(ask('b', ['10.0.0.9'])).toMatchObject({ ip4: '10.0.0.9', ip6: 'fd00::3' })
+    expect(ask('c', ['fd00::77', '10.0.0.10'])).toMatchObject({ ip4: '10.0.0.10', ip6: 'fd00::77' })
+    expect(ask('d', [])).toMatchObject({ ip4: '10.0.0.3', ip6: 'fd00::4' })
+  })
+
+  test.each([
+    ['taken', '10.0.0.2', 11, '10.0.0.2: taken by n/a/eth0'],
+    ['cooling', '10.0.0.3', 11, '10.0.0.3: it was freed a moment ago and still cools down'],
+    ['outside', '10.0.1.2', 7, '10.0.1.2: it is not in 10.0.0.0/28'],
+    ['the network', '10.0.0.0', 7, '10.0.0.0: it is the network address of 10.0.0.0/28'],
+    ['the gateway', '10.0.0.1', 7, '10.0.0.1: it is the gateway of 10.0.0.0/28'],
+    ['broadcast', '10.0.0.15', 7, '10.0.0.15: it is the broadcast address of 10.0.0.0/28'],
+    ["the routers'", 'fd00::', 7, "fd00::: it is the subnet routers' address of fd00::/120"],
+  ])('is refused when it is %s, and nothing is allocated', (_what, text, code, message) => {
+    ask('a', [])
+    ask('b', [])
+    state.release(wanted('b'), 0)
+    const before = [state.list(), state.addressUse(4), state.addressUse(6)]
+    expect(() => ask('c', [text], 1)).toThrow(expect.objectContaining({ code, message }))
+    expect([state.list(), state.addressUse(4), state.addressUse(6)]).toEqual(before)
+  })
+
+  test('is given again when it has rested', () => {
+    ask('a', ['10.0.0.9'])
+    state.release(wanted('a'), 0)
+    expect(() => ask('b', ['10.0.0.9'], COOLING_MS - 1)).toThrow(/10\.0\.0\.9/)
+    expect(ask('b', ['10.0.0.9'], COOLING_MS).ip4).toBe('10.0.0.9')
+  })
+
+  test('has to be of a family that the network has', () => {
+    const four = poolsOf(['10.0.0.0/28'])
+    expect(() => reserve(state, four, [address('fd00::2')], wanted('a'))).toThrow(
+      expect.objectContaining({ code: 7, message: 'fd00::2: the network has no IPv6' }),
+    )
+    expect(state.list()).toEqual([])
+  })
+})
+
+describe('an address that an IPAM plugin gave', () => {
+  test('is written down, is no longer given out, and moves no search', () => {
+    const pools = poolsOf(['10.0.0.0/29'])
+    const given = ['10.0.0.2', '2001:db8::7'].map(address)
+    expect(record(state, given, wanted('a'), 5)).toMatchObject({
+      ...{ ip4: '10.0.0.2', ip6: '2001:db8::7', phase: 'reserved', created: 5 },
+    })
+    expect(state.addressUse(4).cursor).toBeUndefined()
+    expect(reserve(state, pools, [], wanted('b')).ip4).toBe('10.0.0.3')
+  })
+
+  test('is refused when a pod has it, and nothing is written', () => {
+    record(state, [address('10.0.0.2')], wanted('a'))
+    expect(() => record(state, ['fd00::9', '10.0.0.2'].map(address), wanted('b'))).toThrow(
+      expect.objectContaining({ code: 11, message: expect.stringContaining('n/a/eth0 has it') }),
+    )
+    expect(state.list()).toHaveLength(1)
+  })
+})
+
+test('few addresses left are told before there are none', () => {
+  const pools = poolsOf(['10.0.0.0/27', 'fd00::/64'])
+  const usable = 29
+  for (let k = 0; k < usable; k++) {
+    const left = usable - k
+    const low = left < usable * LOW_ADDRESSES
+    const note = `${left} of 29 addresses are left in 10.0.0.0/27`
+    expect(lowNotes(state, pools)).toEqual(low ? [note] : [])
+    reserve(state, pools, [], wanted(`c${k}`), 0)
+  }
+  expect(lowNotes(state, pools)).toEqual(['0 of 29 addresses are left in 10.0.0.0/27'])
+  expect(exhausted(state, pools)).toEqual(['10.0.0.0/27'])
+  // One that cools down can be had when there is nothing else.
+  state.release(wanted('c7'), 0)
+  expect(lowNotes(state, pools)).toEqual(['1 of 29 addresses are left in 10.0.0.0/27'])
+  expect(exhausted(state, pools)).toEqual([])
 })
 
 test('addresses are canonical text', () => {

@@ -3,6 +3,8 @@ import { describe, expect, test } from 'vitest'
 import { parseArgs, VERBS } from '../../cni/args.ts'
 import { CniError } from '../../cni/errors.ts'
 import {
+  delegateIn,
+  delegateOf,
   parseAdd,
   parseCheck,
   parseDel,
@@ -174,7 +176,7 @@ describe('the network configuration', () => {
     ['an unknown kind', { ...CONF, attach: 'veth' }, 7, /: attach: expected one of "tun"\|"xdp"/],
     ['an MTU that is too small', { ...CONF, mtu: 1279 }, 7, /: mtu: Too small/],
     ['an MTU that is no integer', { ...CONF, mtu: 1400.5 }, 7, /: mtu: /],
-    ['another IPAM', { ...CONF, ipam: { type: 'host-local' } }, 2, /ipam\.type host-local/],
+    ['an IPAM of the wrong shape', { ...CONF, ipam: { type: 7 } }, 7, /: ipam\.type: /],
     ['dns of the wrong shape', { ...CONF, dns: { search: 'x' } }, 7, /: dns\.search: /],
     ['a prevResult that is none', { ...CONF, prevResult: [] }, 7, /: prevResult: /],
   ]
@@ -183,6 +185,26 @@ describe('the network configuration', () => {
       expect(code(() => parseAdd(conf))).toEqual([expected, expect.stringMatching(message)])
     })
   }
+
+  test('an IPAM plugin is named by a name only', () => {
+    const own = [undefined, null, {}, { type: '' }, { type: null }, { type: 'hawser', ranges: [] }]
+    for (const ipam of own) {
+      expect(delegateOf({ ipam })).toBeUndefined()
+      expect(delegateIn({ ...CONF, ipam })).toBeUndefined()
+    }
+    expect(delegateOf({ ipam: { type: 'host-local' } })).toBe('host-local')
+    expect(delegateIn({ ...CONF, ipam: { type: 'host-local' } })).toBe('host-local')
+    for (const type of ['../x', '/bin/sh', 'a/b', '.', '..', 'a.b', '-x', ' x', 'x'.repeat(65)]) {
+      expect(code(() => delegateOf({ ipam: { type } }))).toEqual([
+        7,
+        expect.stringContaining('ipam.type '),
+      ])
+      expect(delegateIn({ ...CONF, ipam: { type } })).toBeUndefined()
+    }
+    for (const odd of [null, 7, [], { ipam: 7 }, { ipam: [] }, { ipam: { type: 7 } }]) {
+      expect(delegateIn(odd)).toBeUndefined()
+    }
+  })
 
   test('CHECK needs prevResult', () => {
     expect(code(() => parseCheck(CONF))).toEqual([7, expect.stringContaining('prevResult: ')])

@@ -3,7 +3,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { type Attachment, attachmentId, bootId, State } from '../../cni/state.ts'
+import type { Runtime } from '../../cni/runtime-config.ts'
+import {
+  type Attachment,
+  attachmentId,
+  bootId,
+  type Delegation,
+  SCHEMA_VERSION,
+  State,
+} from '../../cni/state.ts'
 
 let folder = ''
 let path = ''
@@ -43,6 +51,12 @@ const ATTACHMENT: Attachment = {
   created: 1_700_000_000_000,
 }
 
+const RUNTIME: Runtime = {
+  mac: '02:00:00:00:00:07',
+  bandwidth: { egressRate: 1_000_000, egressBurst: 0 },
+  portMappings: [{ protocol: 'udp', hostPort: 53, containerPort: 5353, hostIP: '::' }],
+}
+
 test('an attachment is there again after the file was closed, and its phase and MTU', () => {
   openState().insert(ATTACHMENT)
   const second = reopen()
@@ -52,6 +66,11 @@ test('an attachment is there again after the file was closed, and its phase and 
   expect(third.list()).toEqual([{ ...ATTACHMENT, phase: 'attached', mtu: 1450 }])
   expect(third.forgotten).toBe(0)
   expect(attachmentId(ATTACHMENT)).toBe('hawser/abc/eth0')
+})
+
+test('what a runtime asked for is kept as it was', () => {
+  openState().insert({ ...ATTACHMENT, runtime: RUNTIME })
+  expect(reopen().get(ATTACHMENT)).toEqual({ ...ATTACHMENT, runtime: RUNTIME })
 })
 
 test('the key is network, container and interface; each apart', () => {
@@ -114,6 +133,57 @@ test('another boot forgets all attachments and lets their addresses cool down', 
   expect(bootId()).toMatch(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/)
 })
 
+const DELEGATION: Delegation = {
+  type: 'host-local',
+  netns: '/run/netns/abc',
+  args: 'K8S_POD_NAME=web',
+  path: '/opt/cni/bin',
+  config: '{"name":"hawser"}',
+  created: 1_700_000_000_000,
+}
+
+test("an IPAM plugin's call outlives the attachment's row and a boot, until it is forgotten", () => {
+  openState().keepDelegation(ATTACHMENT, DELEGATION)
+  open[0]?.insert(ATTACHMENT)
+  const state = reopen('boot-2')
+  expect(state.list()).toEqual([])
+  expect(state.delegation(ATTACHMENT)).toEqual(DELEGATION)
+  expect(state.delegation({ ...ATTACHMENT, ifname: 'eth1' })).toBeUndefined()
+  state.keepDelegation(ATTACHMENT, { ...DELEGATION, type: 'static' })
+  const { network, containerId, ifname } = ATTACHMENT
+  const { created } = DELEGATION
+  expect(state.delegations()).toEqual([{ network, containerId, ifname, type: 'static', created }])
+  state.forgetDelegation(ATTACHMENT)
+  expect(reopen('boot-2').delegations()).toEqual([])
+})
+
+test('who holds an address is known, and only addresses that were searched for move the cursor', () => {
+  const state = openState()
+  state.insert(ATTACHMENT, [6])
+  expect(state.holder(4, '10.244.0.2')).toMatchObject({ containerId: 'abc', ifname: 'eth0' })
+  expect(state.holder(6, 'fd00:10:244::3')).toBeUndefined()
+  expect(state.addressUse(4).cursor).toBeUndefined()
+  expect(state.addressUse(6).cursor).toBe((0xfd00_0010_0244n << 80n) | 2n)
+})
+
+test('a file of schema version 1 is brought to this one with all that it holds', () => {
+  openState().insert(ATTACHMENT)
+  open.pop()?.close()
+  const database = new DatabaseSync(path)
+  database.exec('DROP TABLE delegations')
+  database.exec('ALTER TABLE attachments DROP COLUMN runtime')
+  database.exec('PRAGMA user_version = 1')
+  database.close()
+  const state = openState()
+  expect(state.list()).toEqual([ATTACHMENT])
+  expect(state.addressUse(4).cursor).toBe(0x0af40002n)
+  state.keepDelegation(ATTACHMENT, DELEGATION)
+  expect(reopen().delegation(ATTACHMENT)).toEqual(DELEGATION)
+  const version = new DatabaseSync(path)
+  expect(version.prepare('PRAGMA user_version').get()).toEqual({ user_version: SCHEMA_VERSION })
+  version.close()
+})
+
 test('what was not attached can not be marked so', () => {
   expect(() => openState().markAttached(ATTACHMENT, 1450)).toThrow(
     `hawser/abc/eth0: no such attachment in ${path}`,
@@ -143,7 +213,9 @@ test('a file that is not ours, of another schema, or broken is refused by name a
   const database = new DatabaseSync(path)
   database.exec('PRAGMA user_version = 99')
   database.close()
-  expect(() => new State(path)).toThrow(`${path}: schema version 99, this hawser knows 1`)
+  expect(() => new State(path)).toThrow(
+    `${path}: schema version 99, this hawser knows ${SCHEMA_VERSION}`,
+  )
   writeFileSync(at('text.db'), 'no database at all, but long enough for a header of one'.repeat(10))
   expect(() => new State(at('text.db'))).toThrow(`${at('text.db')}: file is not a database`)
   expect(() => new State(folder)).toThrow(folder)

@@ -547,3 +547,61 @@ describe('collection', () => {
     expect(state.list().map(each => each.containerId)).toEqual(['c1'])
   })
 })
+
+describe('what a runtime asks for beside addresses', () => {
+  const mappings = [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }]
+  const mapped = (id: string) =>
+    call('ADD', { id, config: { runtimeConfig: { portMappings: mappings } } })
+  const PORTS = [{ ip4: '10.0.0.2', ip6: 'fd00::2', mappings }]
+
+  test('reaches the engine, is kept, and reaches the next one', async () => {
+    const bandwidth = { ingressRate: 1_000_000, ingressBurst: 0 }
+    const mac = '02:00:00:00:00:07'
+    const runtimeConfig = { portMappings: mappings, bandwidth, mac, aliases: { net: ['x'] } }
+    await call('ADD', { config: { attach: 'xdp', runtimeConfig } })
+    for (let twice = 0; twice < 2; twice++) {
+      expect(plane.specs).toMatchObject([{ id: ID, bandwidth, mac }])
+      expect(plane.ports).toEqual(PORTS)
+      await restart()
+    }
+    await call('DEL')
+    expect(plane.ports).toEqual([])
+    await restart()
+    expect(plane.ports).toEqual([])
+  })
+
+  test('a port that another pod has is refused before anything is made', async () => {
+    await mapped('c1')
+    const { code, msg } = await mapped('c2')
+    expect([code, msg]).toEqual([11, expect.stringMatching(/c2.*8080\/tcp is taken.*c1/)])
+    expect(state.list().map(each => each.containerId)).toEqual(['c1'])
+    expect(plane.ports).toEqual(PORTS)
+    await call('DEL', { id: 'c1' })
+    expect((await mapped('c2')).code).toBeUndefined()
+  })
+
+  test('port mappings that the engine can not make fail their ADD and no other', async () => {
+    plane.refusePorts = new Error('port mappings: nft: spawn nft ENOENT (install nftables, or …)')
+    const { code, msg } = await mapped('c1')
+    expect([code, msg]).toEqual([5, expect.stringMatching(/install nftables/)])
+    expect(state.list()).toEqual([])
+    expect(plane.pods()).toEqual([])
+    expect((await call('ADD', { id: 'c2' })).code).toBeUndefined()
+    expect(await call('DEL', { id: 'c2' })).toBeUndefined()
+  })
+
+  test('those that a restart can not make again are told, and tried again', async () => {
+    await mapped('c1')
+    state.close()
+    plane = new FakePlane(plane.self, {})
+    plane.refusePorts = new Error('nft ended with 1')
+    node = startNode()
+    await node.pods.restoreAll()
+    const { code, msg } = await call('STATUS')
+    expect([code, msg]).toEqual([51, expect.stringMatching(/port mappings .*nft ended with 1/)])
+    plane.refusePorts = undefined
+    await node.pods.collect()
+    expect(plane.ports).toEqual(PORTS)
+    expect(await call('STATUS')).toBeUndefined()
+  })
+})

@@ -21,6 +21,7 @@ import { PORT_KIND, PORT_ROLE } from '../../dataplane/ports/port.ts'
 import { Engine } from '../../dataplane/stages/engine.ts'
 import { HOP } from '../../dataplane/tables/next-hops.ts'
 import { macWords, PORT_FLAG } from '../../dataplane/tables/ports.ts'
+import { NO_RATE, type Rate } from '../../dataplane/tables/rates.ts'
 import { TableWriter } from '../../dataplane/tables/tables.ts'
 import { writeVteps } from '../../dataplane/tables/vteps.ts'
 import { native } from '../../native/native.ts'
@@ -62,6 +63,9 @@ export interface TestEngineOptions {
   superframes?: boolean
   partialChecksums?: boolean
   smallFrames?: number
+  /** What either pod may receive and send, and monotonic nanoseconds to measure it by. */
+  rates?: { ingress?: Rate; egress?: Rate }
+  clock?: () => number
 }
 
 export function testEngine(options: TestEngineOptions = {}): TestEngine {
@@ -101,9 +105,12 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
     fds: [],
     rings: [],
     moreFds: [],
+    ingress: NO_RATE,
+    egress: NO_RATE,
   })
   const pod = (last: number) => ({
     ...record(PORT_ROLE.POD),
+    ...options.rates,
     flags: PORT_FLAG.HAS_IPV4 | PORT_FLAG.HAS_IPV6,
     ip4: ipWords(`10.244.1.${last}`)[0]!,
     ip6: [...ipWords(`fd44:0:0:1::${last}`)] as [number, number, number, number],
@@ -199,6 +206,7 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
     fib4.reader(arena.slice(layout.fib4), limits),
     fib6.reader(arena.slice(layout.fib6), limits),
   )
+  if (options.clock !== undefined) engine.clock = options.clock
   engine.update()
   const able = {
     superframes: options.superframes ?? false,

@@ -97,10 +97,13 @@ export class TestNode {
     renameSync(`${file}.new`, file)
   }
 
-  /** Starts the daemon; resolves when it serves. */
-  async start(): Promise<void> {
+  /** Starts the daemon, with the environment of this process unless said otherwise; resolves when it serves. */
+  async start(env?: Record<string, string>): Promise<void> {
     const args = [CLI, 'daemon', '--config', join(this.folder, 'hawser.json')]
-    this.daemon = new Running(process.execPath, args, { netns: this.netns })
+    this.daemon = new Running(process.execPath, args, {
+      netns: this.netns,
+      ...(env === undefined ? {} : { env }),
+    })
     await this.logged('ready')
   }
 

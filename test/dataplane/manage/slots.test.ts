@@ -17,6 +17,7 @@ import {
 import { PORT_KIND, PORT_ROLE } from '../../../dataplane/ports/port.ts'
 import { HOP, HOP_KIND, HOP_MTU } from '../../../dataplane/tables/next-hops.ts'
 import { PORT_STATE, type PortRecord, readPort } from '../../../dataplane/tables/ports.ts'
+import { NO_RATE } from '../../../dataplane/tables/rates.ts'
 import { TableWriter } from '../../../dataplane/tables/tables.ts'
 import { smallArena } from '../memory/plan.ts'
 
@@ -36,6 +37,8 @@ const POD: Omit<PortRecord, 'state'> = {
   fds: [9],
   rings: [],
   moreFds: [],
+  ingress: NO_RATE,
+  egress: NO_RATE,
 }
 
 let arena: Arena

@@ -6,6 +6,7 @@ import { Batch, F_FRAGMENT, F_IPV6 } from '../../../dataplane/packet/batch.ts'
 import type { Port } from '../../../dataplane/ports/port.ts'
 import { Scratch } from '../../../dataplane/ports/scratch.ts'
 import type { PortRecord } from '../../../dataplane/tables/ports.ts'
+import { NO_RATE } from '../../../dataplane/tables/rates.ts'
 import { ipv4, ipv6, OK } from '../../../dataplane/wire/index.ts'
 import { native } from '../../../native/native.ts'
 import { smallArena } from '../memory/plan.ts'
@@ -27,6 +28,8 @@ export const NOTHING: PortRecord = {
   fds: [],
   rings: [],
   moreFds: [],
+  ingress: NO_RATE,
+  egress: NO_RATE,
 }
 
 const EPOLLIN = 1

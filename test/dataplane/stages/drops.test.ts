@@ -9,6 +9,7 @@ import {
   PEER_VTEP_MAC,
   POD_MAC,
   type TestEngine,
+  type TestEngineOptions,
   TUN_POD,
   testEngine,
   UNDERLAY,
@@ -136,6 +137,7 @@ const cases: Record<string, [port: number, packet: Uint8Array | MemPacket][]> = 
     [TUN_POD, udp({ ...pod, dst: '224.0.0.251' }, data)],
     [TUN_POD, udp({ ...pod, dst: '255.255.255.255' }, data)],
     [TUN_POD, udp({ ...pod, dst: '0.0.0.0' }, data)],
+    [TUN_POD, udp({ ...pod, dst: '127.0.0.1' }, data)],
     [TUN_POD, udp({ ...pod6, dst: 'ff02::fb' }, data)],
     [TUN_POD, udp({ ...pod6, dst: 'fe80::1' }, data)],
   ],
@@ -165,6 +167,15 @@ const cases: Record<string, [port: number, packet: Uint8Array | MemPacket][]> = 
   mtu: [[TUN_POD, udp(pod, new Uint8Array(1500))]],
   'port-gone': [[TUN_POD, udp({ ...pod, dst: '203.0.113.5' }, data)]],
   loop: [[HOST, udp({ src: '203.0.113.9', dst: '198.51.100.7' }, data)]],
+  rate: [
+    // What the pods send and receive once; then each once more, and a superframe.
+    [TUN_POD, udp({ ...pod, dst: '10.244.1.3' }, data)],
+    [VETH_POD, fromVeth(udp({ ...veth, dst: '10.244.1.2' }, data))],
+    [TUN_POD, udp(pod, data)],
+    [VETH_POD, fromVeth(udp(veth, data))],
+    [UNDERLAY, overlay()],
+    [HOST, udp({ src: '192.88.99.9', dst: '10.244.1.3' }, data)],
+  ],
   handled: [
     // Duplicate address detection of the pod's own address; an ARP announcement; a router solicitation.
     [VETH_POD, fromVeth(solicitation('::', 'fd44:0:0:1::3'), 0x86dd)],
@@ -175,6 +186,14 @@ const cases: Record<string, [port: number, packet: Uint8Array | MemPacket][]> = 
 
 /** Reasons that only a port of the kernel gives; test/dataplane/ports has their cases. */
 const ELSEWHERE = ['none', 'neighbour', 'tx-full', 'tx-error', 'no-frames']
+
+/** A pod may send, and receive, one packet. */
+const LIMITED: Record<string, TestEngineOptions> = {
+  rate: {
+    rates: { egress: { rate: 1, burst: 1 }, ingress: { rate: 1, burst: 1 } },
+    clock: () => 0,
+  },
+}
 
 let world: TestEngine
 beforeEach(() => {
@@ -187,7 +206,9 @@ afterEach(() => {
 describe('every drop is counted by its reason', () => {
   for (const [reason, packets] of Object.entries(cases)) {
     test(reason, () => {
-      for (const [port, packet] of packets) world.send(port, packet)
+      world = testEngine(LIMITED[reason])
+      const passes = reason in LIMITED ? packets.splice(0, 2) : []
+      for (const [port, packet] of [...passes, ...packets]) world.send(port, packet)
       expect(world.drops()).toEqual({ [reason]: packets.length })
     })
   }

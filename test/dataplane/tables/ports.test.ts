@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { MAX_PORTS, MAX_WORKERS } from '../../../dataplane/limits.ts'
+import { MAX_BURST_BYTES, MAX_PORTS, MAX_WORKERS } from '../../../dataplane/limits.ts'
 import { PORT_RECORD_BYTES } from '../../../dataplane/memory/arena.ts'
 import { macWords, type PortRecord, readPort, writePort } from '../../../dataplane/tables/ports.ts'
 import { smallArena } from '../memory/plan.ts'
@@ -10,6 +10,8 @@ const u32 = fc.integer({ min: 0, max: 0xffff_ffff })
 const fd = fc.integer({ min: -1, max: 0x7fff_ffff })
 const list = (each: fc.Arbitrary<number>) =>
   fc.array(each, { minLength: MAX_WORKERS, maxLength: MAX_WORKERS })
+
+const rate = fc.record({ rate: u32, burst: fc.nat(MAX_BURST_BYTES) })
 
 const record: fc.Arbitrary<PortRecord> = fc.record({
   state: fc.nat(3),
@@ -28,6 +30,8 @@ const record: fc.Arbitrary<PortRecord> = fc.record({
   fds: list(fd),
   rings: list(fc.nat()),
   moreFds: list(fd),
+  ingress: rate,
+  egress: rate,
 })
 
 describe('port records', () => {

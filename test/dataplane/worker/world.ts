@@ -16,6 +16,7 @@ import { Arena, COUNTER, planArena } from '../../../dataplane/memory/arena.ts'
 import { PORT_KIND, PORT_ROLE } from '../../../dataplane/ports/port.ts'
 import { HOP } from '../../../dataplane/tables/next-hops.ts'
 import { PORT_FLAG } from '../../../dataplane/tables/ports.ts'
+import { NO_RATE } from '../../../dataplane/tables/rates.ts'
 import { TableWriter } from '../../../dataplane/tables/tables.ts'
 import { WorkerPool } from '../../../dataplane/worker/pool.ts'
 import { native } from '../../../native/native.ts'
@@ -92,6 +93,8 @@ export function makeWorld(fib4 = defaultFib(4)): World {
     fds,
     rings: [],
     moreFds: [],
+    ingress: NO_RATE,
+    egress: NO_RATE,
   })
   const devices: ReturnType<typeof openTun>[] = []
   const pods: Namespace[] = []

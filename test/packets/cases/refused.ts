@@ -14,6 +14,7 @@ import {
   SIX,
   STRANGER_MAC,
   simple,
+  toPeer,
   WORLD,
 } from './frames.ts'
 
@@ -233,6 +234,17 @@ export const refused: Record<string, PacketCase> = {
     'tun',
     FAMILIES.map(({ tun }) => udp({ src: tun, dst: tun }, data)),
     { drops: { loop: 2 } },
+  ),
+  'beyond-its-rate': simple(
+    'A pod sends one packet and has no bytes left for another; its rate is one byte a second.',
+    'tun',
+    [own4, own4, own6],
+    {
+      engine: { rates: { egress: { rate: 1, burst: 1 } } },
+      out: { underlay: [toPeer(udp({ ...flow4, ttl: 63 }, data))] },
+      drops: { rate: 2 },
+      counters: { encapsulated: 1 },
+    },
   ),
   'port-gone': simple(
     'The port of the next hop is not there.',

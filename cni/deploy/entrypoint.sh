@@ -1,0 +1,8 @@
+#!/bin/sh
+# Starts the daemon in a container that is not privileged. There the runtime has mounted /proc/sys read
+# only; the daemon switches forwarding on and IPv6 off on its veth ends, so this mount, which only this
+# container sees, is made writable (needs CAP_SYS_ADMIN, which the daemon needs anyway, and no AppArmor
+# profile that denies mounts).
+set -eu
+[ -w /proc/sys/net/ipv4/ip_forward ] || mount -o remount,bind,rw /proc/sys
+exec hawser daemon "$@"

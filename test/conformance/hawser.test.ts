@@ -1,0 +1,83 @@
+// hawser itself: every case, driven as containerd drives it.
+//
+//   runner's node ┌───────────────────────────────────────┐
+//                 │ daemon ── socket ── hawser ◄┼── the cases
+//                 │ under0 192.168.77.1 ── veth ── under1 │
+//                 └───────────────────────────────────────┘
+//   pods: a namespace each
+import { existsSync } from 'node:fs'
+import { afterEach, describe, expect, test } from 'vitest'
+import { conformance, type Options, type Report } from '../../cni/conformance/runner.ts'
+import { type HawserFiles, hawserFiles } from './hawser-daemon.ts'
+
+/** Milliseconds for a whole run on a busy machine. */
+const RUN_MS = 600_000
+const HOST_LOCAL = '/usr/lib/cni/host-local'
+/** Why a case may not be tried here. */
+const REASONS =
+  /does not list \d|the interface has no MAC|configuration has no ipam\.type|is not in \//
+
+let files: HawserFiles | undefined
+afterEach(() => files?.remove())
+
+async function run(
+  attach: 'tun' | 'xdp',
+  options: Partial<Options>,
+  config: object = {},
+): Promise<Report> {
+  files = hawserFiles(attach, config)
+  return conformance({ ...files.options, ...options })
+}
+
+/** Nothing failed, and what was skipped was skipped for a reason that is known. */
+function expectGreen({ cases }: Report): void {
+  const told = cases.filter(each => each.verdict === 'failed')
+  expect(told.map(({ id, specVersion, why }) => `${id}@${specVersion}: ${why}`)).toEqual([])
+  for (const each of cases) if (each.verdict === 'skipped') expect(each.why).toMatch(REASONS)
+}
+
+describe('hawser', () => {
+  test(
+    'on TUN: all cases of all versions',
+    async () => {
+      const report = await run('tun', { skip: '*hung*' })
+      expectGreen(report)
+      expect(report.versions).toHaveLength(7)
+      expect(report.passed).toBeGreaterThan(500)
+      const passed = new Set(report.cases.filter(each => each.verdict === 'passed').map(c => c.id))
+      for (const id of ['14-hundred-at-once', '16-dead-del', '14-restart-add', '11-pool-whole']) {
+        expect(passed).toContain(id)
+      }
+    },
+    RUN_MS,
+  )
+
+  test(
+    'on veth and AF_XDP: all cases of the newest version',
+    async () => {
+      const report = await run('xdp', {
+        only: '*@1.1.0',
+        skip: '*hung*,*dead-*,*args*,*config*,*pool*',
+      })
+      expectGreen(report)
+      expect(report.cases.find(each => each.id === '18-check-mac')?.verdict).toBe('passed')
+    },
+    RUN_MS,
+  )
+
+  test.skipIf(!existsSync(HOST_LOCAL))(
+    'with an IPAM plugin: delegates are asked, and undone',
+    async () => {
+      const ranges = [[{ subnet: '10.244.1.0/25' }], [{ subnet: 'fd44:0:0:1::/64' }]]
+      const ipam = { type: 'host-local', ranges }
+      // The daemon starts the delegate, so what that says on stderr is in the daemon's log.
+      const skip = '21-delegate-stderr'
+      const report = await run('tun', { only: '*delegate*,10-*', skip }, { ipam })
+      expectGreen(report)
+      expect(report.skipped).toBe(0)
+      expect(report.versions.at(-1)).toBe('1.0.0')
+    },
+    RUN_MS,
+  )
+})
+if (!existsSync(HOST_LOCAL)) process.stderr.write(`${HOST_LOCAL} is not installed\n`)

@@ -207,7 +207,7 @@ function notesOf({ rounds, addresses, updateSeconds }: Settings): string[] {
       `(fewer for slow algorithms) in batches of ${BATCH_SIZE}`,
     '"in table": in a route, each as likely; "zipf": the same, the k-th route with a share of 1/k; ' +
       '"dependent": one address a call, none known before the last answer',
-    'every answer was compared with the oracle’s before it was timed; its sum is compared in each call',
+    'every answer was compared with the oracle’s before it was timed; a sum of some is compared in each call',
     `updates: half of them new next hops, half routes taken out and put back, for ${updateSeconds} s, ` +
       'one thread looking up beside, its quiescent points waited for',
     'memory: pages that the table needs of the region that is laid out for its size',

@@ -28,29 +28,32 @@ struct Batch {
   uint32_t n;
 };
 
-/** The arguments `(table, keys: Uint32Array, n, answers: Uint16Array)`; a key is `words` words. */
+/**
+ * The arguments `(table, keys: Uint32Array, n, answers: Uint16Array)`; a key is `words` words.
+ * Their bytes are counted, whatever kind of array they are: asking for the kind costs 20 ns each
+ * time.
+ */
 inline Batch batchOf(napi_env env, napi_callback_info info, uint32_t words) {
   size_t count = 4;
   napi_value values[4];
   void* region = nullptr;
-  napi_typedarray_type keyType;
-  napi_typedarray_type answerType;
-  size_t keyLength = 0;
-  size_t answerLength = 0;
+  size_t keyBytes = 0;
+  size_t answerBytes = 0;
   void* keys = nullptr;
   void* answers = nullptr;
   uint32_t n = 0;
   if (napi_get_cb_info(env, info, &count, values, nullptr, nullptr) != napi_ok || count != 4 ||
       napi_get_value_external(env, values[0], &region) != napi_ok ||
-      napi_get_typedarray_info(env, values[1], &keyType, &keyLength, &keys, nullptr, nullptr) !=
-          napi_ok ||
+      napi_get_buffer_info(env, values[1], &keys, &keyBytes) != napi_ok ||
       napi_get_value_uint32(env, values[2], &n) != napi_ok ||
-      napi_get_typedarray_info(env, values[3], &answerType, &answerLength, &answers, nullptr,
-                               nullptr) != napi_ok ||
-      keyType != napi_uint32_array || answerType != napi_uint16_array) {
+      napi_get_buffer_info(env, values[3], &answers, &answerBytes) != napi_ok ||
+      reinterpret_cast<uintptr_t>(keys) % alignof(uint32_t) != 0 ||
+      reinterpret_cast<uintptr_t>(answers) % alignof(uint16_t) != 0) {
     return {};
   }
-  const size_t room = keyLength / words < answerLength ? keyLength / words : answerLength;
+  const size_t keyRoom = keyBytes / (words * sizeof(uint32_t));
+  const size_t answerRoom = answerBytes / sizeof(uint16_t);
+  const size_t room = keyRoom < answerRoom ? keyRoom : answerRoom;
   const Region* table = static_cast<const Region*>(region);
   return {table->at, table->length, static_cast<const uint32_t*>(keys),
           static_cast<uint16_t*>(answers), n < room ? n : static_cast<uint32_t>(room)};

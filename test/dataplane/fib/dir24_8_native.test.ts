@@ -87,7 +87,8 @@ describe.each(TWINS)('$name', ({ name, functions }) => {
     for (const [, lookup] of functions) {
       const found = new Uint16Array(4).fill(9)
       lookup(short, new Uint32Array(4), 4, found)
-      lookup(handle, new Uint8Array(16) as unknown as Uint32Array, 4, found)
+      lookup(handle, [0, 0, 0, 0] as unknown as Uint32Array, 4, found)
+      lookup(handle, new Uint8Array(3) as unknown as Uint32Array, 4, found)
       lookup({} as TableHandle, new Uint32Array(4), 4, found)
       expect([...found]).toEqual([9, 9, 9, 9])
       // Never more than the arrays hold.

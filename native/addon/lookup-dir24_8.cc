@@ -11,6 +11,7 @@
 // under way at a time: entries are fetched AHEAD addresses before they are needed.
 #include "avx512.h"
 #include "lookup.h"
+#include "version.h"
 
 namespace {
 
@@ -20,30 +21,22 @@ constexpr uint32_t kHeaderBytes = 64;
 constexpr uint32_t kFirst = 1 << 24;
 constexpr uint32_t kExtended = 0x8000;
 constexpr uint32_t kGroupBits = 0x7fff;
-/** Words of the header. */
-constexpr uint32_t kVersion = 0;
+/** A word of the header. */
 constexpr uint32_t kDefault = 1;
 /** Addresses between a prefetch and its use: more than a core has misses under way, few enough that
  * none is evicted before. */
 constexpr uint32_t kAhead = 32;
 
-struct Tables {
+struct Tables : hawser::Versioned {
   const uint32_t* header;
   const uint16_t* first;
   const uint16_t* groups;
 
   explicit Tables(const uint8_t* region)
-      : header(reinterpret_cast<const uint32_t*>(region)),
+      : Versioned(region),
+        header(reinterpret_cast<const uint32_t*>(region)),
         first(reinterpret_cast<const uint16_t*>(region + kHeaderBytes)),
         groups(first + kFirst) {}
-
-  uint32_t version() const { return __atomic_load_n(header + kVersion, __ATOMIC_ACQUIRE); }
-
-  /** Whether the version is still that, after whatever was loaded before. */
-  bool unmoved(uint32_t version) const {
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    return __atomic_load_n(header + kVersion, __ATOMIC_RELAXED) == version;
-  }
 
   uint16_t otherwise() const {
     return static_cast<uint16_t>(__atomic_load_n(header + kDefault, __ATOMIC_ACQUIRE));

@@ -7,6 +7,7 @@
 // Most chunks of a large table are bitmaps, which the passes take; the others are looked up in the
 // last.
 #include "lookup.h"
+#include "version.h"
 
 namespace {
 
@@ -22,7 +23,6 @@ constexpr uint32_t kHeapAt = kInheritedAt + kChunks * 2;
 /** What every table has at least for its ranges. */
 constexpr uint32_t kHeapLeast = 1 << 16;
 /** Words of the header. */
-constexpr uint32_t kVersion = 0;
 constexpr uint32_t kDefault = 1;
 constexpr uint32_t kCrowd = 3;
 
@@ -38,7 +38,7 @@ constexpr uint32_t kValues = 40;
 /** Addresses of a block. */
 constexpr uint32_t kBlock = 32;
 
-struct Tables {
+struct Tables : hawser::Versioned {
   uint32_t* header;
   uint32_t* lanes;
   const uint32_t* direct;
@@ -47,19 +47,15 @@ struct Tables {
 
   /** Lanes and the crowd are what a reader writes. */
   explicit Tables(const uint8_t* region)
-      : header(reinterpret_cast<uint32_t*>(const_cast<uint8_t*>(region))),
+      : Versioned(region),
+        header(reinterpret_cast<uint32_t*>(const_cast<uint8_t*>(region))),
         lanes(header + kLanesAt / 4),
         direct(reinterpret_cast<const uint32_t*>(region + kDirectAt)),
         inherited(reinterpret_cast<const uint16_t*>(region + kInheritedAt)),
         heap(region + kHeapAt) {}
 
-  uint32_t version() const { return __atomic_load_n(header + kVersion, __ATOMIC_SEQ_CST); }
-
-  /** Whether the version is still that, after whatever was loaded before. */
-  bool unmoved(uint32_t version) const {
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    return __atomic_load_n(header + kVersion, __ATOMIC_RELAXED) == version;
-  }
+  /** In one order with the lanes, which a reader writes. */
+  uint32_t version() const { return __atomic_load_n(versionAt, __ATOMIC_SEQ_CST); }
 
   uint16_t otherwise() const {
     return static_cast<uint16_t>(__atomic_load_n(header + kDefault, __ATOMIC_ACQUIRE));

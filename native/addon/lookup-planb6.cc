@@ -12,6 +12,7 @@
 // and fetches the next one, which is needed a round later.
 #include "avx512.h"
 #include "lookup.h"
+#include "version.h"
 
 namespace {
 
@@ -32,31 +33,23 @@ constexpr uint32_t kHopShift = 2;
 /** What a cell of a fan has of the slice's bits. */
 constexpr uint32_t kCellBits = 20;
 constexpr uint32_t kLastLayer = 3;
-/** Words of the header. */
-constexpr uint32_t kVersion = 0;
+/** A word of the header. */
 constexpr uint32_t kDefault = 1;
 /** Addresses that go down together: their nodes are a quarter of a first cache. */
 constexpr uint32_t kGroup = 64;
 
-struct Tables {
+struct Tables : hawser::Versioned {
   const uint32_t* header;
   const uint32_t* rootValues;
   const uint16_t* rootHops;
   const uint8_t* pool;
 
   explicit Tables(const uint8_t* region)
-      : header(reinterpret_cast<const uint32_t*>(region)),
+      : Versioned(region),
+        header(reinterpret_cast<const uint32_t*>(region)),
         rootValues(reinterpret_cast<const uint32_t*>(region + kHeaderBytes)),
         rootHops(reinterpret_cast<const uint16_t*>(rootValues + kRoot)),
         pool(region + kPoolAt) {}
-
-  uint32_t version() const { return __atomic_load_n(header + kVersion, __ATOMIC_ACQUIRE); }
-
-  /** Whether the version is still that, after whatever was loaded before. */
-  bool unmoved(uint32_t version) const {
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    return __atomic_load_n(header + kVersion, __ATOMIC_RELAXED) == version;
-  }
 
   /** What a value says: a node's place, with its flags, is all the arithmetic that there is. */
   const uint32_t* node(uint32_t value) const {

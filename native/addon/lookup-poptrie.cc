@@ -206,7 +206,8 @@ napi_value lookup(napi_env env, napi_callback_info info) {
   constexpr size_t kLeast = Tables<kFamily>::kBase + kTailWords;
   const size_t words = batch.regionLength / sizeof(uint32_t);
   if (words <= kLeast || batch.n == 0) return nullptr;
-  const Tables<kFamily> tables{reinterpret_cast<const uint32_t*>(batch.region),
+  const Tables<kFamily> tables{hawser::Versioned(batch.region),
+                               reinterpret_cast<const uint32_t*>(batch.region),
                                static_cast<uint32_t>(words - kLeast)};
   settle(tables, kWalk, batch.keys, batch.n, batch.answers);
   return nullptr;

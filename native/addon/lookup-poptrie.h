@@ -2,12 +2,12 @@
 // has their layout.
 #pragma once
 #include "lookup.h"
+#include "version.h"
 
 namespace hawser::poptrie {
 
 constexpr uint32_t kHeaderWords = 16;
-/** Words of the header. */
-constexpr uint32_t kVersion = 0;
+/** A word of the header. */
 constexpr uint32_t kDefault = 1;
 /** Bits of a slot. */
 constexpr uint32_t kPointer = 1u << 31;
@@ -44,7 +44,7 @@ struct Shape<6> {
 inline uint32_t word32(const uint32_t* at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
 
 template <int kFamily>
-struct Tables {
+struct Tables : hawser::Versioned {
   /** First word of the blocks. */
   static constexpr uint32_t kBase = kHeaderWords + (1u << Shape<kFamily>::kDirectBits);
   const uint32_t* words;
@@ -56,14 +56,6 @@ struct Tables {
    * taken away from a lookup, which will be done again, can hold anything.
    */
   bool holds(uint32_t at) const { return at - kBase < room; }
-
-  uint32_t version() const { return __atomic_load_n(words + kVersion, __ATOMIC_ACQUIRE); }
-
-  /** Whether the version is still that, after whatever was loaded before. */
-  bool unmoved(uint32_t version) const {
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    return word32(words + kVersion) == version;
-  }
 
   uint16_t otherwise() const {
     return static_cast<uint16_t>(__atomic_load_n(words + kDefault, __ATOMIC_ACQUIRE));

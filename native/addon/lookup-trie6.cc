@@ -13,6 +13,7 @@
 // together: a round takes each of those that have not arrived one node further
 // and fetches the next one, which is needed a round later.
 #include "lookup.h"
+#include "version.h"
 
 namespace {
 
@@ -29,31 +30,20 @@ constexpr size_t kNodesAt = kHeaderBytes + size_t{6} * kRoot;
 constexpr uint32_t kHops = 16;
 constexpr uint32_t kPrefix = 24;
 constexpr uint32_t kDepth = 28;
-/** Words of the header. */
-constexpr uint32_t kVersion = 0;
 /** Addresses that go down together: their nodes are a quarter of a first cache.
  */
 constexpr uint32_t kGroup = 64;
 
-struct Tables {
-  const uint32_t *header;
+struct Tables : hawser::Versioned {
   const uint32_t *rootChildren;
   const uint16_t *rootHops;
   const uint32_t *nodes;
 
   explicit Tables(const uint8_t *region)
-      : header(reinterpret_cast<const uint32_t *>(region)),
+      : Versioned(region),
         rootChildren(reinterpret_cast<const uint32_t *>(region + kHeaderBytes)),
         rootHops(reinterpret_cast<const uint16_t *>(rootChildren + kRoot)),
         nodes(reinterpret_cast<const uint32_t *>(region + kNodesAt)) {}
-
-  uint32_t version() const { return __atomic_load_n(header + kVersion, __ATOMIC_ACQUIRE); }
-
-  /** Whether the version is still that, after whatever was loaded before. */
-  bool unmoved(uint32_t version) const {
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    return __atomic_load_n(header + kVersion, __ATOMIC_RELAXED) == version;
-  }
 
   const uint32_t *node(uint32_t index) const { return nodes + size_t{index} * kNodeWords; }
 

@@ -8,6 +8,8 @@
 //
 // As in TypeScript, what was found holds only if the writer made no step meanwhile. A reader that
 // is late reads words that mean something else, but each word it follows stays in bounds.
+//
+// It is long because both walks, for both families, lie beside the layout that they share.
 #include <atomic>
 #include <cstring>
 

@@ -4,23 +4,14 @@ import { pathToFileURL } from 'node:url'
 import { type Acl, type AclReader, type AclWriter, HEADER_WORDS } from '../../dataplane/acl/acl.ts'
 import { aclByName, aclNames } from '../../dataplane/acl/index.ts'
 import { BATCH_SIZE } from '../../dataplane/limits.ts'
-import { native } from '../../native/native.ts'
+import { sharedPages } from '../../dataplane/memory/pages.ts'
+import { type Sort, sortOf, type Contender as Turn } from '../harness/contender.ts'
 import { fresh } from '../harness/fresh.ts'
 import { callsPerSecond } from '../harness/micro.ts'
 import type { Peer } from '../peers/peer.ts'
 import type { RuleSet, Trace } from './workload.ts'
 
-export type Sort = 'typescript' | 'native' | 'yours' | 'oracle' | 'peer'
-
-/** One way to classify by one set of rules. */
-export interface Contender {
-  name: string
-  sort: Sort
-  /** Compares every answer of the trace with the oracle's; throws for a wrong one. Then `rate` is about this trace. */
-  take(trace: Trace): Promise<void>
-  /** Headers a second. */
-  rate(seconds: number): Promise<number>
-}
+export type Contender = Turn<Trace>
 
 /** An algorithm that can be built. */
 export interface Algorithm {
@@ -41,11 +32,6 @@ export async function algorithms(family: 4 | 6, file?: string): Promise<Algorith
   return [...found, ...mine.map((acl): Algorithm => ({ name: acl.name, sort: 'yours', acl }))]
 }
 
-function sortOf(name: string): Sort {
-  if (name.startsWith('linear')) return 'oracle'
-  return name.includes('_native') ? 'native' : 'typescript'
-}
-
 /** An ACL with all rules of a set. */
 export interface Built {
   memory: Uint8Array
@@ -54,19 +40,10 @@ export interface Built {
   ms: number
 }
 
-/** Zeroed memory on a page boundary. */
-function pages(bytes: number): Uint8Array {
-  const page = native.pageSize()
-  const whole = new Uint8Array(new SharedArrayBuffer(bytes + page))
-  const into = Number(native.addressOf(whole) % BigInt(page))
-  const at = into === 0 ? 0 : page - into
-  return whole.subarray(at, at + bytes)
-}
-
 /** Builds the ACL rule by rule, and waits until readers see all of them. Rejects with RangeError when they have no room. */
 export async function build({ acl }: Algorithm, { rules }: RuleSet): Promise<Built> {
   const limits = { rules: rules.length }
-  const memory = pages(acl.bytes(limits))
+  const memory = sharedPages(acl.bytes(limits))
   const started = performance.now()
   const writer = acl.writer(memory, limits)
   for (const rule of rules) writer.insert(rule)

@@ -7,7 +7,7 @@
  */
 import type { AclPrefix, AclRule, PortRange } from '../../dataplane/acl/acl.ts'
 import { MAX_PORT, wordMask } from '../../dataplane/acl/rule.ts'
-import { generator } from '../fib/workload.ts'
+import { seeded } from '../../dataplane/fib/columns.ts'
 
 /** Values and how likely each is, in percent. */
 type Weights<T> = readonly (readonly [T, number])[]
@@ -140,7 +140,7 @@ const PATIENCE = 10_000
 
 /** `count` different IPv4 rules, the same for the same arguments; ids from 1, the first one that matches decides. */
 export function rulesLike(profile: ProfileName, count: number, seed = 1): AclRule[] {
-  const random = generator(Math.imul(seed, 0x9e37_79b1) ^ (PROFILE_NAMES.indexOf(profile) + 1))
+  const random = seeded(Math.imul(seed, 0x9e37_79b1) ^ (PROFILE_NAMES.indexOf(profile) + 1))
   const networks = Array.from({ length: NETWORKS }, () => random() & 0xffff_0000)
   const rules: AclRule[] = []
   const seen = new Set<string>()

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { type AclRule, HEADER_WORDS } from '../../dataplane/acl/acl.ts'
 import { linear4, linear6 } from '../../dataplane/acl/linear.ts'
 import { flatten, matches } from '../../dataplane/acl/rule.ts'
+import { sharedPages } from '../../dataplane/memory/pages.ts'
 import { headersOf } from '../data/headers.ts'
 import { type RULE_SETS, readRules, ruleSetPath } from '../data/rules.ts'
 import { type ProfileName, rulesLike } from './generate.ts'
@@ -84,7 +85,7 @@ function decide(
 ): Uint16Array {
   const oracle = family === 4 ? linear4 : linear6
   const limits = { rules: rules.length }
-  const memory = new Uint8Array(new SharedArrayBuffer(oracle.bytes(limits)))
+  const memory = sharedPages(oracle.bytes(limits))
   const writer = oracle.writer(memory, limits)
   for (const rule of rules) writer.insert(rule)
   const found = new Uint16Array(n)

@@ -1,6 +1,7 @@
 /** Packet headers for classification: traces from files, and seeded ones drawn from a rule set. */
 import { type AclRule, HEADER_WORDS } from '../../dataplane/acl/acl.ts'
 import { type FlatRule, flatten, MAX_PORT, matches, wordMask } from '../../dataplane/acl/rule.ts'
+import { seeded } from '../../dataplane/fib/columns.ts'
 import { Intake, isComment, lines } from './files.ts'
 
 export interface HeaderFile {
@@ -72,7 +73,7 @@ export function flowsOf(
   seed = 1,
 ): Uint32Array {
   const words = HEADER_WORDS[family]
-  const random = generator(seed)
+  const random = seeded(Math.imul(seed, 0x9e37_79b1))
   const flat = rules.map(rule => flatten(family, rule))
   const flows = new Uint32Array(count * words)
   const seen = new Set<string>()
@@ -102,7 +103,7 @@ export function headersOf(
 ): Uint32Array {
   const words = HEADER_WORDS[family]
   const of = flowsOf(rules, family, flows, seed)
-  const random = generator(seed ^ 0x7a69_7066)
+  const random = seeded(Math.imul(seed ^ 0x7a69_7066, 0x9e37_79b1))
   const weights = new Float64Array(flows)
   let sum = 0
   for (let k = 0; k < flows; k++) {
@@ -173,15 +174,4 @@ function addressIn(prefix: Uint32Array, length: number, random: () => number): n
     address[last] = (address[last]! + (way === 0 ? -1 : 1)) >>> 0
   }
   return address
-}
-
-/** 32-bit numbers from a seed (xorshift32, G. Marsaglia, "Xorshift RNGs", 2003). */
-function generator(seed: number): () => number {
-  let state = Math.imul(seed, 0x9e37_79b1) | 1
-  return () => {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    return state >>> 0
-  }
 }

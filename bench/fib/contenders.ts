@@ -5,22 +5,13 @@ import { type FibSource, fibSource, openFib } from '../../dataplane/fib/load.ts'
 import { bytesOf, type FibTable, memoryOf, newTable } from '../../dataplane/fib/table.ts'
 import { BATCH_SIZE } from '../../dataplane/limits.ts'
 import { type RouteTable, wordsOf } from '../data/routes.ts'
+import { type Sort, sortOf, type Contender as Turn } from '../harness/contender.ts'
 import { fresh } from '../harness/fresh.ts'
 import { callsPerSecond } from '../harness/micro.ts'
 import type { Peer } from '../peers/peer.ts'
 import type { Trace } from './traces.ts'
 
-export type Sort = 'typescript' | 'native' | 'yours' | 'oracle' | 'peer'
-
-/** One way to look up in one table. */
-export interface Contender {
-  name: string
-  sort: Sort
-  /** Compares every answer of the trace with the oracle's; throws for a wrong one. Then `rate` is about this trace. */
-  take(trace: Trace): Promise<void>
-  /** Lookups a second. */
-  rate(seconds: number): Promise<number>
-}
+export type Contender = Turn<Trace>
 
 /** An algorithm that can be built. */
 export interface Algorithm {
@@ -44,11 +35,6 @@ export async function algorithms(family: 4 | 6, file?: string): Promise<Algorith
     found.push({ name, sort: 'yours', source, fib })
   }
   return found
-}
-
-function sortOf(name: string): Sort {
-  if (name.startsWith('linear')) return 'oracle'
-  return name.includes('_native') ? 'native' : 'typescript'
 }
 
 /** A FIB with all routes of a table. */

@@ -1,10 +1,10 @@
 /** What the fib suite found, as tables, quantities and ratios. */
 import { BATCH_SIZE } from '../../dataplane/limits.ts'
+import type { Sort } from '../harness/contender.ts'
 import type { Quantity } from '../harness/quantity.ts'
 import { median, pairedRatio, quantile, significant } from '../harness/statistics.ts'
 import type { Figure, Report } from '../harness/suite.ts'
 import { grouped, type Table } from '../harness/table.ts'
-import type { Sort } from './contenders.ts'
 import { KINDS, type Kind } from './traces.ts'
 
 interface Which {

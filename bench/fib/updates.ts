@@ -9,12 +9,12 @@
  */
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
+import { seeded } from '../../dataplane/fib/columns.ts'
 import type { FibTable } from '../../dataplane/fib/table.ts'
 import { MAX_NEXT_HOPS } from '../../dataplane/limits.ts'
 import { prefixOf, type RouteTable } from '../data/routes.ts'
 import { noteDisturbance, Watch } from '../harness/watch.ts'
 import type { Built } from './contenders.ts'
-import { generator } from './workload.ts'
 
 /** Words that both threads use. */
 export const CONTROL = { STOP: 0, ASKED: 1, SEEN: 2, BATCHES: 3, WRONG: 4, WORDS: 5 } as const
@@ -89,7 +89,7 @@ class Changes {
   private readonly most: number
   private readonly control: Int32Array
   private readonly hops: Uint16Array
-  private readonly random = generator(0x0005_0001)
+  private readonly random = seeded(0x0005_0001)
   private readonly grace: number
   private since = 0
 

@@ -1,16 +1,6 @@
 /** Seeded tables and addresses: the same in every run. */
+import { seeded } from '../../dataplane/fib/columns.ts'
 import { nextHopOf, prefixOf, type RouteTable, wordsOf } from '../data/routes.ts'
-
-/** 32-bit numbers from a seed (xorshift32, G. Marsaglia 2003). */
-export function generator(seed: number): () => number {
-  let state = seed | 1
-  return () => {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    return state >>> 0
-  }
-}
 
 const word = (mask: number, kept: number, filled: number): number =>
   ((kept & mask) | (filled & ~mask)) >>> 0
@@ -32,7 +22,7 @@ const LENGTHS = {
 /** A table of `count` different routes; a single one is a /24 or /64. */
 export function randomTable(family: 4 | 6, count: number): RouteTable {
   const words = wordsOf(family)
-  const random = generator(0x6861_7773 + count + family)
+  const random = seeded(0x6861_7773 + count + family)
   const seen = new Set<string>()
   const table: RouteTable = {
     family,
@@ -57,7 +47,7 @@ export function randomTable(family: 4 | 6, count: number): RouteTable {
 
 /** `count` routes of a larger table, chosen evenly, in its order. */
 export function sampleOf(table: RouteTable, count: number): RouteTable {
-  const random = generator(0x0003_0001)
+  const random = seeded(0x0003_0001)
   const words = wordsOf(table.family)
   const sample: RouteTable = {
     family: table.family,
@@ -85,13 +75,13 @@ function anyAddress(family: 4 | 6, random: () => number): number[] {
 
 /** Addresses behind each other: each in a prefix of the table, chosen evenly. */
 export function addressesIn(table: RouteTable, n: number): Uint32Array {
-  const random = generator(0x0001_0001)
+  const random = seeded(0x0001_0001)
   return addressesOf(table, n, random, () => random() % table.count)
 }
 
 /** Addresses in prefixes of the table; the k-th most frequent one has a share like 1/k (Zipf), and which one it is, is left to chance. */
 export function addressesZipf(table: RouteTable, n: number): Uint32Array {
-  const random = generator(0x0004_0001)
+  const random = seeded(0x0004_0001)
   const upTo = new Float64Array(table.count)
   const byRank = new Uint32Array(table.count)
   for (let k = 0, sum = 0; k < table.count; k++) {
@@ -129,7 +119,7 @@ function addressesOf(
 
 /** Addresses anywhere. */
 export function addressesAnywhere(family: 4 | 6, n: number): Uint32Array {
-  const random = generator(0x0002_0001)
+  const random = seeded(0x0002_0001)
   const words = wordsOf(family)
   const addresses = new Uint32Array(n * words)
   for (let i = 0; i < n; i++) addresses.set(anyAddress(family, random), i * words)

@@ -3,7 +3,7 @@ import type { FlowKeys } from '../../dataplane/flow/flow.ts'
 import { FLOW_KEY_WORDS, flowKeys4, kindOf } from '../../dataplane/hash/flow-key.ts'
 import type { Hasher } from '../../dataplane/hash/hash.ts'
 import { BATCH_SIZE } from '../../dataplane/limits.ts'
-import { native } from '../../native/native.ts'
+import { sharedPages } from '../../dataplane/memory/pages.ts'
 
 /** Huge pages begin where this divides an address. */
 const HUGE_PAGE = 2 ** 21
@@ -11,9 +11,7 @@ const TCP = 6
 
 /** A region for a table, where huge pages can lie. */
 export function region(bytes: number): Uint8Array {
-  const buffer = new SharedArrayBuffer(bytes + HUGE_PAGE)
-  const past = Number(native.addressOf(new Uint8Array(buffer)) % BigInt(HUGE_PAGE))
-  return new Uint8Array(buffer, past === 0 ? 0 : HUGE_PAGE - past, bytes)
+  return sharedPages(bytes, HUGE_PAGE)
 }
 
 /**

@@ -4,6 +4,7 @@ import type { Backend, LbReader } from '../../dataplane/lb/lb.ts'
 import { placesFor } from '../../dataplane/lb/maglev.ts'
 import { ORACLES } from '../../dataplane/lb/oracles.ts'
 import { BATCH_SIZE } from '../../dataplane/limits.ts'
+import { sharedPages } from '../../dataplane/memory/pages.ts'
 import { fresh } from '../harness/fresh.ts'
 import { callsPerSecond } from '../harness/micro.ts'
 import type { Quantity } from '../harness/quantity.ts'
@@ -86,7 +87,7 @@ function build(name: string, set: readonly Backend[], { flows, steps }: typeof N
   const algorithm = lbByName(name)
   const limits = { backends: set.length }
   const bytes = algorithm.bytes(limits)
-  const memory = new Uint8Array(new SharedArrayBuffer(bytes))
+  const memory = sharedPages(bytes)
   const writer = algorithm.writer(memory, limits)
   const reader = algorithm.reader(memory, limits)
   writer.set(set)

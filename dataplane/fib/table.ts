@@ -2,8 +2,8 @@
  * A FIB somewhere in shared memory, as every thread can open it: what the main thread hands to
  * workers. A file of somebody else's gets a guard, so that no packet meets what it may do wrong.
  */
-import { native } from '../../native/native.ts'
 import { MAX_NEXT_HOPS } from '../limits.ts'
+import { sharedPages } from '../memory/pages.ts'
 import type { Fib, FibLimits, FibReader } from './fib.ts'
 import { type FibSource, openFib } from './load.ts'
 
@@ -34,11 +34,8 @@ export function bytesOf(fib: Fib, limits: FibLimits): number {
 
 /** Zeroed memory of its own for a FIB of `source`, on a page boundary. */
 export function newTable(source: FibSource, bytes: number, limits: FibLimits): FibTable {
-  const page = native.pageSize()
-  const buffer = new SharedArrayBuffer(Math.ceil(bytes / page) * page + page)
-  const address = native.addressOf(new Uint8Array(buffer))
-  const offset = Number((BigInt(page) - (address % BigInt(page))) % BigInt(page))
-  return { source, buffer, offset, bytes, limits }
+  const { buffer, byteOffset } = sharedPages(bytes)
+  return { source, buffer, offset: byteOffset, bytes, limits }
 }
 
 /**

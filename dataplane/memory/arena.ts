@@ -5,7 +5,6 @@
  * Arena offset 0 lies on a page boundary of the address space, so that every region that starts on
  * a page may be registered as UMEM or covered by a MAP_FIXED mapping.
  */
-import { native } from '../../native/native.ts'
 import { DROP_SLOTS } from '../drops.ts'
 import {
   FRAME_BYTES,
@@ -15,6 +14,7 @@ import {
   MAX_WORKERS,
   VTEP_SLOTS,
 } from '../limits.ts'
+import { sharedPages } from './pages.ts'
 
 export const PAGE = 4096
 /** Arena offsets are 32-bit numbers, in batches, descriptors and rings. */
@@ -224,10 +224,8 @@ export class Arena {
 
   /** A new arena, zeroed. */
   static create(layout: ArenaLayout): Arena {
-    const buffer = new SharedArrayBuffer(layout.total + PAGE)
-    const address = native.addressOf(new Uint8Array(buffer))
-    const base = Number((BigInt(PAGE) - (address % BigInt(PAGE))) % BigInt(PAGE))
-    return new Arena(buffer, base, layout)
+    const { buffer, byteOffset } = sharedPages(layout.total, PAGE)
+    return new Arena(buffer, byteOffset, layout)
   }
 
   /** The same arena in another thread. */

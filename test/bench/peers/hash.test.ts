@@ -1,8 +1,8 @@
 import { afterAll, expect, test } from 'vitest'
-import { generator } from '../../../bench/fib/workload.ts'
 import { undoAll } from '../../../bench/harness/undo.ts'
 import { hashPeers } from '../../../bench/peers/hash.ts'
 import { closeAll } from '../../../bench/peers/peer.ts'
+import { seeded } from '../../../dataplane/fib/columns.ts'
 import { FLOW_KEY_WORDS } from '../../../dataplane/hash/flow-key.ts'
 import { describeDpdk } from './dpdk.ts'
 
@@ -10,7 +10,7 @@ afterAll(undoAll)
 
 describeDpdk('rte_hash', () => {
   test('answers each key with its number, others with 0', async () => {
-    const random = generator(1)
+    const random = seeded(1)
     const keys = Uint32Array.from({ length: 5000 * FLOW_KEY_WORDS }, random)
     const others = Uint32Array.from({ length: 300 * FLOW_KEY_WORDS }, random)
     const { peers, missing } = await hashPeers(keys)

@@ -1,9 +1,9 @@
 // The report is parsed as strict XML, and the numbers of the documents are looked for in it.
 import { describe, expect, test } from 'vitest'
-import type { Sort } from '../../../bench/fib/contenders.ts'
 import { type FibSamples, report } from '../../../bench/fib/report.ts'
 import { KINDS } from '../../../bench/fib/traces.ts'
 import { barOf, barText, holds } from '../../../bench/harness/bars.ts'
+import type { Sort } from '../../../bench/harness/contender.ts'
 import { type Document, emptyDocument, record } from '../../../bench/harness/document.ts'
 import { page } from '../../../bench/report/page.ts'
 import { logScale, short, withUnit } from '../../../bench/report/scale.ts'

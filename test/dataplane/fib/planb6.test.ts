@@ -1,6 +1,6 @@
 /** What only planb6 has: trees of nodes that fill, split, unite and go; its searches; what a change costs. */
 import { describe, expect, test } from 'vitest'
-import { generator } from '../../../bench/fib/workload.ts'
+import { seeded } from '../../../dataplane/fib/columns.ts'
 import type { FibReader } from '../../../dataplane/fib/fib.ts'
 import { native } from '../../../native/native.ts'
 import { rangeOracle } from './range-oracle.ts'
@@ -158,7 +158,7 @@ test('below the /52 of a deeper tree, shorter routes show through', () => {
 
 test('each native search answers as the TypeScript one', () => {
   const count = 3000
-  const random = generator(11)
+  const random = seeded(11)
   const { writer, memory, reader } = table('planb6', 6, count)
   const routes = {
     count: 0,

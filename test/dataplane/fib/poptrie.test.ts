@@ -1,11 +1,7 @@
 /** What only the poptries have: skips, tables behind the direct one, memory that ends, the native twins. */
 import { describe, expect, test } from 'vitest'
-import {
-  addressesAnywhere,
-  addressesIn,
-  generator,
-  randomTable,
-} from '../../../bench/fib/workload.ts'
+import { addressesAnywhere, addressesIn, randomTable } from '../../../bench/fib/workload.ts'
+import { seeded } from '../../../dataplane/fib/columns.ts'
 import { fibByName } from '../../../dataplane/fib/index.ts'
 import { RECYCLE_UNITS } from '../../../dataplane/fib/poptrie-blocks.ts'
 import { bitsAt, ones, rank, unitsFor } from '../../../dataplane/fib/poptrie-layout.ts'
@@ -29,7 +25,7 @@ test('bytes of a region', () => {
 })
 
 test('counting bits', () => {
-  const random = generator(7)
+  const random = seeded(7)
   const slowly = (word: number) => [...(word >>> 0).toString(2)].filter(bit => bit === '1').length
   expect([ones(0, 0), ones(-1, -1), ones(1 << 31, 1)]).toEqual([0, 64, 2])
   for (let i = 0; i < 100; i++) {
@@ -95,7 +91,7 @@ describe.each([
   })
 
   test('every cell of every node, after any changes', () => {
-    const random = generator(family)
+    const random = seeded(family)
     const of = table(`poptrie${family}`, family, 4000)
     const oracle = table(`linear${family}`, family, 4000)
     const probes = new Uint32Array((1 << bits) * words)

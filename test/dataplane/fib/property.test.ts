@@ -8,7 +8,7 @@
  */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { generator } from '../../../bench/fib/workload.ts'
+import { seeded } from '../../../dataplane/fib/columns.ts'
 import { fibByName } from '../../../dataplane/fib/index.ts'
 import { wordMask } from '../../../dataplane/fib/route.ts'
 import { rangeOracle } from './range-oracle.ts'
@@ -82,7 +82,7 @@ describe.each(GROUPS)('$names', ({ name, family, names }) => {
     fc.array(anyAddress(family), { minLength: 8, maxLength: 8 }),
     fc.integer({ min: 1, max: 0x7fff_ffff }),
     (routes, strangers, seed) => {
-      const random = generator(seed)
+      const random = seeded(seed)
       const pick = <T>(of: readonly T[]): T => of[random() % of.length]!
       const present = new Map<string, Route>()
       const ends = [new Array<number>(words).fill(0), new Array<number>(words).fill(0xffff_ffff)]

@@ -5,6 +5,7 @@ import { ENTRY, ENTRY_WORDS, FOUND, MAX_FLOWS, MAX_TIMEOUT } from '../../../data
 import { flowByName, flowNames } from '../../../dataplane/flow/index.ts'
 import { MapOracle } from '../../../dataplane/flow/map-oracle.ts'
 import { FLOW_KEY_WORDS } from '../../../dataplane/hash/flow-key.ts'
+import { sharedPages } from '../../../dataplane/memory/pages.ts'
 import {
   answersFor,
   collidingKeys,
@@ -12,7 +13,6 @@ import {
   forwardOf,
   insertAll,
   keysOf,
-  pages,
   probeAll,
   range,
   reverseOf,
@@ -309,7 +309,7 @@ describe.each(flowNames())('%s', name => {
     expect(() => flows.setQuota(4, 1)).toThrow('flow port 4 is not in 0..3')
     expect(() => flows.setQuota(0, -1)).toThrow('quota of port 0')
     expect(() => flows.owned(-1)).toThrow(RangeError)
-    expect(() => flow.create(pages(PAGE), LIMITS)).toThrow('flow table: 4096 bytes, it takes')
+    expect(() => flow.create(sharedPages(PAGE), LIMITS)).toThrow('flow table: 4096 bytes, it takes')
   })
 })
 

@@ -9,19 +9,11 @@ import type {
 import { flowByName } from '../../../dataplane/flow/index.ts'
 import { FLOW_KEY_WORDS, kindOf } from '../../../dataplane/hash/flow-key.ts'
 import { hashByName } from '../../../dataplane/hash/index.ts'
-import { native } from '../../../native/native.ts'
-
-const PAGE = 4096
-
-export function pages(bytes: number): Uint8Array {
-  const buffer = new SharedArrayBuffer(bytes + PAGE)
-  const past = Number(native.addressOf(new Uint8Array(buffer)) % BigInt(PAGE))
-  return new Uint8Array(buffer, past === 0 ? 0 : PAGE - past, bytes)
-}
+import { sharedPages } from '../../../dataplane/memory/pages.ts'
 
 export function table(name: string, limits: FlowLimits): { memory: Uint8Array; flows: FlowTable } {
   const flow = flowByName(name)
-  const memory = pages(flow.bytes(limits))
+  const memory = sharedPages(flow.bytes(limits))
   return { memory, flows: flow.create(memory, limits) }
 }
 

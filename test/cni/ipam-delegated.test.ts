@@ -1,6 +1,7 @@
 /**
  * The verbs with an IPAM plugin, on a packet engine without packets: a fake one that misbehaves, and
- * those of the containernetworking-plugins package where they are installed.
+ * those of the containernetworking-plugins package where they are installed. Long, because each verb
+ * meets each way in which a plugin fails.
  */
 import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,10 +11,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { giveBackOrphans } from '../../cni/delegations.ts'
 import { CniError } from '../../cni/errors.ts'
 import { leaseOf } from '../../cni/ipam-delegated.ts'
-import { createLogger } from '../../cni/logger.ts'
 import { LOOKS, Pods } from '../../cni/pods.ts'
 import { CNI_VERSIONS, type CniRequest } from '../../cni/protocol.ts'
-import { type Attachment, type Delegation, State } from '../../cni/state.ts'
+import type { Attachment, Delegation, State } from '../../cni/state.ts'
 import { Turns } from '../../cni/turns.ts'
 import { answer, type Node } from '../../cni/verbs/index.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
@@ -26,6 +26,7 @@ import {
   fakeIpam,
   isRunning,
 } from './fake-delegate.ts'
+import { fakeNode } from './fake-node.ts'
 import { FakePlane } from './fake-plane.ts'
 
 const SELF = { name: 'node-a', vtep: '192.0.2.11', podCidrs: ['10.0.0.0/24', 'fd00::/64'] }
@@ -67,14 +68,10 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-function startNode(turns = new Turns()): Node {
-  records = []
-  const write = (line: string): void => void records.push(JSON.parse(line))
-  const log = createLogger('debug', 'node-a', { write })
-  state = new State(join(folder, 'state.db'), 'boot')
-  const podCidrs = (): readonly string[] => plane.self.podCidrs
-  const pods = new Pods({ plane, state, turns, podCidrs, log })
-  return { plane, state, pods, turns, podCidrs, outOfSync: () => undefined, log }
+function startNode(turns?: Turns): Node {
+  const made = fakeNode(folder, plane, turns)
+  ;({ state, records } = made)
+  return made.node
 }
 
 /** The next daemon on the same state file, with an engine that knows nothing. */

@@ -1,6 +1,7 @@
 /**
  * The executable as a runtime sees it: the real file, started with an environment and stdin, against
- * the real server, against peers that misbehave, and against nobody at all.
+ * the real server, against peers that misbehave, and against nobody at all. Long, because all cases
+ * share that one server and the ways to break it.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'

@@ -1,18 +1,18 @@
 /**
  * The verbs on a packet engine without packets, with real network namespaces: what they answer,
- * what they ask of the engine, and what is on disk at every moment.
+ * what they ask of the engine, and what is on disk at every moment. Long, because a verb is mostly
+ * tested by what the others see of it.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { createLogger } from '../../cni/logger.ts'
-import { Pods } from '../../cni/pods.ts'
 import { CNI_VERSIONS, type CniRequest } from '../../cni/protocol.ts'
-import { type Attachment, State } from '../../cni/state.ts'
+import type { Attachment, State } from '../../cni/state.ts'
 import { Turns } from '../../cni/turns.ts'
 import { answer, type Node } from '../../cni/verbs/index.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
+import { fakeNode } from './fake-node.ts'
 import { FakePlane } from './fake-plane.ts'
 
 const SELF = { name: 'node-a', vtep: '192.0.2.11', podCidrs: ['10.0.0.0/28', 'fd00::/120'] }
@@ -39,15 +39,10 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-/** As a daemon puts it together; `turns` with a shorter limit when time has to run out. */
-function startNode(turns = new Turns()): Node {
-  records = []
-  const write = (line: string): void => void records.push(JSON.parse(line))
-  const log = createLogger('debug', 'node-a', { write })
-  state = new State(join(folder, 'state.db'), 'boot')
-  const podCidrs = (): readonly string[] => plane.self.podCidrs
-  const pods = new Pods({ plane, state, turns, podCidrs, log })
-  return { plane, state, pods, turns, podCidrs, outOfSync: () => undefined, log }
+function startNode(turns?: Turns): Node {
+  const made = fakeNode(folder, plane, turns)
+  ;({ state, records } = made)
+  return made.node
 }
 
 /** The next daemon on the same state file, with an engine that knows nothing. */

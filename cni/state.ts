@@ -26,7 +26,7 @@ import type { Runtime } from './runtime-config.ts'
 
 /** "hwsr" in SQLite's header. */
 export const APPLICATION_ID = 0x68_77_73_72
-export const SCHEMA_VERSION = 2
+export const SCHEMA_VERSION = 3
 
 const DELEGATIONS = `
   CREATE TABLE delegations (
@@ -43,9 +43,26 @@ const DELEGATIONS = `
   ) STRICT;
 `
 
+const SECONDARIES = `
+  CREATE TABLE secondaries (
+    network TEXT NOT NULL,
+    container TEXT NOT NULL,
+    ifname TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    netns TEXT NOT NULL,
+    args TEXT NOT NULL,
+    path TEXT NOT NULL,
+    config TEXT NOT NULL,
+    result TEXT,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (network, container, ifname, position)
+  ) STRICT;
+`
+
 /** What brings a file of that schema version to the next one. */
 const MIGRATIONS: Readonly<Record<number, string>> = {
   1: `${DELEGATIONS} ALTER TABLE attachments ADD COLUMN runtime TEXT;`,
+  2: `${SECONDARIES} ALTER TABLE attachments ADD COLUMN overlay TEXT;`,
 }
 
 const SCHEMA = `
@@ -64,6 +81,7 @@ const SCHEMA = `
     pod TEXT NOT NULL,
     created INTEGER NOT NULL,
     runtime TEXT,
+    overlay TEXT,
     PRIMARY KEY (network, container, ifname)
   ) STRICT;
   CREATE TABLE cooling (
@@ -75,6 +93,7 @@ const SCHEMA = `
   CREATE TABLE cursors (family INTEGER PRIMARY KEY, address TEXT NOT NULL) STRICT;
   CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
   ${DELEGATIONS}
+  ${SECONDARIES}
 `
 
 export interface AttachmentKey {
@@ -100,6 +119,8 @@ export interface Attachment extends AttachmentKey {
   created: number
   /** What the runtime asked for beside addresses; JSON in the row. */
   runtime?: Runtime
+  /** Name of the overlay network that it is in; absent: the cluster's own. */
+  overlay?: string
 }
 
 /** What an IPAM plugin was asked for addresses with; its DEL is called with the same. */
@@ -234,13 +255,14 @@ export class State {
    */
   insert(attachment: Attachment, chosen: readonly (4 | 6)[] = [4, 6]): void {
     const { phase, netns, netnsDev, netnsIno, kind, mtu, ip4, ip6, pod, created } = attachment
-    const { runtime } = attachment
+    const { runtime, overlay } = attachment
     this.#run(
-      'INSERT INTO attachments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+      'INSERT INTO attachments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
       ...words(attachment),
       ...[phase, netns, netnsDev, netnsIno, kind, mtu ?? null, ip4 ?? null, ip6 ?? null, pod],
       created,
       runtime === undefined ? null : JSON.stringify(runtime),
+      overlay ?? null,
     )
     for (const [family, address] of addressesOf(attachment)) {
       this.warm(address)
@@ -428,5 +450,6 @@ function fromRow(row: Row): Attachment {
     pod: text('pod'),
     created: Number(row['created']),
     ...(row['runtime'] == null ? {} : { runtime: JSON.parse(text('runtime')) as Runtime }),
+    ...(row['overlay'] == null ? {} : { overlay: text('overlay') }),
   }
 }

@@ -166,23 +166,31 @@ test('who holds an address is known, and only addresses that were searched for m
   expect(state.addressUse(6).cursor).toBe((0xfd00_0010_0244n << 80n) | 2n)
 })
 
-test('a file of schema version 1 is brought to this one with all that it holds', () => {
-  openState().insert(ATTACHMENT)
-  open.pop()?.close()
-  const database = new DatabaseSync(path)
-  database.exec('DROP TABLE delegations')
-  database.exec('ALTER TABLE attachments DROP COLUMN runtime')
-  database.exec('PRAGMA user_version = 1')
-  database.close()
-  const state = openState()
-  expect(state.list()).toEqual([ATTACHMENT])
-  expect(state.addressUse(4).cursor).toBe(0x0af40002n)
-  state.keepDelegation(ATTACHMENT, DELEGATION)
-  expect(reopen().delegation(ATTACHMENT)).toEqual(DELEGATION)
-  const version = new DatabaseSync(path)
-  expect(version.prepare('PRAGMA user_version').get()).toEqual({ user_version: SCHEMA_VERSION })
-  version.close()
-})
+/** What makes a file of this version one of an earlier one. */
+const BACK: Readonly<Record<number, string>> = {
+  2: 'DROP TABLE secondaries; ALTER TABLE attachments DROP COLUMN overlay',
+  1: 'DROP TABLE delegations; ALTER TABLE attachments DROP COLUMN runtime',
+}
+
+test.each([1, 2])(
+  'a file of schema version %i is brought to this one with all that it holds',
+  to => {
+    openState().insert(ATTACHMENT)
+    open.pop()?.close()
+    const database = new DatabaseSync(path)
+    for (let version = SCHEMA_VERSION - 1; version >= to; version--) database.exec(BACK[version]!)
+    database.exec(`PRAGMA user_version = ${to}`)
+    database.close()
+    const state = openState()
+    expect(state.list()).toEqual([ATTACHMENT])
+    expect(state.addressUse(4).cursor).toBe(0x0af40002n)
+    state.keepDelegation(ATTACHMENT, DELEGATION)
+    expect(reopen().delegation(ATTACHMENT)).toEqual(DELEGATION)
+    const version = new DatabaseSync(path)
+    expect(version.prepare('PRAGMA user_version').get()).toEqual({ user_version: SCHEMA_VERSION })
+    version.close()
+  },
+)
 
 test('what was not attached can not be marked so', () => {
   expect(() => openState().markAttached(ATTACHMENT, 1450)).toThrow(

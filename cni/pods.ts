@@ -103,7 +103,8 @@ export class Pods {
       }
       await this.remove(key)
     } else if (state.delegation(key) !== undefined) await giveBack(this.#parts, key)
-    if (hasInterface(netns, ifname)) throw alreadyThere(netns, ifname)
+    // Of our own addresses the engine sees it in time; a plugin shall not be asked in vain.
+    if ('call' in from && hasInterface(netns, ifname)) throw alreadyThere(netns, ifname)
     const undo: (() => void | Promise<void>)[] = []
     try {
       const namespace = { netns, netnsDev: String(dev), netnsIno: String(ino) }

@@ -106,12 +106,16 @@ export interface Native {
   netlinkOpen(netns: string, protocol: number, groups: number): number
   /** Sends one datagram; returns the bytes sent. */
   send(fd: number, data: Uint8Array): number
+  /** As `send`, of a copy, on a thread of its own: for what the kernel takes long over. */
+  sendInBackground(fd: number, data: Uint8Array): Promise<void>
   /** Receives one datagram into `into`; returns its full length (MSG_TRUNC), 0 after `timeoutMs`. */
   receive(fd: number, into: Uint8Array, timeoutMs: number): number
   /** SO_PEERCRED of a connected unix socket. */
   peerCredentials(fd: number): { pid: number; uid: number; gid: number }
   /** if_nametoindex in `netns`; 0 if there is none. */
   interfaceIndex(netns: string, name: string): number
+  /** The same in the namespace of a socket of any kind: no thread has to go there. */
+  socketInterface(fd: number, name: string): number
 
   // ---- TUN -------------------------------------------------------------------------------------
   /**
@@ -124,6 +128,12 @@ export interface Native {
   /** TUNSETOFFLOAD. Returns 0 or -errno (a refused mask is an answer, not an error). */
   tunSetOffload(fd: number, mask: number): number
   tunSetPersistent(fd: number, persistent: boolean): void
+  /**
+   * Closes the descriptors `fds`, all of a device that is not persistent, on threads of their own.
+   * Resolves when the interface `name` with that index is no longer in `netns`; the last close may
+   * go on for some 20 ms. Never rejects.
+   */
+  tunVanish(netns: string, name: string, index: number, fds: readonly number[]): Promise<void>
   /**
    * Burst. Reads up to `count` packets, each with its virtio_net_hdr in front. `small` and `large`
    * are arena offsets of u32 arrays of frame offsets to read to. A packet (header included) of at

@@ -14,7 +14,6 @@ import { addAddressOnce, openTun, type TunDevice } from './tun.ts'
 
 /** Opens the device and makes the node a router. */
 export function openHost(name: string, queues: number, mtu: number): TunDevice {
-  const device = openTun('', name, queues)
   for (const [key, value] of [
     ['ipv4/ip_forward', '1'],
     ['ipv6/conf/all/forwarding', '1'],
@@ -24,11 +23,12 @@ export function openHost(name: string, queues: number, mtu: number): TunDevice {
   }
   const nl = new Netlink('')
   try {
+    const device = openTun(nl, name, queues)
     setLink(nl, device.ifindex, { mtu, up: true })
+    return device
   } finally {
     nl.close()
   }
-  return device
 }
 
 /** Routes the cluster's prefixes to the device and removes what it had beyond them. */

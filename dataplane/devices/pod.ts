@@ -1,5 +1,5 @@
 /** A pod's interface of either kind: made, taken over, checked, removed. */
-import { native, type XskOffsets } from '../../native/native.ts'
+import type { XskOffsets } from '../../native/native.ts'
 import type { PodAttachment, PodSpec } from '../control.ts'
 import { POD_FILL_FRAMES } from '../limits.ts'
 import type { RingSlots } from '../manage/ring-slots.ts'
@@ -36,38 +36,40 @@ export async function openPod(
   umem: Umem | undefined,
   rings: RingSlots,
 ): Promise<PodDevice> {
-  const taken = native.interfaceIndex(pod.netns, pod.ifname) !== 0
-  if (taken && !(adopt && isOurs(pod))) {
-    throw Object.assign(
-      new Error(`${pod.ifname} in ${pod.netns}: the interface is there already`),
-      {
-        code: 'EEXIST',
-      },
-    )
-  }
-  return pod.kind === 'tun'
-    ? openTunPod(pod, queues, taken)
-    : openVethPod(pod, queues, taken, umem, rings)
-}
-
-/** Whether the interface that is there is what an earlier process made for this pod. */
-function isOurs(pod: PodSpec): boolean {
   const nl = new Netlink(pod.netns)
   try {
-    const link = getLink(nl, pod.ifname)
-    if (pod.kind === 'tun') return link?.kind === 'tun'
-    return link?.kind === 'veth' && link.mac === vethNames(pod.id, pod.mac).podMac
+    const taken = nl.interfaceIndex(pod.ifname) !== 0
+    if (taken && !(adopt && isOurs(nl, pod))) {
+      throw Object.assign(
+        new Error(`${pod.ifname} in ${pod.netns}: the interface is there already`),
+        { code: 'EEXIST' },
+      )
+    }
+    if (pod.kind === 'tun') return openTunPod(nl, pod, queues, taken)
+    return await openVethPod(pod, queues, taken, umem, rings)
   } finally {
     nl.close()
   }
 }
 
+/** Whether the interface that is there is what an earlier process made for this pod. */
+function isOurs(nl: Netlink, pod: PodSpec): boolean {
+  const link = getLink(nl, pod.ifname)
+  if (pod.kind === 'tun') return link?.kind === 'tun'
+  return link?.kind === 'veth' && link.mac === vethNames(pod.id, pod.mac).podMac
+}
+
 /** `adopt`: the device is there and stays on failure. */
-function openTunPod(pod: PodSpec & { mtu: number }, queues: number, adopt: boolean): PodDevice {
+function openTunPod(
+  nl: Netlink,
+  pod: PodSpec & { mtu: number },
+  queues: number,
+  adopt: boolean,
+): PodDevice {
   if (pod.mac !== undefined) throw new Error(`pod ${pod.id}: a TUN device has no MAC`)
-  const device = openTun(pod.netns, pod.ifname, queues)
+  const device = openTun(nl, pod.ifname, queues)
   try {
-    const routes = configurePodTun(pod.netns, device, pod.mtu, pod.ip4, pod.ip6)
+    const routes = configurePodTun(nl, device, pod.mtu, pod.ip4, pod.ip6)
     return {
       record: {
         ...NO_PORT,
@@ -136,14 +138,14 @@ async function openVethPod(
       xskOffsets: queues.sockets[0]!.offsets,
       ...once(
         () => queues.close(),
-        () => {
+        async () => {
           queues.close()
-          removeVeth(pair.hostDevice)
+          await removeVeth(pair.hostDevice)
         },
       ),
     }
   } catch (error) {
-    if (!adopt) removeVeth(pair.hostDevice)
+    if (!adopt) await removeVeth(pair.hostDevice)
     throw error
   }
 }

@@ -1,11 +1,10 @@
 /** TUN devices: a pod's interface, and the node's own port. */
-import { close } from 'node:fs'
-import { setTimeout as delay } from 'node:timers/promises'
 import { native } from '../../native/native.ts'
 import { addAddress } from '../netlink/address.ts'
 import { getLink, setLink } from '../netlink/link.ts'
+import { addRootQdisc } from '../netlink/qdisc.ts'
 import { replaceRoute } from '../netlink/route.ts'
-import { Netlink } from '../netlink/socket.ts'
+import { Netlink, NetlinkError } from '../netlink/socket.ts'
 
 /** TUN_F_CSUM 1, TSO4 2, TSO6 4 (linux/if_tun.h); USO4 0x20 and USO6 0x40 (kernel 6.2), only together. */
 const OFFLOADS = [0x67, 0x07, 0x01] as const
@@ -18,15 +17,31 @@ export interface TunDevice {
 }
 
 /**
- * Opens `queues` queues of the persistent TUN device `name` in `netns`, made if it is not there. The
- * offload mask belongs to the device and outlives the process that set it: it is cleared, then the
- * largest that the kernel accepts is set.
+ * Opens `queues` queues of the persistent TUN device `name` in the namespace of `nl`, made if it is
+ * not there. The offload mask belongs to the device and outlives the process that set it: it is
+ * cleared, then the largest that the kernel accepts is set.
  */
-export function openTun(netns: string, name: string, queues: number): TunDevice {
-  const fds = native.tunOpen(netns, name, queues, true)
+export function openTun(nl: Netlink, name: string, queues: number): TunDevice {
+  const fds = native.tunOpen(nl.netns, name, queues, true)
   native.tunSetOffload(fds[0]!, 0)
   const offloads = OFFLOADS.find(mask => native.tunSetOffload(fds[0]!, mask) === 0) ?? 0
-  return { fds, ifindex: native.interfaceIndex(netns, name), offloads }
+  const ifindex = nl.interfaceIndex(name)
+  leaveQueuesOut(nl, ifindex)
+  return { fds, ifindex, offloads }
+}
+
+/**
+ * A multi-queue TUN has 256 queues (MAX_TAP_QUEUES), and the kernel's default is a qdisc with a ring
+ * for each when it goes up: 3 MiB and most of a millisecond. A TUN never stops its queues, so nothing
+ * would ever wait in them.
+ */
+function leaveQueuesOut(nl: Netlink, ifindex: number): void {
+  try {
+    addRootQdisc(nl, ifindex, 'noqueue')
+  } catch (error) {
+    // It has one already, or the kernel knows none: it works with any.
+    if (!(error instanceof NetlinkError)) throw error
+  }
 }
 
 /** Removes the device: it ends with its last descriptor once it is no longer persistent. */
@@ -48,33 +63,15 @@ function unkeep(device: TunDevice): void {
   }
 }
 
-/** Milliseconds between two looks whether a device has left its namespace. */
-const LOOK_MS = 1
-
 /**
  * As `removeTun`, without holding up the calling thread: resolves when `name` is no longer in `netns`.
- * The kernel takes the name away at once and then waits some 20 ms for its own readers
- * (netdev_run_todo in net/core/dev.c) before close(2) returns; that happens on a thread of Node's
- * pool, and nobody waits for it.
+ * What the kernel then still waits for, some 20 ms, holds nobody up.
  */
 export async function vanishTun(netns: string, name: string, device: TunDevice): Promise<void> {
-  let open = device.fds.length
   try {
     unkeep(device)
   } finally {
-    for (const fd of device.fds) close(fd, () => open--)
-  }
-  let nl: Netlink
-  try {
-    nl = new Netlink(netns)
-  } catch {
-    // The namespace itself is gone.
-    return
-  }
-  try {
-    while (open > 0 && getLink(nl, name)?.index === device.ifindex) await delay(LOOK_MS)
-  } finally {
-    nl.close()
+    await native.tunVanish(netns, name, device.ifindex, device.fds)
   }
 }
 
@@ -85,31 +82,26 @@ export function closeTun(device: TunDevice): void {
 
 /** Gives a pod's TUN its addresses and routes: everything goes out of the device. */
 export function configurePodTun(
-  netns: string,
+  nl: Netlink,
   device: TunDevice,
   mtu: number,
   ip4: string | undefined,
   ip6: string | undefined,
 ): { dst: string; gw?: string }[] {
-  const nl = new Netlink(netns)
-  try {
-    const { ifindex } = device
-    setLink(nl, ifindex, { mtu, up: true })
-    const routes: { dst: string }[] = []
-    if (ip4 !== undefined) {
-      addAddressOnce(nl, ifindex, ip4, 32)
-      replaceRoute(nl, { destination: '0.0.0.0/0', ifindex, scope: 'link' })
-      routes.push({ dst: '0.0.0.0/0' })
-    }
-    if (ip6 !== undefined) {
-      addAddressOnce(nl, ifindex, ip6, 128)
-      replaceRoute(nl, { destination: '::/0', ifindex })
-      routes.push({ dst: '::/0' })
-    }
-    return routes
-  } finally {
-    nl.close()
+  const { ifindex } = device
+  setLink(nl, ifindex, { mtu, up: true })
+  const routes: { dst: string }[] = []
+  if (ip4 !== undefined) {
+    addAddressOnce(nl, ifindex, ip4, 32)
+    replaceRoute(nl, { destination: '0.0.0.0/0', ifindex, scope: 'link' })
+    routes.push({ dst: '0.0.0.0/0' })
   }
+  if (ip6 !== undefined) {
+    addAddressOnce(nl, ifindex, ip6, 128)
+    replaceRoute(nl, { destination: '::/0', ifindex })
+    routes.push({ dst: '::/0' })
+  }
+  return routes
 }
 
 /** Adds an address unless the interface has it. */

@@ -4,7 +4,13 @@
  */
 import { createHash } from 'node:crypto'
 import { native } from '../../native/native.ts'
-import { createVeth, deleteLink, getLink, setLink } from '../netlink/link.ts'
+import {
+  createVeth,
+  deleteLink,
+  deleteLinkInBackground,
+  getLink,
+  setLink,
+} from '../netlink/link.ts'
 import { replaceRoute } from '../netlink/route.ts'
 import { Netlink } from '../netlink/socket.ts'
 import { addAddressOnce } from './tun.ts'
@@ -81,11 +87,12 @@ function quiet(device: string): void {
   native.sysctlWrite('', `ipv4/conf/${device}/forwarding`, '0')
 }
 
-export function removeVeth(hostDevice: string): void {
+/** Without holding up the calling thread: the kernel takes some 20 ms for it. */
+export async function removeVeth(hostDevice: string): Promise<void> {
   const host = new Netlink('')
   try {
     const link = getLink(host, hostDevice)
-    if (link !== undefined) deleteLink(host, link.index)
+    if (link !== undefined) await deleteLinkInBackground(host, link.index)
   } finally {
     host.close()
   }

@@ -197,6 +197,12 @@ export function deleteLink(nl: Netlink, index: number): void {
   nl.request(linkMessage(RTM_DELLINK, 0, index), () => `delete ${linkName(nl, index)}`)
 }
 
+/** As `deleteLink`, without holding up the calling thread for the kernel's 20 ms. */
+export function deleteLinkInBackground(nl: Netlink, index: number): Promise<void> {
+  const message = linkMessage(RTM_DELLINK, 0, index)
+  return nl.requestInBackground(message, () => `delete interface ${index}`)
+}
+
 export interface LinkChange {
   up?: boolean
   mtu?: number

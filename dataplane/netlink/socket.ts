@@ -64,10 +64,31 @@ export class Netlink {
     this.query(message, what)
   }
 
+  /** As `request`, without holding up the calling thread. One request at a time, of either kind. */
+  async requestInBackground(message: MessageBuilder, what: () => string): Promise<void> {
+    if (this.fd < 0) throw this.error(what, EBADF, 'the netlink socket is closed')
+    const sequence = this.count()
+    try {
+      await native.sendInBackground(this.fd, message.finish(sequence, NLM_F_ACK))
+    } catch (error) {
+      throw this.explain(error, what)
+    }
+    this.answersTo(sequence, what)
+  }
+
+  /** Index of the interface `name` in the socket's namespace; 0 if there is none. */
+  interfaceIndex(name: string): number {
+    return native.socketInterface(this.fd, name)
+  }
+
   /** As `request`; returns what the kernel answers besides the acknowledgement. */
   query(message: MessageBuilder, what: () => string): Message[] {
+    return this.answersTo(this.send(message, NLM_F_ACK, what), what)
+  }
+
+  /** What the kernel has answered to a request, until its acknowledgement. */
+  private answersTo(sequence: number, what: () => string): Message[] {
     const answers: Message[] = []
-    const sequence = this.send(message, NLM_F_ACK, what)
     for (;;) {
       for (const answer of this.receive(what)) {
         if (answer.sequence !== sequence || answer.type === NLMSG_NOOP) continue
@@ -123,12 +144,17 @@ export class Netlink {
 
   private send(message: MessageBuilder, flags: number, what: () => string): number {
     if (this.fd < 0) throw this.error(what, EBADF, 'the netlink socket is closed')
-    this.sequence = (this.sequence % 0xffffffff) + 1
+    const sequence = this.count()
     try {
-      native.send(this.fd, message.finish(this.sequence, flags))
+      native.send(this.fd, message.finish(sequence, flags))
     } catch (error) {
       throw this.explain(error, what)
     }
+    return sequence
+  }
+
+  private count(): number {
+    this.sequence = (this.sequence % 0xffffffff) + 1
     return this.sequence
   }
 

@@ -2,9 +2,13 @@
 #include <linux/netlink.h>
 #include <net/if.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <vector>
+
 #include "arena.h"
+#include "background.h"
 #include "clock.h"
 #include "errors.h"
 #include "netns.h"
@@ -125,6 +129,32 @@ Napi::Value peerCredentials(const Napi::CallbackInfo& info) {
   return result;
 }
 
+/** As `send`: the kernel carries a netlink request out before send(2) returns. */
+Napi::Value sendInBackground(const Napi::CallbackInfo& info) {
+  const int fd = fdArg(info, 0);
+  const Napi::Uint8Array data = bytesArg(info, 1, "data");
+  std::vector<uint8_t> copy(data.Data(), data.Data() + data.ByteLength());
+  return inBackground(info.Env(), socketName(fd) + ": send", [fd, copy = std::move(copy)] {
+    for (;;) {
+      if (::send(fd, copy.data(), copy.size(), MSG_NOSIGNAL) >= 0) return 0;
+      if (errno != EINTR) return errno;
+    }
+  });
+}
+
+/** SIOCGIFINDEX asks in the namespace of the socket, of whatever family that is. */
+Napi::Value socketInterface(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = fdArg(info, 0);
+  const std::string name = stringArg(info, 1, "name");
+  if (name.empty() || name.size() >= IFNAMSIZ) return Napi::Number::New(env, 0);
+  ifreq request = {};
+  std::memcpy(request.ifr_name, name.c_str(), name.size() + 1);
+  if (::ioctl(fd, SIOCGIFINDEX, &request) == 0) return Napi::Number::New(env, request.ifr_ifindex);
+  if (errno != ENODEV) throwErrno(env, "interface " + name, errno);
+  return Napi::Number::New(env, 0);
+}
+
 Napi::Value interfaceIndex(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::string netns = stringArg(info, 0, "netns");
@@ -147,4 +177,6 @@ void registerSockets(Napi::Env env, Napi::Object exports) {
   exportControl(env, exports, "receive", receiveDatagram);
   exportControl(env, exports, "peerCredentials", peerCredentials);
   exportControl(env, exports, "interfaceIndex", interfaceIndex);
+  exportControl(env, exports, "socketInterface", socketInterface);
+  exportControl(env, exports, "sendInBackground", sendInBackground);
 }

@@ -7,9 +7,13 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
+#include <memory>
 #include <vector>
 
 #include "arena.h"
+#include "background.h"
 #include "errors.h"
 #include "netns.h"
 
@@ -130,6 +134,62 @@ void tunSetPersistent(const Napi::CallbackInfo& info) {
   }
 }
 
+/** Between two looks whether a device has left its namespace. */
+constexpr auto kLook = std::chrono::microseconds(100);
+
+/**
+ * close(2) of a device's last queue takes its name away at once and then waits for the kernel's own
+ * readers (netdev_run_todo in net/core/dev.c) before it returns. So one thread closes while another
+ * looks, from inside the namespace, and the caller is told when either is done.
+ */
+int closeUntilGone(const std::string& netns, const std::string& name, unsigned index,
+                   const std::vector<int>& fds) {
+  const auto closed = std::make_shared<std::atomic<bool>>(false);
+  const auto closeAll = [fds, closed] {
+    for (const int fd : fds) ::close(fd);
+    closed->store(true);
+  };
+  try {
+    std::thread(closeAll).detach();
+  } catch (const std::system_error&) {
+    closeAll();
+  }
+  // A namespace that can't be entered any more has taken the device with it.
+  runInNetns(netns, [&] {
+    const Fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ifreq request = {};
+    std::memcpy(request.ifr_name, name.c_str(), name.size() + 1);
+    while (!closed->load() && ::ioctl(socket.get(), SIOCGIFINDEX, &request) == 0 &&
+           static_cast<unsigned>(request.ifr_ifindex) == index) {
+      std::this_thread::sleep_for(kLook);
+    }
+    return 0;
+  });
+  return 0;
+}
+
+Napi::Value tunVanish(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string netns = stringArg(info, 0, "netns");
+  const std::string name = stringArg(info, 1, "name");
+  const auto index = static_cast<unsigned>(integerArg(info, 2, "index", 1, INT32_MAX));
+  if (!isDeviceName(name) || !info[3].IsArray()) {
+    throwErrno(env, "TUN " + name, EINVAL, "a device name and a list of descriptors");
+  }
+  const auto list = info[3].As<Napi::Array>();
+  std::vector<int> fds;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const Napi::Value fd = list.Get(i);
+    if (!fd.IsNumber() || fd.As<Napi::Number>().Int32Value() < 0) {
+      throwErrno(env, "TUN " + name, EINVAL, "a list of descriptors");
+    }
+    fds.push_back(fd.As<Napi::Number>().Int32Value());
+  }
+  return inBackground(env, "TUN " + name, [netns, name, index, fds] {
+    return closeUntilGone(netns, name, index, fds);
+  });
+}
+
 /**
  * One readv a packet. The kernel fills the small frame first and goes on in the large one, behind
  * the room that the small part is then copied to. The last byte tells a packet that fits exactly
@@ -223,6 +283,7 @@ void registerTun(Napi::Env env, Napi::Object exports) {
   exportControl(env, exports, "tunOpen", tunOpen);
   exportBurst(env, exports, "tunSetOffload", tunSetOffload);
   exportControl(env, exports, "tunSetPersistent", tunSetPersistent);
+  exportControl(env, exports, "tunVanish", tunVanish);
   exportBurst(env, exports, "tunRead", tunRead);
   exportBurst(env, exports, "tunWrite", tunWrite);
 }

@@ -11,6 +11,7 @@ import type {
   PodSpec,
   RouteEntry,
 } from '../../dataplane/control.ts'
+import { hasInterface } from '../../dataplane/netns.ts'
 
 export const STATUS: DataplaneStatus = {
   ready: true,
@@ -128,7 +129,9 @@ export class FakePlane implements ControlPlane {
     this.calls.push(`attach ${pod.id}${options.adopt ? ' adopt' : ''}`)
     await this.gate
     if (this.refuseAttach) throw this.refuseAttach
-    if (this.#pods.has(pod.id)) throw Object.assign(new Error('there already'), { code: 'EEXIST' })
+    const taken = !options.adopt && hasInterface(pod.netns, pod.ifname)
+    if (taken || this.#pods.has(pod.id))
+      throw Object.assign(new Error('there already'), { code: 'EEXIST' })
     const { kind, netns, ifname, ip4, ip6, mtu = this.mtu } = pod
     const attachment: PodAttachment = {
       id: pod.id,

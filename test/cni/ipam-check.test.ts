@@ -257,13 +257,9 @@ describe('what is found and left to a person', () => {
   })
 
   test('a pod that the packet engine serves without a row', async () => {
-    await plane.attach({
-      id: 'n/z/eth0',
-      kind: 'tun',
-      netns: netnsA,
-      ifname: 'eth0',
-      ip4: '10.0.0.77',
-    })
+    const id = 'n/z/eth0'
+    const spec = { id, kind: 'tun', netns: netnsA, ifname: 'eth0', ip4: '10.0.0.77' } as const
+    await plane.attach(spec, { adopt: true })
     const text = '10.0.0.77: the packet engine serves n/z/eth0, unknown to the state'
     expect(findings(await repairAddresses(node))).toEqual([
       { kind: 'unknown-pod', text, attachment: 'n/z/eth0', repairable: false },

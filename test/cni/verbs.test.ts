@@ -165,7 +165,7 @@ describe('ADD', () => {
       msg: expect.stringContaining(`eth7 in ${netns}`),
     })
     expect(await ip(netns, '-br', 'link', 'show', 'eth7')).toContain('eth7')
-    expect(plane.calls).toEqual([])
+    expect(plane.pods()).toEqual([])
     expect(state.list()).toEqual([])
     await ip(netns, 'link', 'del', 'eth7')
   })

@@ -9,6 +9,7 @@ export interface IpLink {
   address: string
   num_tx_queues: number
   num_rx_queues: number
+  qdisc?: string
   linkinfo?: { info_kind: string; info_data?: Record<string, unknown> }
   xdp?: { prog?: { id: number; name?: string } }
 }

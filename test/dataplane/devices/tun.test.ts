@@ -8,24 +8,28 @@ import {
   removeTun,
   type TunDevice,
 } from '../../../dataplane/devices/tun.ts'
+import { Netlink } from '../../../dataplane/netlink/socket.ts'
 import { native } from '../../../native/native.ts'
 import { addNamespace, type Namespace, removeNamespaces } from '../../native/namespace.ts'
 import { addresses, link, links, routes } from './kernel.ts'
 
 let pod: Namespace
 let devices: TunDevice[]
+let nl: Netlink
 beforeEach(() => {
   pod = addNamespace()
   native.sysctlWrite(pod.path, 'ipv6/conf/default/disable_ipv6', '0')
   devices = []
+  nl = new Netlink(pod.path)
 })
 afterEach(() => {
   for (const device of devices) closeTun(device)
+  nl.close()
   removeNamespaces()
 })
 
 function open(name: string, queues: number): TunDevice {
-  const device = openTun(pod.path, name, queues)
+  const device = openTun(nl, name, queues)
   devices.push(device)
   return device
 }
@@ -46,6 +50,7 @@ describe('the device', () => {
       info_kind: 'tun',
       info_data: { type: 'tun', pi: false, vnet_hdr: true, multi_queue: true, persist: true },
     })
+    expect(link(pod, 'eth0')!.qdisc).toBe('noqueue')
     // Checksums and TCP of both families; UDP from kernel 6.2 on.
     expect([0x67, 0x07]).toContain(device.offloads)
     expect(isDevice(pod.path, 'eth0', 'tun')).toBe(true)
@@ -55,7 +60,7 @@ describe('the device', () => {
 
   test('stays when its process lets go, and is taken over by name', () => {
     const first = given(open('eth0', 2))
-    configurePodTun(pod.path, first, 1400, '10.244.1.2', 'fd44::2')
+    configurePodTun(nl, first, 1400, '10.244.1.2', 'fd44::2')
     closeTun(first)
     expect(link(pod, 'eth0')!.ifindex).toBe(first.ifindex)
     const again = open('eth0', 1)
@@ -67,7 +72,7 @@ describe('the device', () => {
 
   test('is gone with all that belongs to it when it is removed', () => {
     const device = given(open('eth0', 2))
-    configurePodTun(pod.path, device, 1400, '10.244.1.2', 'fd44::2')
+    configurePodTun(nl, device, 1400, '10.244.1.2', 'fd44::2')
     removeTun(device)
     expect(links(pod).map(each => each.ifname)).toEqual(['lo'])
     expect(routes(pod, 4, 'lo')).toEqual([])
@@ -82,17 +87,16 @@ describe('the device', () => {
     expect(links(pod).map(each => each.ifname)).toEqual(['lo'])
   })
 
-  test('a name that another device has, and a namespace that is none', () => {
+  test('a name that another device has', () => {
     pod.ip('link', 'add', 'br0', 'type', 'bridge')
-    expect(() => openTun(pod.path, 'br0', 1)).toThrow(/TUN br0 in .*/)
-    expect(() => openTun('/run/netns/hwt-none', 'eth0', 1)).toThrow('/run/netns/hwt-none')
+    expect(() => openTun(nl, 'br0', 1)).toThrow(/TUN br0 in .*/)
     expect(link(pod, 'br0')!.linkinfo!.info_kind).toBe('bridge')
   })
 })
 
 describe('its configuration', () => {
   test('addresses of a single host, everything goes out of the device', () => {
-    const made = configurePodTun(pod.path, open('eth0', 1), 1280, '10.244.1.2', 'fd44::2')
+    const made = configurePodTun(nl, open('eth0', 1), 1280, '10.244.1.2', 'fd44::2')
     expect(made).toEqual([{ dst: '0.0.0.0/0' }, { dst: '::/0' }])
     expect(addresses(pod, 'eth0')).toEqual(['10.244.1.2/32', 'fd44::2/128'])
     expect(routes(pod, 4, 'eth0')).toEqual([{ dst: 'default', scope: 'link' }])
@@ -104,7 +108,7 @@ describe('its configuration', () => {
   test('one family alone, and a second time', () => {
     const device = open('eth0', 1)
     for (let twice = 0; twice < 2; twice++) {
-      expect(configurePodTun(pod.path, device, 1450, '10.244.1.2', undefined)).toEqual([
+      expect(configurePodTun(nl, device, 1450, '10.244.1.2', undefined)).toEqual([
         { dst: '0.0.0.0/0' },
       ])
       expect(addresses(pod, 'eth0')).toEqual(['10.244.1.2/32'])
@@ -112,7 +116,7 @@ describe('its configuration', () => {
       expect(routes(pod, 6, 'eth0')).toEqual([])
     }
     const six = open('eth1', 1)
-    expect(configurePodTun(pod.path, six, 1450, undefined, 'fd44::3')).toEqual([{ dst: '::/0' }])
+    expect(configurePodTun(nl, six, 1450, undefined, 'fd44::3')).toEqual([{ dst: '::/0' }])
     expect(addresses(pod, 'eth1')).toEqual(['fd44::3/128'])
     expect(routes(pod, 4, 'eth1')).toEqual([])
   })

@@ -9,6 +9,7 @@ import { ipBytes } from '../../../dataplane/addresses.ts'
 import { configurePodTun, openTun } from '../../../dataplane/devices/tun.ts'
 import { DROP_TX_ERROR } from '../../../dataplane/drops.ts'
 import { FRAME_HEADROOM } from '../../../dataplane/limits.ts'
+import { Netlink } from '../../../dataplane/netlink/socket.ts'
 import { F_CSUM_PARTIAL, GSO_NONE, GSO_TCPV4, GSO_TCPV6 } from '../../../dataplane/packet/batch.ts'
 import { TunPort } from '../../../dataplane/ports/tun.ts'
 import { ipv4, OK, udp } from '../../../dataplane/wire/index.ts'
@@ -28,11 +29,13 @@ afterEach(removeNamespaces)
 
 function openPort(index: number, namespace: Namespace, last: number): TunPort {
   native.sysctlWrite(namespace.path, 'ipv6/conf/default/disable_ipv6', '0')
-  const device = openTun(namespace.path, 'hwt0', 1)
+  const nl = new Netlink(namespace.path)
+  const device = openTun(nl, 'hwt0', 1)
   for (const fd of device.fds) track(fd)
   // No router solicitations of its own.
   native.sysctlWrite(namespace.path, 'ipv6/conf/hwt0/router_solicitations', '0')
-  configurePodTun(namespace.path, device, 1500, `10.9.0.${last}`, `fd09::${last}`)
+  configurePodTun(nl, device, 1500, `10.9.0.${last}`, `fd09::${last}`)
+  nl.close()
   const record = { ...NOTHING, fds: device.fds }
   const { arena, frames, scratch, counters } = place
   return new TunPort(index, record, device.fds[0]!, arena, frames, scratch, counters)

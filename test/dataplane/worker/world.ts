@@ -13,6 +13,7 @@ import { PortSlots } from '../../../dataplane/manage/port-slots.ts'
 import { tableIn } from '../../../dataplane/manage/routes.ts'
 import { readDrops, readWorkers } from '../../../dataplane/manage/status.ts'
 import { Arena, COUNTER, planArena } from '../../../dataplane/memory/arena.ts'
+import { Netlink } from '../../../dataplane/netlink/socket.ts'
 import { PORT_KIND, PORT_ROLE } from '../../../dataplane/ports/port.ts'
 import { HOP } from '../../../dataplane/tables/next-hops.ts'
 import { PORT_FLAG } from '../../../dataplane/tables/ports.ts'
@@ -102,8 +103,10 @@ export function makeWorld(fib4 = defaultFib(4)): World {
     for (const [port, last] of [2, 3].entries()) {
       const namespace = addNamespace()
       const address = `10.244.1.${last}`
-      const device = openTun(namespace.path, 'eth0', WORKERS)
-      configurePodTun(namespace.path, device, MTU, address, undefined)
+      const nl = new Netlink(namespace.path)
+      const device = openTun(nl, 'eth0', WORKERS)
+      configurePodTun(nl, device, MTU, address, undefined)
+      nl.close()
       pods.push(namespace)
       devices.push(device)
       slots.reserve()

@@ -143,6 +143,38 @@ describe('netlink', () => {
   })
 })
 
+describe('sendInBackground', () => {
+  test('has the kernel carry the request out; its answer waits on the socket', async () => {
+    const namespace = addNamespace()
+    const fd = track(native.netlinkOpen(namespace.path, NETLINK_ROUTE, 0))
+    const request = linkRequest(0, 1)
+    const sent = native.sendInBackground(fd, request)
+    request.fill(0xff)
+    await sent
+    expect(linkName(receive(fd)[0]!.body)).toBe('lo')
+  })
+
+  test('rejects as send throws', async () => {
+    const fd = track(native.netlinkOpen('', NETLINK_USERSOCK, 0))
+    await expect(native.sendInBackground(fd, Buffer.alloc(16))).rejects.toThrow(
+      expect.objectContaining({ code: 'ECONNREFUSED', message: expect.stringContaining(`${fd}`) }),
+    )
+  })
+})
+
+describe('socketInterface', () => {
+  test("is that of the socket's namespace", () => {
+    const namespace = addNamespace()
+    namespace.ip('link', 'add', 'hwa', 'index', '77', 'type', 'veth', 'peer', 'name', 'hwb')
+    const fd = track(native.netlinkOpen(namespace.path, NETLINK_ROUTE, 0))
+    expect(native.socketInterface(fd, 'hwa')).toBe(77)
+    for (const name of ['hwc', '', 'a-name-that-is-too-long', 'hwaXXXXXXXXXXXXXXX']) {
+      expect(native.socketInterface(fd, name), name).toBe(0)
+    }
+    expect(() => native.socketInterface(track(native.eventfd()), 'lo')).toThrow('interface lo')
+  })
+})
+
 describe('interfaceIndex', () => {
   test('is that of the namespace, and 0 when there is none', () => {
     const namespace = addNamespace()

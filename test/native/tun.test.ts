@@ -180,6 +180,45 @@ describe('tunOpen', () => {
   })
 })
 
+describe('tunVanish', () => {
+  test('resolves when the name is gone, with all descriptors its own to close', async () => {
+    const fds = native.tunOpen(namespace.path, 'hwt0', 3, true)
+    native.tunSetPersistent(fds[0]!, false)
+    const index = native.interfaceIndex(namespace.path, 'hwt0')
+    await native.tunVanish(namespace.path, 'hwt0', index, fds)
+    expect(hasTun()).toBe(false)
+    // The name is free for another device at once.
+    const [again] = native.tunOpen(namespace.path, 'hwt0', 1, false).map(track)
+    expect(native.interfaceIndex(namespace.path, 'hwt0')).not.toBe(index)
+    expect(native.tunSetOffload(again!, 0)).toBe(0)
+  })
+
+  test('many at once wait side by side', async () => {
+    const names = Array.from({ length: 40 }, (_, i) => `hwt${i}`)
+    await Promise.all(
+      names.map(name => {
+        const fds = native.tunOpen(namespace.path, name, 1, false)
+        const index = native.interfaceIndex(namespace.path, name)
+        return native.tunVanish(namespace.path, name, index, fds)
+      }),
+    )
+    expect(namespace.ip('-br', 'link')).not.toContain('hwt')
+  })
+
+  test('a name that is another device by now, and a namespace that is gone, keep nobody waiting', async () => {
+    const one = native.tunOpen(namespace.path, 'hwt0', 1, false)
+    await native.tunVanish(namespace.path, 'hwt0', 4711, one)
+    const two = native.tunOpen(namespace.path, 'hwt1', 1, false)
+    await native.tunVanish('/run/netns/hwt-none', 'hwt1', 1, two)
+  })
+
+  test('what is no list of descriptors is refused', () => {
+    const call = (fds: unknown) =>
+      native.tunVanish(namespace.path, 'hwt0', 1, fds as readonly number[])
+    for (const fds of [undefined, 3, [-1], ['3']]) expect(() => call(fds)).toThrow('TUN hwt0')
+  })
+})
+
 describe('tunRead', () => {
   test('short packets lie in small frames, long ones whole in large frames, in order', () => {
     const [fd] = openTun()

@@ -44,7 +44,10 @@ import {
   DEFAULT_SMALL_FRAMES,
   DEFAULT_XDP_SOCKETS,
   MAX_POD_MTU,
+  MAX_PORTS,
   MIN_POD_MTU,
+  PORT_DESCRIPTORS,
+  SPARE_DESCRIPTORS,
   UNDERLAY_FILL_FRAMES,
   VXLAN_OVERHEAD_IPV4,
   VXLAN_OVERHEAD_IPV6,
@@ -181,6 +184,7 @@ class Dataplane implements ControlPlane {
   }
 
   async start(): Promise<void> {
+    native.reserveDescriptors(MAX_PORTS * (this.workers + PORT_DESCRIPTORS) + SPARE_DESCRIPTORS)
     try {
       this.umem = await Umem.create(this.arena, this.rings.root)
     } catch (error) {

@@ -7,6 +7,9 @@
 export const MAX_WORKERS = 8
 /** Ports of one daemon: pods, underlay, host. */
 export const MAX_PORTS = 512
+/** Descriptors of a port beside one for each worker, and of all the rest of the process: room is made at start. */
+export const PORT_DESCRIPTORS = 3
+export const SPARE_DESCRIPTORS = 1024
 /** Next hops: one a pod address, one a remote node and family. Ids are 1 .. MAX_NEXT_HOPS - 1. */
 export const MAX_NEXT_HOPS = 4096
 /** Slots of the table of known VTEPs (open addressing; at most half of them are used). */

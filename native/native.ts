@@ -83,6 +83,12 @@ export interface Native {
 
   // ---- descriptors, events ---------------------------------------------------------------------
   close(fd: number): void
+  /**
+   * Makes the kernel's table of this process's descriptors large enough for `count`, or as many as
+   * RLIMIT_NOFILE allows: growing it later stops the opening thread for some 10 ms, in the middle of
+   * other work. Returns for how many there is room.
+   */
+  reserveDescriptors(count: number): number
   /** Non-blocking, close-on-exec. */
   eventfd(): number
   eventfdSignal(fd: number): number

@@ -1,6 +1,8 @@
 // Descriptors, eventfd and epoll: how a worker sleeps and is woken.
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +25,22 @@ void closeFd(const Napi::CallbackInfo& info) {
     throwErrno(info.Env(), "descriptor " + std::to_string(fd), errno,
                errno == EBADF ? "it is closed already" : "");
   }
+}
+
+/**
+ * The kernel grows a table of descriptors that threads share by doubling it, and waits for a grace
+ * period of RCU each time (expand_fdtable in fs/file.c); it never shrinks it.
+ */
+Napi::Value reserveDescriptors(const Napi::CallbackInfo& info) {
+  const int64_t count = integerArg(info, 0, "count", 1, INT32_MAX);
+  rlimit limit = {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) throwErrno(info.Env(), "RLIMIT_NOFILE", errno);
+  const auto room = static_cast<int>(std::min<rlim_t>(static_cast<rlim_t>(count), limit.rlim_cur));
+  const Fd any(::eventfd(0, EFD_CLOEXEC));
+  const Fd last(::fcntl(any.get(), F_DUPFD_CLOEXEC, room - 1));
+  // A larger number than asked for is as good; none means that all are taken, and the table is
+  // full.
+  return Napi::Number::New(info.Env(), room);
 }
 
 Napi::Value eventFd(const Napi::CallbackInfo& info) {
@@ -108,6 +126,7 @@ napi_value epollWait(napi_env env, napi_callback_info info) {
 
 void registerEvents(Napi::Env env, Napi::Object exports) {
   exportControl(env, exports, "close", closeFd);
+  exportControl(env, exports, "reserveDescriptors", reserveDescriptors);
   exportControl(env, exports, "eventfd", eventFd);
   exportBurst(env, exports, "eventfdSignal", eventfdSignal);
   exportBurst(env, exports, "eventfdDrain", eventfdDrain);

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { native } from '../../native/native.ts'
@@ -23,6 +24,27 @@ function codeOf(call: () => unknown): unknown {
   }
   return undefined
 }
+
+describe('reserveDescriptors', () => {
+  /** Descriptors that the kernel's table takes without growing (proc(5), FDSize). */
+  const size = () =>
+    Number(/^FDSize:\s+(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))![1])
+
+  test('makes room in the table, and opens nothing', () => {
+    const open = readdirSync('/proc/self/fd').length
+    const before = size()
+    expect(native.reserveDescriptors(before + 1)).toBe(before + 1)
+    expect(size()).toBeGreaterThan(before)
+    expect(readdirSync('/proc/self/fd').length).toBe(open)
+    expect(native.reserveDescriptors(1)).toBe(1)
+  })
+
+  test('no number of descriptors is refused', () => {
+    for (const count of [0, -1, 1.5]) {
+      expect(() => native.reserveDescriptors(count)).toThrow(/argument count/)
+    }
+  })
+})
 
 describe('eventfd', () => {
   test('counts signals and forgets them when drained', () => {

@@ -57,6 +57,12 @@ export function openVeth(
   const host = new Netlink('')
   try {
     let link = getLink(host, names.hostDevice)
+    if (link !== undefined && (link.kind !== 'veth' || link.mac !== names.hostMac)) {
+      throw Object.assign(
+        new Error(`${names.hostDevice}: a device of that name, not ours, is on this node`),
+        { code: 'EBUSY' },
+      )
+    }
     if (link !== undefined && !adopt) {
       // The pod that had it is gone (its interface would have been found); so is its use.
       deleteLink(host, link.index)

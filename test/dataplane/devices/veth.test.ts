@@ -83,6 +83,21 @@ describe('the pair', () => {
     expect(link(pod, 'eth0')!.mtu).toBe(1300)
   })
 
+  test("a stranger's device of its name is an error, and stays", async () => {
+    node.ip('link', 'add', NAMES.hostDevice, 'type', 'veth', 'peer', 'name', 'strange0')
+    for (const adopt of [false, true]) {
+      await expect(open(adopt)).rejects.toThrow(
+        `${NAMES.hostDevice}: a device of that name, not ours`,
+      )
+    }
+    expect(
+      links(node)
+        .map(each => each.ifname)
+        .sort(),
+    ).toEqual([NAMES.hostDevice, 'lo', 'strange0'])
+    expect(links(pod).map(each => each.ifname)).toEqual(['lo'])
+  })
+
   test('leaves nothing when it is removed, once or twice', async () => {
     await open()
     await process.call('configurePodVeth', pod.path, 'eth0', '10.244.1.3', 'fd44::3')

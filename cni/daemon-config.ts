@@ -2,6 +2,7 @@
  * The daemon's configuration: a YAML or JSON file, then command line flags on top, then defaults.
  * cni/README.md has the table of keys. Errors name the file (or the flag), the field and the cause.
  */
+import { isIP } from 'node:net'
 import { hostname } from 'node:os'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { z } from 'zod'
@@ -11,6 +12,7 @@ import { MAX_WORKERS } from '../dataplane/limits.ts'
 import { isNodeName } from './cluster.ts'
 import { clean, parseText, readBounded, validate } from './document.ts'
 import { type Block, MAX_EXCLUSIONS, parseExclusion } from './ipam-ranges.ts'
+import type { MetricsAddress } from './metrics.ts'
 
 export const DEFAULT_SOCKET = '/run/hawser/cni.sock'
 export const DEFAULT_STATE = '/var/lib/hawser/state.db'
@@ -31,6 +33,8 @@ export interface DaemonConfig {
   logLevel: LogLevel
   /** Addresses that no pod may have. */
   exclude?: readonly Block[]
+  /** Where metrics are served; absent: nowhere. */
+  metrics?: MetricsAddress
   /** Handed to `createDataplane` as it is; absent keys have the engine's defaults. */
   dataplane: Omit<DataplaneOptions, 'log'>
 }
@@ -82,6 +86,19 @@ const exclusion = z.string().superRefine((text, context) => {
   if ('cause' in block) context.addIssue({ code: 'custom', message: block.cause, input: text })
 })
 
+/** `127.0.0.1:9473`, `[::1]:9473`: an address, not a name, so that nothing has to be looked up. */
+function listenAddress(text: string): MetricsAddress | undefined {
+  const [, bracketed, plain, port] = /^(?:\[(.+)\]|([^:]+)):([0-9]{1,5})$/.exec(text) ?? []
+  const host = bracketed ?? plain ?? ''
+  const fits = isIP(host) === (bracketed === undefined ? 4 : 6) && Number(port) <= 0xffff
+  return fits ? { host, port: Number(port) } : undefined
+}
+
+const listen = z.string().refine(text => listenAddress(text) !== undefined, {
+  error: issue =>
+    `${clean(issue.input)}: not an address with a port, such as 127.0.0.1:9473 or [::1]:9473`,
+})
+
 const configSchema = z.strictObject({
   node: nodeName.optional(),
   cluster: path,
@@ -102,6 +119,7 @@ const configSchema = z.strictObject({
     .optional(),
   ipam: z.strictObject({ exclude: z.array(exclusion).max(MAX_EXCLUSIONS).optional() }).optional(),
   log: z.strictObject({ level: z.enum(LOG_LEVELS).optional() }).optional(),
+  metrics: z.strictObject({ listen }).optional(),
 })
 
 /** What a file alone must be: the same keys, of which none is required until the flags are in. */
@@ -123,7 +141,7 @@ export function loadConfig(flags: DaemonFlags): DaemonConfig {
     underlay: { ...fromFile.underlay, ...fromFlags.underlay },
     log: { ...fromFile.log, ...fromFlags.log },
   })
-  const { node, cluster, socket, state, log, ipam, fib: fibs, ...rest } = merged
+  const { node, cluster, socket, state, log, ipam, metrics, fib: fibs, ...rest } = merged
   const folder = flags.config === undefined ? process.cwd() : dirname(resolve(flags.config))
   return {
     node: validate(`${source} (host name)`, nodeName, node ?? hostname().toLowerCase()),
@@ -131,6 +149,7 @@ export function loadConfig(flags: DaemonFlags): DaemonConfig {
     socket,
     state,
     logLevel: log?.level ?? 'info',
+    ...(metrics === undefined ? {} : { metrics: listenAddress(metrics.listen)! }),
     ...(ipam?.exclude === undefined ? {} : { exclude: ipam.exclude.flatMap(blocks) }),
     dataplane: {
       ...withoutUndefined(rest),

@@ -21,6 +21,7 @@ import { checkAddresses, repairAddresses, showAddresses } from './ipam-check.ts'
 import { poolsOf } from './ipam-ranges.ts'
 import { takeLock } from './lock.ts'
 import { engineLog, type Logger } from './logger.ts'
+import { createMetrics, serveMetrics } from './metrics.ts'
 import { Pods } from './pods.ts'
 import { checkHost, type HostFacts, probeHost } from './preconditions.ts'
 import { serve } from './server.ts'
@@ -150,6 +151,12 @@ async function start(
     }
     if (!Object.hasOwn(questions, name)) throw new Error(`no such question: ${name}`)
     return questions[name]?.()
+  }
+  if (config.metrics !== undefined) {
+    const metrics = createMetrics(node, () => outOfSync() === undefined)
+    node.observe = metrics.observe
+    const scraped = await serveMetrics(config.metrics, metrics.registry, log)
+    undo.push(() => scraped.close())
   }
   const server = await serve(config.socket, { cni: request => answer(node, request), query }, log)
   undo.push(() => server.close())

@@ -104,7 +104,7 @@ export function showAddresses({ state }: Node): AddressList {
 }
 
 export function checkAddresses(node: Node): AddressCheck {
-  return { ranges: ranges(node), findings: find(node).map(({ finding }) => finding) }
+  return { ranges: rangeReports(node), findings: find(node).map(({ finding }) => finding) }
 }
 
 /** Mends what can be, then checks the ranges. Never rejects for the sake of a finding. */
@@ -122,11 +122,16 @@ export async function repairAddresses(node: Node): Promise<AddressCheck> {
       }
     }),
   )
-  return { ranges: ranges(node), findings }
+  return { ranges: rangeReports(node), findings }
 }
 
 /** The pod CIDRs, then the ranges of networks, as far as they still lie inside. */
-function ranges({ state, podCidrs, exclude, ranges = new Map() }: Node): RangeReport[] {
+export function rangeReports({
+  state,
+  podCidrs,
+  exclude,
+  ranges = new Map(),
+}: Node): RangeReport[] {
   const whole = poolsOf(podCidrs(), undefined, exclude)
   const networks = [...ranges].flatMap(([network, sets]) => {
     try {

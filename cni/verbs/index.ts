@@ -33,6 +33,8 @@ export interface Node {
   outOfSync: () => string | undefined
   /** Ends the calls of IPAM plugins that are under way. */
   stopping?: AbortSignal
+  /** Told of every answer: `ok` or the error's code, and the seconds that it took. */
+  observe?: (verb: string, outcome: string, seconds: number) => void
   log: Logger
 }
 
@@ -44,14 +46,17 @@ export async function answer(
 ): Promise<CniReply> {
   const began = performance.now()
   let cniVersion: string | undefined
+  let known = 'unknown'
   let facts: object = { verb: clean(request.env.CNI_COMMAND) }
-  const log = (level: 'info' | 'warn' | 'error', outcome: object): void => {
-    const ms = Math.round(performance.now() - began)
-    node.log[level]({ ...facts, ...outcome, ms }, 'cni')
+  const log = (level: 'info' | 'warn' | 'error', outcome: string | number, more: object): void => {
+    const ms = performance.now() - began
+    node.log[level]({ ...facts, outcome, ...more, ms: Math.round(ms) }, 'cni')
+    node.observe?.(known, `${outcome}`, ms / 1000)
   }
   try {
     const args = parseArgs(request.env)
     const { verb, containerId, ifname, pod } = args
+    known = verb
     facts = { verb, container: clean(containerId.slice(0, 12)), ifname: clean(ifname), pod }
     const empty = verb === 'VERSION' && request.config.trim() === ''
     const document = empty ? {} : parseJson(request.config)
@@ -65,13 +70,13 @@ export async function answer(
       GC: () => gc(node, document, request),
       VERSION: () => version(cniVersion),
     }[verb]()
-    log('info', { outcome: 'ok', ...addressesIn(result) })
+    log('info', 'ok', addressesIn(result))
     return { exit: 0, stdout: result === undefined ? '' : JSON.stringify(result) }
   } catch (thrown) {
     const error = explain(node, thrown)
     const { code, message } = error
-    if (code === CODE.internal) log('error', { outcome: code, cause: message, err: thrown })
-    else log('warn', { outcome: code, cause: message })
+    if (code === CODE.internal) log('error', code, { cause: message, err: thrown })
+    else log('warn', code, { cause: message })
     return errorReply(cniVersion, error)
   }
 }

@@ -34,6 +34,7 @@ routes: 1000
 fib: [./mine.ts, trie6]
 underlay: {device: eth1, mode: udp}
 log: {level: debug}
+metrics: {listen: '127.0.0.1:9473'}
 `
 
 describe('the configuration', () => {
@@ -62,6 +63,7 @@ describe('the configuration', () => {
       socket: '/run/hawser/other.sock',
       state: '/var/lib/hawser/other.db',
       logLevel: 'debug',
+      metrics: { host: '127.0.0.1', port: 9473 },
       dataplane: {
         workers: 2,
         vni: 7,
@@ -76,6 +78,23 @@ describe('the configuration', () => {
         underlay: { device: 'eth1', mode: 'udp' },
       },
     })
+  })
+
+  test('metrics are served at an address with a port', () => {
+    const listen = (text: string) =>
+      load(`cluster: /c.yaml\nmetrics: {listen: '${text}'}\n`).metrics
+    expect(listen('[fd00::1]:80')).toEqual({ host: 'fd00::1', port: 80 })
+    expect(listen('0.0.0.0:0')).toEqual({ host: '0.0.0.0', port: 0 })
+    for (const text of [
+      '9473',
+      ':9473',
+      'localhost:1',
+      'fd00::1:80',
+      '[127.0.0.1]:1',
+      '1.2.3.4:65536',
+    ]) {
+      expect(() => listen(text)).toThrow(`metrics.listen: ${text}: not an address with a port`)
+    }
   })
 
   test('a FIB is a name, or a path from the folder of the file', () => {

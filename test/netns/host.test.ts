@@ -9,6 +9,7 @@ import { existsSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { connect, ip, Namespaces } from '../harness/netns.ts'
 import { addPod, TestNode, type TestPod } from '../harness/node.ts'
+import { run } from '../harness/processes.ts'
 import { ping } from '../harness/traffic.ts'
 import {
   checksumErrors,
@@ -46,6 +47,7 @@ beforeAll(async () => {
       { name: 'node-a', vtep: '192.168.77.1', podCIDRs: ['10.244.1.0/24', 'fd44:0:0:1::/64'] },
     ],
     masquerade: NFT,
+    config: { metrics: { listen: '127.0.0.1:9473' } },
   })
   await node.start()
   pods.t1 = await addPod(namespaces, node, 't1', 'tun')
@@ -108,4 +110,24 @@ test('no wrong checksum, no frame without an owner', async () => {
     expect(await checksumErrors(netns)).toEqual({})
   }
   await expectSound(node!)
+})
+
+test('metrics tell what the engine and the state have counted', async () => {
+  await expectPing(pods.t1!, host)
+  const url = 'http://127.0.0.1:9473/metrics'
+  const fetch = `import urllib.request; print(urllib.request.urlopen(${JSON.stringify(url)}).read().decode())`
+  const { stdout } = await run('python3', ['-c', fetch], { netns: host.netns })
+  const value = (sample: string): number => {
+    const line = stdout.split('\n').find(each => each.startsWith(`${sample} `))
+    return line === undefined ? Number.NaN : Number(line.slice(sample.length + 1))
+  }
+  expect(value('hawser_ready')).toBe(1)
+  expect(value('hawser_pods')).toBe(2)
+  expect(value('hawser_addresses{network="",range="10.244.1.0/24",state="taken"}')).toBe(2)
+  expect(value('hawser_cni_requests_total{verb="ADD",outcome="ok"}')).toBe(2)
+  expect(value('hawser_worker_frames{worker="0",size="any",state="leaked"}')).toBe(0)
+  const received = stdout.matchAll(/^hawser_port_receive_packets_total\{role="pod".*\} (\d+)$/gm)
+  const packets = [...received].map(([, count]) => Number(count))
+  expect(packets.length).toBe(2)
+  for (const count of packets) expect(count).toBeGreaterThan(0)
 })

@@ -2,13 +2,14 @@
  * The whole packet path. Every batch goes down this list; a stage that does not concern the kind of
  * port that the batch came in by is left out.
  *
- *   pod        parse  neighbour  antiSpoof  policeEgress  route  icmpErrors  policeIngress  segment  encap  transmit
- *   host       parse             antiSpoof                route  icmpErrors  policeIngress  segment  encap  transmit
- *   underlay   parse  decap      antiSpoof                route  icmpErrors  policeIngress  segment  encap  transmit
+ *   pod        parse  neighbour  antiSpoof  policeEgress  route  icmpErrors  policeIngress  coalesce  segment  encap  transmit
+ *   host       parse             antiSpoof                route  icmpErrors  policeIngress  coalesce  segment  encap  transmit
+ *   underlay   parse  decap      antiSpoof                route  icmpErrors  policeIngress  coalesce  segment  encap  transmit
  */
 import type { Batch } from './packet/batch.ts'
 import { PORT_ROLE } from './ports/port.ts'
 import { antiSpoof } from './stages/anti-spoof.ts'
+import { coalesce } from './stages/coalesce.ts'
 import { decap } from './stages/decap.ts'
 import { encap } from './stages/encap.ts'
 import type { Engine } from './stages/engine.ts'
@@ -34,6 +35,7 @@ export const PIPELINE: readonly { name: string; roles: number; run: Stage }[] = 
   { name: 'route', roles: POD | HOST | UNDERLAY, run: route },
   { name: 'icmpErrors', roles: POD | HOST | UNDERLAY, run: icmpErrors },
   { name: 'policeIngress', roles: POD | HOST | UNDERLAY, run: policeIngress },
+  { name: 'coalesce', roles: POD | HOST | UNDERLAY, run: coalesce },
   { name: 'segment', roles: POD | HOST | UNDERLAY, run: segment },
   { name: 'encap', roles: POD | HOST | UNDERLAY, run: encap },
   { name: 'transmit', roles: POD | HOST | UNDERLAY, run: transmit },

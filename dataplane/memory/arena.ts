@@ -111,6 +111,8 @@ export const COUNTER = {
   CPU_NS: 12,
   /** Lookups of a FIB from a file that threw, or answered what is no next hop. */
   FIB_FAULTS: 13,
+  /** TCP segments that were joined to the one before them. */
+  COALESCED: 14,
   /** DROP_SLOTS counters from here. */
   DROPS: 16,
 } as const

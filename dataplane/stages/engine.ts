@@ -10,6 +10,7 @@ import { Batch } from '../packet/batch.ts'
 import type { Port } from '../ports/port.ts'
 import { limitsIngress, type PortRecord, readPort } from '../tables/ports.ts'
 import { TableReader } from '../tables/tables.ts'
+import { OpenFlows } from './coalesce.ts'
 import { ErrorLimiter } from './error-limiter.ts'
 
 export class Engine {
@@ -34,6 +35,8 @@ export class Engine {
   clock: () => number = native.monotonic
   /** Segments of a superframe on their way out. */
   readonly segments = new Batch()
+  /** What `coalesce` has open while a batch goes by. */
+  readonly flows = new OpenFlows()
   /** Answers of batch lookups, and one address for a single one. */
   readonly found4 = new Uint16Array(BATCH_SIZE)
   readonly found6 = new Uint16Array(BATCH_SIZE)

@@ -118,15 +118,28 @@ export function udp(flow: Flow, data: Uint8Array): Uint8Array {
   return ip({ ...flow, proto: 17, payload })
 }
 
-export function tcp(flow: Flow & { seq?: number; flags?: number }, data: Uint8Array): Uint8Array {
-  const segment = new Uint8Array(20 + data.length)
+export interface TcpFields extends Flow {
+  seq?: number
+  ack?: number
+  flags?: number
+  window?: number
+  /** A multiple of four bytes. */
+  options?: Uint8Array
+}
+
+export function tcp(flow: TcpFields, data: Uint8Array): Uint8Array {
+  const { options = new Uint8Array(0) } = flow
+  const header = 20 + options.length
+  const segment = new Uint8Array(header + data.length)
   const view = new DataView(segment.buffer)
   view.setUint16(0, flow.sport ?? 1000)
   view.setUint16(2, flow.dport ?? 2000)
   view.setUint32(4, flow.seq ?? 1)
-  view.setUint16(12, 0x5000 | (flow.flags ?? 0x10))
-  view.setUint16(14, 0xffff)
-  segment.set(data, 20)
+  view.setUint32(8, flow.ack ?? 0)
+  view.setUint16(12, ((header / 4) << 12) | (flow.flags ?? 0x10))
+  view.setUint16(14, flow.window ?? 0xffff)
+  segment.set(options, 20)
+  segment.set(data, header)
   const payload = withSum(segment, 16, flow.src, flow.dst, 6, flow.partial ?? false)
   return ip({ ...flow, proto: 6, payload })
 }

@@ -22,7 +22,8 @@ export class Accounts {
   }
 
   /**
-   * Packets that are missing (or too many). A superframe that was cut counts by its segments; an
+   * Packets that are missing (or too many). A superframe that was cut counts by its segments, and
+   * segments that were joined as one; an
    * ICMP error is one more packet, since the one that it is about counts as dropped. True as long as
    * no superframe was abandoned halfway for want of frames.
    */
@@ -32,7 +33,8 @@ export class Accounts {
     const more =
       world.counter(COUNTER.ICMP_ERRORS) +
       world.counter(COUNTER.SEGMENTS) -
-      world.counter(COUNTER.SEGMENTED)
+      world.counter(COUNTER.SEGMENTED) -
+      world.counter(COUNTER.COALESCED)
     return this.sent + more - this.received - drops
   }
 }

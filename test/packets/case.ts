@@ -50,6 +50,7 @@ export const COUNTER_NAMES = {
   icmpLimited: COUNTER.ICMP_LIMITED,
   segmented: COUNTER.SEGMENTED,
   segments: COUNTER.SEGMENTS,
+  coalesced: COUNTER.COALESCED,
   checksums: COUNTER.CHECKSUMS,
 } as const
 

@@ -24,12 +24,17 @@ export function nameProblem(value: string): string | undefined {
     : 'not a name (a letter or digit, then those, "_", "." and "-")'
 }
 
-/** Why `value` can't name a network device (Linux' dev_valid_name); undefined when it can. */
+/**
+ * Why `value` can't name a network device; undefined when it can. Linux' dev_valid_name, which takes
+ * the byte A0 for white space whatever character it belongs to; and "%", behind which the kernel
+ * would choose a number, and so another name.
+ */
 export function ifnameProblem(value: string): string | undefined {
-  const bytes = Buffer.byteLength(value)
-  if (bytes < 1 || bytes > 15) return 'not 1 .. 15 bytes long'
+  const bytes = Buffer.from(value)
+  if (bytes.length < 1 || bytes.length > 15) return 'not 1 .. 15 bytes long'
   if (value === '.' || value === '..') return 'a folder, not a name'
-  return /[/:\s\0]/.test(value) ? 'holds "/", ":" or white space' : undefined
+  if (bytes.includes(0xa0)) return 'holds the byte A0, which Linux takes for white space'
+  return /[/:%\s\0]/.test(value) ? 'holds "/", ":", "%" or white space' : undefined
 }
 
 function netnsProblem(value: string): string | undefined {

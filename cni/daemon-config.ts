@@ -9,7 +9,7 @@ import { z } from 'zod'
 import type { DataplaneOptions } from '../dataplane/control.ts'
 import { isFibFile } from '../dataplane/fib/load.ts'
 import { MAX_WORKERS } from '../dataplane/limits.ts'
-import { isNodeName } from './cluster.ts'
+import { isNodeName } from './cluster-check.ts'
 import { clean, parseText, readBounded, validate } from './document.ts'
 import { type Block, MAX_EXCLUSIONS, parseExclusion } from './ipam-ranges.ts'
 import type { MetricsAddress } from './metrics.ts'
@@ -31,6 +31,8 @@ export interface DaemonConfig {
   /** Absolute path of the state file. */
   state: string
   logLevel: LogLevel
+  /** Folders, absolute, in which a runtime mounts network namespaces, besides those known (state-rebuild.ts). */
+  namespaces?: readonly string[]
   /** Addresses that no pod may have. */
   exclude?: readonly Block[]
   /** Where metrics are served; absent: nowhere. */
@@ -57,6 +59,8 @@ export interface DaemonFlags {
 /** sockaddr_un.sun_path holds 108 bytes with the terminating zero (unix(7)). */
 const MAX_SOCKET_PATH = 107
 
+const MAX_NAMESPACE_FOLDERS = 16
+
 const path = z
   .string()
   .max(4095)
@@ -73,10 +77,10 @@ const nodeName = z.string().refine(isNodeName, {
   error: issue => `${clean(issue.input)}: not a DNS-1123 name`,
 })
 
-/** A name, or a path of a file: absolute, or from the folder of the configuration file. */
-const fib = z
+/** A path of a file: absolute, or from the folder of the configuration file. Or a name, of a FIB. */
+const file = z
   .string()
-  .min(1)
+  .min(1, { error: 'empty' })
   .max(4095)
   .refine(text => !text.includes('\0'), { error: 'holds a zero byte' })
 
@@ -101,7 +105,7 @@ const listen = z.string().refine(text => listenAddress(text) !== undefined, {
 
 const configSchema = z.strictObject({
   node: nodeName.optional(),
-  cluster: path,
+  cluster: file,
   socket: socketPath.default(DEFAULT_SOCKET),
   state: path.default(DEFAULT_STATE),
   workers: z.int().min(1).max(MAX_WORKERS).optional(),
@@ -113,10 +117,11 @@ const configSchema = z.strictObject({
   smallFrames: z.int().min(256).max(1_048_576).optional(),
   largeFrames: z.int().min(1).max(16_384).optional(),
   routes: z.int().min(16).max(2_000_000).optional(),
-  fib: z.union([fib, z.array(fib).max(2)]).optional(),
+  fib: z.union([file, z.array(file).max(2)]).optional(),
   underlay: z
     .strictObject({ device: device.optional(), mode: z.enum(UNDERLAY_MODES).optional() })
     .optional(),
+  namespaces: z.array(path).max(MAX_NAMESPACE_FOLDERS).optional(),
   ipam: z.strictObject({ exclude: z.array(exclusion).max(MAX_EXCLUSIONS).optional() }).optional(),
   log: z.strictObject({ level: z.enum(LOG_LEVELS).optional() }).optional(),
   metrics: z.strictObject({ listen }).optional(),
@@ -141,15 +146,27 @@ export function loadConfig(flags: DaemonFlags): DaemonConfig {
     underlay: { ...fromFile.underlay, ...fromFlags.underlay },
     log: { ...fromFile.log, ...fromFlags.log },
   })
-  const { node, cluster, socket, state, log, ipam, metrics, fib: fibs, ...rest } = merged
+  const {
+    node,
+    cluster,
+    socket,
+    state,
+    log,
+    namespaces,
+    ipam,
+    metrics,
+    fib: fibs,
+    ...rest
+  } = merged
   const folder = flags.config === undefined ? process.cwd() : dirname(resolve(flags.config))
   return {
     node: validate(`${source} (host name)`, nodeName, node ?? hostname().toLowerCase()),
-    cluster,
+    cluster: resolve(folder, cluster),
     socket,
     state,
     logLevel: log?.level ?? 'info',
     ...(metrics === undefined ? {} : { metrics: listenAddress(metrics.listen)! }),
+    ...(namespaces === undefined ? {} : { namespaces }),
     ...(ipam?.exclude === undefined ? {} : { exclude: ipam.exclude.flatMap(blocks) }),
     dataplane: {
       ...withoutUndefined(rest),

@@ -2,7 +2,7 @@
  * The node daemon: it puts the cluster file, the packet engine, the durable state and the CNI
  * service together, in this order, and takes them apart in reverse.
  *
- *     preconditions → lock → cluster file → engine → cluster into engine → state
+ *     preconditions → lock → cluster file → engine → cluster into engine → state (if it is new: rebuilt)
  *       → restore pods → queued DELs → socket → watch the cluster file → "ready"
  *
  * The socket opens only when all that an earlier daemon left is in force again: a runtime that
@@ -11,23 +11,28 @@
  * node's own port.
  */
 import type { ControlPlane, DataplaneOptions, NodeSpec } from '../dataplane/control.ts'
+import { cidrsIn, joinedBy } from '../dataplane/manage/cluster.ts'
 import { ClusterFile } from './cluster.ts'
 import type { DaemonConfig } from './daemon-config.ts'
 import { drainQueue } from './del-queue.ts'
-import { giveBackOrphans } from './delegations.ts'
+import { faultPoint } from './fault-points.ts'
 import { ClusterFollower } from './follow-cluster.ts'
 import { lowNotes } from './ipam.ts'
 import { checkAddresses, repairAddresses, showAddresses } from './ipam-check.ts'
-import { poolsOf } from './ipam-ranges.ts'
+import { refuseForeignFile, refuseForeignLinks } from './links.ts'
 import { takeLock } from './lock.ts'
 import { engineLog, type Logger } from './logger.ts'
 import { createMetrics, serveMetrics } from './metrics.ts'
 import { Pods } from './pods.ts'
 import { checkHost, type HostFacts, probeHost } from './preconditions.ts'
+import { podFacts, secondaryNotes } from './secondary-verbs.ts'
 import { serve } from './server.ts'
-import { State } from './state.ts'
+import { openState } from './state-damage.ts'
+import { rebuildState } from './state-rebuild.ts'
 import { Turns } from './turns.ts'
 import { answer, type Node } from './verbs/index.ts'
+import { wholePools } from './verbs/pools.ts'
+import { readiness } from './verbs/status.ts'
 
 /** Milliseconds between collections of what went without a DEL, and of DELs that failed. */
 export const COLLECT_MS = 120_000
@@ -100,30 +105,46 @@ async function start(
   const began = performance.now()
   signal.throwIfAborted()
   checkPreconditions(config, host ?? probeHost(), log)
+  for (const path of [config.socket, config.state, config.cluster]) refuseForeignLinks(path)
+  refuseForeignFile(config.state)
   for (const path of [config.socket, config.state]) undo.push(takeLock(path))
 
-  const view = ClusterFile.read(config.cluster, config.node)
+  const { vni } = config.dataplane
+  const view = ClusterFile.read(config.cluster, config.node, vni)
   const plane = await createPlane(view.self, { ...config.dataplane, log: engineLog(log) })
   undo.push(() => plane.stop())
   signal.throwIfAborted()
-  await plane.setCluster(view.self, view.peers)
+  await plane.setCluster(view.self, view.peers, view.networks)
   signal.throwIfAborted()
 
-  const state = new State(config.state)
+  const state = openState(config.state, log)
   undo.push(() => state.close())
+  state.restAnew()
   if (state.forgotten > 0) {
     log.info({ attachments: state.forgotten }, 'attachments of an earlier boot are forgotten')
   }
+  const cidrs = (overlay?: string) => {
+    const found = cidrsIn(view.self, overlay)
+    return found.length === 0 ? undefined : found
+  }
+  rebuildState({ state, log, folders: config.namespaces ?? [], cidrs })
   const stopping = new AbortController()
   undo.push(() => stopping.abort(new Error('the daemon stops')))
   const turns = new Turns()
   undo.push(() => withinMs(turns.idle(), IDLE_MS))
   let follower: ClusterFollower | undefined
-  const podCidrs = (): readonly string[] => (follower?.view ?? view).self.podCidrs
+  const podCidrs = (overlay?: string): readonly string[] =>
+    cidrsIn((follower?.view ?? view).self, overlay)
+  const overlays = (): readonly string[] => {
+    const { self, networks } = follower?.view ?? view
+    return joinedBy(self, networks).map(({ name }) => name)
+  }
   const { exclude = [] } = config
-  const parts = { plane, state, turns, podCidrs, log, stopping: stopping.signal }
+  const parts = { plane, state, turns, podCidrs, overlays, log, stopping: stopping.signal }
   const pods = new Pods(parts)
+  faultPoint('start.opened')
   await pods.restoreAll()
+  faultPoint('start.restored')
   signal.throwIfAborted()
 
   const outOfSync = (): string | undefined => follower?.refused
@@ -131,18 +152,26 @@ async function start(
   const drain = (): Promise<number> =>
     drainQueue(config.socket, (request, queuedAt) => answer(node, request, queuedAt), log)
   await drain()
+  faultPoint('start.drained')
   signal.throwIfAborted()
 
   const query = async (name: string): Promise<unknown> => {
     if (name.startsWith(SWAP_FIB)) return plane.swapFib(name.slice(SWAP_FIB.length))
     const questions: Readonly<Record<string, () => unknown>> = {
       status: () => {
-        const low = lowNotes(state, poolsOf(podCidrs(), undefined, exclude))
-        const own = [...(follower?.notes() ?? []), ...troubles(pods), ...low]
+        const low = lowNotes(
+          state,
+          wholePools(node).flatMap(({ pools }) => pools),
+        )
+        const own = [
+          ...[...(follower?.notes() ?? []), ...pods.troubles.sentences(), ...low],
+          ...secondaryNotes(state),
+        ]
         const status = plane.status()
         return { ...status, notes: [...status.notes, ...own] }
       },
-      pods: () => plane.pods(),
+      ready: () => readiness(node),
+      pods: () => podFacts(plane.pods(), state),
       routes: () => plane.routes(),
       drops: () => plane.drops(),
       'ipam show': () => showAddresses(node),
@@ -160,12 +189,18 @@ async function start(
   }
   const server = await serve(config.socket, { cni: request => answer(node, request), query }, log)
   undo.push(() => server.close())
+  faultPoint('start.listening')
   // A DEL may have been queued between the first look and the socket (del-queue.ts).
   await drain()
-  // Not waited for: an IPAM plugin may take its time, and nothing depends on it.
-  void giveBackOrphans(parts)
+  // Not waited for: a plugin may take its time, and nothing depends on it.
+  void pods.giveBackOrphans()
 
-  follower = new ClusterFollower(plane, new ClusterFile(config.cluster, config.node), view, log)
+  follower = new ClusterFollower(
+    plane,
+    new ClusterFile(config.cluster, config.node, vni),
+    view,
+    log,
+  )
   const following = follower
   undo.push(() => withinMs(following.close(), IDLE_MS))
   const collect = async (): Promise<void> => {
@@ -192,10 +227,6 @@ function checkPreconditions(config: DaemonConfig, facts: HostFacts, log: Logger)
 async function realPlane(self: NodeSpec, options: DataplaneOptions): Promise<ControlPlane> {
   const { createDataplane } = await import('../dataplane/dataplane.ts')
   return createDataplane(self, options)
-}
-
-function troubles(pods: Pods): string[] {
-  return [...pods.troubles].map(([id, cause]) => `pod ${id} is not restored: ${cause}`)
 }
 
 /** Calls `work` every `ms`, never twice at once; the returned function ends that and awaits it. */

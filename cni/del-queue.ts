@@ -14,6 +14,7 @@ import {
   closeSync,
   constants,
   fstatSync,
+  lstatSync,
   openSync,
   readdirSync,
   readSync,
@@ -22,6 +23,7 @@ import {
   statSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { faultPoint } from './fault-points.ts'
 import type { Logger } from './logger.ts'
 import {
   type CniReply,
@@ -74,7 +76,9 @@ export async function drainQueue(
     try {
       const reply = await handle(request, queuedAt)
       if (reply.exit !== 0) throw new Error(reply.stdout)
+      faultPoint('queue.done')
       rmSync(file, { force: true })
+      faultPoint('queue.removed')
       handled += 1
       log.info(facts, 'a queued DEL is done')
     } catch (error) {
@@ -90,8 +94,9 @@ export async function drainQueue(
 /** Names of queued DELs, oldest first; empty when the folder is not there or not root's alone. */
 function queued(folder: string, log: Logger): string[] {
   try {
-    const stat = statSync(folder, { throwIfNoEntry: false })
+    const stat = lstatSync(folder, { throwIfNoEntry: false })
     if (stat === undefined) return []
+    if (!stat.isDirectory()) throw new Error('not a folder')
     if (stat.uid !== 0 || (stat.mode & 0o022) !== 0) throw new Error('others may write there')
     const names = readdirSync(folder)
     for (const name of names) if (name.startsWith('.tmp-')) removeAbandoned(join(folder, name))

@@ -8,9 +8,10 @@
  */
 import { callDelegate, type DelegateCall, findDelegate, missing } from './delegate.ts'
 import { CniError, CODE } from './errors.ts'
+import { faultPoint } from './fault-points.ts'
 import { record, type Wanted } from './ipam.ts'
 import { chooseCall, delegationOf, type Lease, leaseOf } from './ipam-delegated.ts'
-import { inSpans, poolsOf } from './ipam-ranges.ts'
+import { inSpans, type Pool, poolsOf } from './ipam-ranges.ts'
 import type { Logger } from './logger.ts'
 import type { CniVersion } from './netconf.ts'
 import { type Attachment, type AttachmentKey, attachmentId, type State } from './state.ts'
@@ -25,8 +26,9 @@ export interface Delegated {
 export interface DelegationParts {
   state: State
   turns: Turns
-  /** This node's, as they are now. */
-  podCidrs: () => readonly string[]
+  /** This node's, as they are now, and its overlay networks beside the cluster's own (verbs/index.ts). */
+  podCidrs: (overlay?: string) => readonly string[]
+  overlays?: () => readonly string[]
   log: Logger
   /** Ends the calls of IPAM plugins that are under way. */
   stopping?: AbortSignal
@@ -43,16 +45,27 @@ export async function askDelegate(
   late: AbortSignal,
   undo: (() => void | Promise<void>)[],
 ): Promise<Reserved> {
-  const { state, log, podCidrs, stopping } = parts
+  const { state, log, podCidrs, overlays, stopping } = parts
   if (findDelegate(call.type, call.env.CNI_PATH) === undefined) throw missing(call)
   state.keepDelegation(wanted, delegationOf(call))
   undo.push(() => giveBack(parts, wanted))
+  faultPoint('add.asking')
   const signal = stopping === undefined ? late : AbortSignal.any([late, stopping])
   const answer = await callDelegate(call, log, signal)
-  const { addresses, ...given } = leaseOf(call.type, cniVersion, answer, podCidrs())
-  const pools = poolsOf(podCidrs())
+  faultPoint('add.leased')
+  const { overlay } = wanted
+  const cidrs = podCidrs(overlay)
+  const { addresses, ...given } = leaseOf(call.type, cniVersion, answer, cidrs, overlay)
+  const pools = poolsOf(cidrs)
   for (const { family, text, value } of addresses) {
-    if (pools.some(pool => pool.family === family && inSpans(pool.ranges, value))) continue
+    const inside = (pool: Pool): boolean => pool.family === family && inSpans(pool.ranges, value)
+    if (pools.some(inside)) continue
+    const other = overlays?.().find(name => poolsOf(podCidrs(name)).some(inside))
+    if (overlay !== undefined || other !== undefined) {
+      const where =
+        overlay === undefined ? `it is of network ${other}` : `not of network ${overlay}`
+      throw new CniError(CODE.config, `IPAM plugin ${call.type}: ${text}: ${where} on this node`)
+    }
     const facts = { attachment: attachmentId(wanted), ipam: call.type, address: text }
     log.warn(facts, "outside of the node's pod CIDRs: only pods of this node reach it")
   }
@@ -62,8 +75,8 @@ export async function askDelegate(
 /**
  * Lets an IPAM plugin have its addresses back, if it gave any: `asked` is the runtime's DEL when it
  * names one. A plugin whose executable is gone, or that doesn't speak the configuration's version
- * (code 1), never can take them, and no DEL shall fail for that. Throws what the plugin's DEL does
- * otherwise; then the call stays kept.
+ * (code 1), never can take them, and no DEL shall fail for that; nor for a plugin that was never
+ * asked for any. Throws what the plugin's DEL does otherwise; then the call stays kept.
  */
 export async function giveBack(
   parts: DelegationParts,
@@ -71,10 +84,15 @@ export async function giveBack(
   asked?: DelegateCall,
 ): Promise<void> {
   const { state, log } = parts
-  const call = chooseCall(key, 'DEL', state.delegation(key), asked)
+  const kept = state.delegation(key)
+  const call = chooseCall(key, 'DEL', kept, asked)
   if (call === undefined) return
   const facts = { attachment: attachmentId(key), ipam: call.type }
-  const never = await refusedForGood(parts, call)
+  const never = await refusedForGood(parts, call).catch((error: Error) => {
+    if (kept !== undefined) throw error
+    // Another configuration than the ADD's names it: as far as we know it has given nothing.
+    return error
+  })
   if (never === undefined) log.debug(facts, 'addresses are given back')
   else {
     const cause = never.message
@@ -83,15 +101,16 @@ export async function giveBack(
       'addresses are not given back: their IPAM plugin can not take them',
     )
   }
+  faultPoint('del.returned')
   state.forgetDelegation(key)
 }
 
 /** Calls a DEL; why it can never be done, undefined when it is. Throws what may pass. */
-async function refusedForGood(
-  { log, stopping }: DelegationParts,
+export async function refusedForGood(
+  { log, stopping }: Pick<DelegationParts, 'log' | 'stopping'>,
   call: DelegateCall,
 ): Promise<CniError | undefined> {
-  if (findDelegate(call.type, call.env.CNI_PATH) === undefined) return missing(call)
+  if (findDelegate(call.type, call.env.CNI_PATH, call.role) === undefined) return missing(call)
   try {
     await callDelegate(call, log, stopping)
     return undefined

@@ -80,7 +80,7 @@ export class ClusterFollower {
     while (this.view !== this.#wanted && !this.#closed) {
       const next = this.#wanted
       try {
-        await this.#plane.setCluster(next.self, next.peers)
+        await this.#plane.setCluster(next.self, next.peers, next.networks)
         this.view = next
         this.refused = undefined
         const facts = { peers: next.peers.length, podCidrs: next.self.podCidrs }

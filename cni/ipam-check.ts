@@ -15,9 +15,11 @@ import { storedAddress } from './ipam.ts'
 import { addressText, inSpans, type Pool, poolsOf, sizeOf, subtract } from './ipam-ranges.ts'
 import { OWN_IPAM } from './netconf.ts'
 import { look } from './pods.ts'
+import { turnOf } from './secondaries.ts'
 import { type Attachment, attachmentId, type State } from './state.ts'
 import { LIMIT_MS } from './turns.ts'
 import type { Node } from './verbs/index.ts'
+import { overlayCidrs, wholePools } from './verbs/pools.ts'
 
 /** Who has what. */
 export interface AddressList {
@@ -43,6 +45,8 @@ export interface AddressList {
 export interface RangeReport {
   /** Of a network's own range. */
   network?: string
+  /** Overlay network that it lies in; absent: the cluster's own. */
+  overlay?: string
   range: string
   family: 4 | 6
   /** All addresses; those that no pod may have; those that can be had now. */
@@ -126,22 +130,20 @@ export async function repairAddresses(node: Node): Promise<AddressCheck> {
 }
 
 /** The pod CIDRs, then the ranges of networks, as far as they still lie inside. */
-export function rangeReports({
-  state,
-  podCidrs,
-  exclude,
-  ranges = new Map(),
-}: Node): RangeReport[] {
-  const whole = poolsOf(podCidrs(), undefined, exclude)
-  const networks = [...ranges].flatMap(([network, sets]) => {
+export function rangeReports(node: Node): RangeReport[] {
+  const { state, exclude, ranges = new Map() } = node
+  const of = (pools: readonly Pool[], more: Pick<RangeReport, 'network' | 'overlay'>) =>
+    pools.flatMap(pool => reports(state, pool).map(each => ({ ...each, ...more })))
+  const whole = wholePools(node).flatMap(({ pools, ...overlay }) => of(pools, overlay))
+  const networks = [...ranges].flatMap(([network, { sets, overlay }]) => {
     try {
-      const pools = poolsOf(podCidrs(), sets, exclude)
-      return pools.flatMap(pool => reports(state, pool).map(each => ({ ...each, network })))
+      const pools = poolsOf(overlayCidrs(node, overlay), sets, exclude)
+      return of(pools, { network, ...(overlay === undefined ? {} : { overlay }) })
     } catch {
       return []
     }
   })
-  return [...whole.flatMap(pool => reports(state, pool)), ...networks]
+  return [...whole, ...networks]
 }
 
 function reports(state: State, { family, ranges, blocks }: Pool): RangeReport[] {
@@ -180,7 +182,7 @@ function stale(node: Node, row: Attachment, gone: boolean): Found[] {
   const attachment = attachmentId(row)
   const having = `${textOf(row)}: held by ${attachment}`
   const remove = (still: (now: Attachment) => boolean) => () =>
-    turns.run(attachment, async () => {
+    turns.run(turnOf(state, row), async () => {
       const now = state.get(row)
       if (now?.created === row.created && still(now)) await pods.remove(row)
     })

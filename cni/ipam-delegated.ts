@@ -29,17 +29,18 @@ export interface Lease {
 export type Gateways = Partial<Record<4 | 6, string>>
 
 /**
- * The lease in the answer of plugin `type` to an ADD of `version`; the answer's own version counts if
- * it has a known one. Throws CniError: code 6 for what is no result, 7 for what a pod can't have.
+ * The lease in the answer of plugin `type` to an ADD of `version`; `podCidrs`: of this node, in the overlay
+ * network if one is named. Throws CniError: code 6 for what is
+ * no result, 7 for what a pod can't have.
  */
 export function leaseOf(
   type: string,
   version: CniVersion,
   answer: unknown,
   podCidrs: readonly string[],
+  overlay?: string,
 ): Lease {
-  const own = CNI_VERSIONS.find(known => known === versionIn(answer)) ?? version
-  const result = resultIn(type, own, answer)
+  const result = resultIn(`IPAM plugin ${type}`, version, answer)
   const wrong = (cause: string): CniError =>
     new CniError(CODE.config, `IPAM plugin ${type}: ${cause}`)
   const blocks = poolsOf(podCidrs).flatMap(pool => pool.blocks)
@@ -64,7 +65,8 @@ export function leaseOf(
     addresses.push(address)
   }
   if (addresses.length === 0) throw wrong('its answer has no address')
-  const routeless = withoutDefault(result, addresses)
+  // An interface in another network than the cluster's own has that network's routes, whoever gives its addresses.
+  const routeless = overlay === undefined ? withoutDefault(result, addresses) : undefined
   if (routeless !== undefined) {
     throw wrong(`its routes have no default route for ${routeless}, and a pod has nothing else`)
   }
@@ -72,11 +74,16 @@ export function leaseOf(
   return { addresses, gateways, ...(dns === undefined ? {} : { dns }) }
 }
 
-function resultIn(type: string, version: CniVersion, answer: unknown): Result {
-  const what = `IPAM plugin ${type}: its answer`
+/**
+ * What plugin `who` answered to an ADD of `version`; the answer's own version counts if it has a known
+ * one. Throws CniError (code 6).
+ */
+export function resultIn(who: string, version: CniVersion, answer: unknown): Result {
+  const what = `${who}: its answer`
   if (answer === undefined) throw new CniError(CODE.decode, `${what} is empty`)
   try {
-    const result = parseResult(version, answer, [])
+    const own = CNI_VERSIONS.find(known => known === versionIn(answer)) ?? version
+    const result = parseResult(own, answer, [])
     check(dnsSchema, result.dns, ['dns'])
     return result
   } catch (error) {

@@ -3,21 +3,18 @@
  *
  *     runtimeConfig.ips                    the `ips` capability (CONVENTIONS.md of the specification)
  *     CNI_ARGS                             IP=ADDRESS[,ADDRESS]
- *     io.kubernetes.cri.pod-annotations    hawser.dev/ips: a JSON list, or separated by commas
+ *     annotation                           hawser.dev/ips (annotations.ts)
  *
  * Each address may have a prefix length, which says nothing here: a pod's interface has /32 or /128.
  * All of it is written by people who may not be the node's: bounded, and refused when it is wrong.
  */
 import { z } from 'zod'
+import { annotationList, separated, wrongRequest } from './annotations.ts'
 import { type Address, parseAddress } from './cidr.ts'
 import { clean } from './document.ts'
-import { CniError, CODE } from './errors.ts'
 import { check } from './netconf.ts'
 
 export const IPS_ANNOTATION = 'hawser.dev/ips'
-const ANNOTATIONS = 'io.kubernetes.cri.pod-annotations'
-/** Characters of an annotation or an argument: two addresses and room to spare. */
-export const MAX_REQUEST = 1024
 
 const configSchema = z.looseObject({
   runtimeConfig: z.looseObject({ ips: z.array(z.string()).nullish() }).nullish(),
@@ -35,50 +32,21 @@ export function requestedIps(document: unknown, cniArgs: string): Address[] {
     const list = separated('CNI_ARGS IP', argument.slice(3))
     if (list.length > 0) return addresses('CNI_ARGS IP', list)
   }
-  const annotation = annotationOf(document)
-  if (annotation === undefined) return []
-  const where = `annotation ${IPS_ANNOTATION}`
-  if (typeof annotation !== 'string') throw wrong(where, 'not text')
-  return addresses(where, listed(where, annotation))
-}
-
-function annotationOf(document: unknown): unknown {
-  const annotations = (document as Record<string, unknown> | null)?.[ANNOTATIONS]
-  if (typeof annotations !== 'object' || annotations === null) return undefined
-  const found = Object.entries(annotations).find(([name]) => name === IPS_ANNOTATION)
-  return found?.[1] ?? undefined
-}
-
-function listed(where: string, text: string): string[] {
-  if (!text.trimStart().startsWith('[')) return separated(where, text)
-  if (text.length > MAX_REQUEST) throw wrong(where, `longer than ${MAX_REQUEST} characters`)
-  let list: unknown
-  try {
-    list = JSON.parse(text)
-  } catch {
-    throw wrong(where, `${clean(text)}: neither a JSON list nor separated by commas`)
-  }
-  if (Array.isArray(list) && list.every(each => typeof each === 'string')) return list
-  throw wrong(where, `${clean(text)}: not a list of addresses`)
-}
-
-function separated(where: string, text: string): string[] {
-  if (text.length > MAX_REQUEST) throw wrong(where, `longer than ${MAX_REQUEST} characters`)
-  return text
-    .split(',')
-    .map(each => each.trim())
-    .filter(each => each !== '')
+  return addresses(
+    `annotation ${IPS_ANNOTATION}`,
+    annotationList(document, IPS_ANNOTATION, 'addresses'),
+  )
 }
 
 function addresses(where: string, list: readonly string[]): Address[] {
   const found: Address[] = []
   for (const text of list) {
     const parsed = requested(text)
-    if ('cause' in parsed) throw wrong(where, `${clean(text)}: ${parsed.cause}`)
+    if ('cause' in parsed) throw wrongRequest(where, `${clean(text)}: ${parsed.cause}`)
     const other = found.find(each => each.family === parsed.family)
     if (other !== undefined) {
       const both = `${other.text} and ${parsed.text}`
-      throw wrong(where, `${both}: a pod has one IPv${parsed.family} address`)
+      throw wrongRequest(where, `${both}: a pod has one IPv${parsed.family} address`)
     }
     found.push(parsed)
   }
@@ -92,8 +60,4 @@ function requested(text: string): Address | { cause: string } {
   const bits = parsed.value.family === 4 ? 32 : 128
   if (Number(length ?? 0) > bits) return { cause: `the prefix length is more than ${bits}` }
   return parsed.value
-}
-
-function wrong(where: string, cause: string): CniError {
-  return new CniError(CODE.config, `${where}: ${cause}`)
 }

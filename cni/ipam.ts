@@ -4,12 +4,14 @@
  *
  * Theory of operation. Next-fit: the search begins behind the address that was found last, so an
  * address comes back as late as the pool allows. One that was freed rests for COOLING_MS besides:
- * peers, conntrack tables and clients still speak to its last owner. When nothing else is left the
+ * peers, conntrack tables and clients still speak to its last owner. That is measured by a clock that
+ * nobody can set (clock.ts), and begins anew with each daemon. When nothing else is left the
  * one that has rested longest is taken; a pod that starts matters more. One that a pod asks for
  * (ipam-request.ts) must be free and have rested. The choice and its reservation are one
  * transaction, durable before any interface is made (state.ts).
  */
 import { type Address, parseAddress } from './cidr.ts'
+import { steadyNow } from './clock.ts'
 import { CniError, CODE } from './errors.ts'
 import { addressText, inSpans, type Pool, refusal, type Span, sizeOf } from './ipam-ranges.ts'
 import { type AddressUse, type Attachment, attachmentId, type State } from './state.ts'
@@ -62,7 +64,7 @@ export function reserve(
   pools: readonly Pool[],
   asked: readonly Address[],
   wanted: Wanted,
-  now: number = Date.now(),
+  now: number = steadyNow(),
 ): Attachment {
   if (pools.length === 0) throw new CniError(CODE.tryAgain, 'this node has no pod CIDR')
   const strange = asked.find(each => !pools.some(pool => pool.family === each.family))
@@ -71,7 +73,7 @@ export function reserve(
   }
   return state.transaction(() => {
     state.cooled(now - COOLING_MS)
-    const attachment: Attachment = { ...wanted, phase: 'reserved', created: now }
+    const attachment: Attachment = { ...wanted, phase: 'reserved', created: Date.now() }
     const chosen: (4 | 6)[] = []
     for (const pool of pools) {
       const { family } = pool

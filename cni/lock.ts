@@ -24,7 +24,7 @@ const held = new Map<string, DatabaseSync>()
  */
 export function takeLock(path: string): () => void {
   const file = `${path}.lock`
-  makeFolder(dirname(file), 0o755)
+  makeFolder(dirname(file), 0o700)
   if (held.has(file)) throw refusal(path, `process ${process.pid}`)
   let database: DatabaseSync | undefined
   try {

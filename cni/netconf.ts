@@ -46,17 +46,24 @@ export const dnsSchema = z.looseObject({
 /** Only whose addresses they are; the rest is the business of whoever gives them. */
 const ipamSchema = z.looseObject({ type: z.string().nullish() }).nullish()
 
+/** Which overlay network of the cluster file; absent: the cluster's own. */
+const overlaySchema = z
+  .string()
+  .nullish()
+  .transform(name => name ?? undefined)
+
 const addSchema = baseSchema.extend({
   attach: z.enum(ATTACH_KINDS).default('tun'),
   mtu: z.int().min(MIN_POD_MTU).max(0xffff).optional(),
   dns: dnsSchema.nullish(),
   prevResult: z.looseObject({}).nullish(),
   ipam: ipamSchema,
+  network: overlaySchema,
 })
 
 const checkSchema = baseSchema.extend({ prevResult: z.looseObject({}) })
 
-const statusSchema = baseSchema.extend({ ipam: ipamSchema })
+const statusSchema = baseSchema.extend({ ipam: ipamSchema, network: overlaySchema })
 
 const attachmentSchema = z.looseObject({ containerID: z.string(), ifname: z.string() })
 const gcSchema = baseSchema.extend({
@@ -74,6 +81,10 @@ export type BaseConfig = z.output<typeof baseSchema>
 
 /** `ipam.type` when the addresses are the daemon's own business; so are they without one. */
 export const OWN_IPAM = 'hawser'
+
+/** It speaks over the pod's interface, which is made with its addresses; and a server would be far off. */
+const NEEDS_A_LINK =
+  'DHCP needs a link with a server on it, and pods of hawser are routed (of further interfaces, macvlan has one)'
 
 /** The JSON on stdin; throws CniError (code 6). */
 export function parseJson(config: string): unknown {
@@ -110,7 +121,7 @@ export function parseAdd(document: unknown): AddConfig {
 export function delegateOf({ ipam }: Pick<StatusConfig, 'ipam'>): string | undefined {
   const type = ipam?.type
   if (type == null || type === '' || type === OWN_IPAM) return undefined
-  const problem = delegateProblem(type)
+  const problem = type === 'dhcp' ? NEEDS_A_LINK : delegateProblem(type)
   if (problem === undefined) return type
   throw new CniError(
     CODE.config,
@@ -153,10 +164,15 @@ function speak(verb: Verb, document: unknown): CniVersion {
       `supported: ${CNI_VERSIONS.join(', ')}`,
     )
   }
-  if (CNI_VERSIONS.indexOf(known) < CNI_VERSIONS.indexOf(SINCE[verb])) {
+  if (!hasVerb(known, verb)) {
     throw new CniError(CODE.version, `cniVersion ${known} has no ${verb}`, `since ${SINCE[verb]}`)
   }
   return known
+}
+
+/** Whether CNI has the verb in that version. */
+export function hasVerb(version: CniVersion, verb: Verb): boolean {
+  return CNI_VERSIONS.indexOf(version) >= CNI_VERSIONS.indexOf(SINCE[verb])
 }
 
 /** Checks `document`, which lies at `at` of the configuration; throws CniError (code 7) with fields and causes. */

@@ -3,10 +3,10 @@
  * attachment goes through here, in the turn of its key (turns.ts).
  *
  * Theory of operation. Made in this order: addresses reserved on disk (those of an IPAM plugin:
- * the call on disk, then the call, then the addresses), interface and way in the engine, `attached`
- * on disk. Removed in the reverse: the engine's way and the interface, then the row, and with it the
- * addresses; an IPAM plugin's DEL last, and then what was kept of its call
- * (delegations.ts). A step that fails undoes those before it; an address is released only when
+ * the call on disk, then the call, then the addresses), interface and way in the engine, further
+ * interfaces of other plugins (secondaries.ts), `attached` on disk. Removed in the reverse: further
+ * interfaces, the engine's way and the interface, then the row, and with it the addresses; an IPAM
+ * plugin's DEL last, and then what was kept of its call (delegations.ts). A step that fails undoes those before it; an address is released only when
  * nothing can use it any more, so a process that dies anywhere leaves a row that tells the next one
  * what may be there. Interfaces are known as ours by the row, and by what the engine
  * derives from its id (dataplane/README.md, "After a restart").
@@ -25,20 +25,27 @@ import {
   type Reserved,
 } from './delegations.ts'
 import { CniError, CODE } from './errors.ts'
+import { faultPoint } from './fault-points.ts'
 import { reserve, storedAddress, type Wanted } from './ipam.ts'
 import type { Gateways } from './ipam-delegated.ts'
 import { gatewayFor, type Pool } from './ipam-ranges.ts'
+import { labelOf } from './label.ts'
 import type { Logger } from './logger.ts'
 import type { Dns } from './netconf.ts'
 import { PortMappings } from './port-mappings.ts'
 import type { Runtime } from './runtime-config.ts'
+import {
+  addSecondaries,
+  ownersOf,
+  removeSecondaries,
+  type WantedSecondaries,
+} from './secondaries.ts'
 import { type Attachment, type AttachmentKey, attachmentId, type State } from './state.ts'
+import { PORTS, Troubles } from './troubles.ts'
 import { MAX_PARALLEL, type Turns } from './turns.ts'
 
 /** Looks, one after the other, that must find a namespace gone before its attachment is removed. */
 export const LOOKS = 2
-/** What stands in the place of an id, which has slashes, when it is not one pod that is in trouble. */
-const PORTS = 'port mappings'
 
 export interface PodRequest extends AttachmentKey {
   netns: string
@@ -46,8 +53,12 @@ export interface PodRequest extends AttachmentKey {
   mtu?: number
   pod: string
   runtime?: Runtime
+  /** As in its row. */
+  overlay?: string
   /** Where its addresses come from. */
   from: OwnAddresses | Delegated
+  /** Its further interfaces; absent: none. */
+  secondaries?: WantedSecondaries
 }
 
 /** Out of the node's pools, those in `asked` where it names one. */
@@ -69,16 +80,17 @@ export interface PodsParts {
   plane: ControlPlane
   state: State
   turns: Turns
-  /** This node's, as they are now. */
-  podCidrs: () => readonly string[]
+  /** This node's, as they are now, and its overlay networks beside the cluster's own (verbs/index.ts). */
+  podCidrs: (overlay?: string) => readonly string[]
+  overlays?: () => readonly string[]
   log: Logger
   /** Ends the calls of IPAM plugins that are under way. */
   stopping?: AbortSignal
 }
 
 export class Pods {
-  /** Attachments whose pods may be cut off, by id, and why. */
-  readonly troubles = new Map<string, string>()
+  /** Attachments whose pods may be cut off. */
+  readonly troubles = new Troubles()
   readonly #parts: PodsParts
   readonly #missed = new Map<string, number>()
   readonly #ports: PortMappings
@@ -91,10 +103,11 @@ export class Pods {
   /** Attaches a pod, all or nothing. In its turn; gives up, and undoes, when `late` is aborted. */
   async add(request: PodRequest, late: AbortSignal): Promise<Added> {
     const { plane, state } = this.#parts
-    const { netns, ifname, kind, mtu, pod, runtime, from } = request
+    const { netns, ifname, kind, mtu, pod, runtime, overlay, from, secondaries } = request
     const { network, containerId } = request
     const key = { network, containerId, ifname }
     const id = attachmentId(key)
+    faultPoint('add.begun')
     const { dev, ino } = podNamespace(netns)
     const earlier = state.get(key)
     if (earlier !== undefined) {
@@ -102,7 +115,10 @@ export class Pods {
         throw new CniError(CODE.exists, `${id}: it is attached already`, 'DEL it first')
       }
       await this.remove(key)
-    } else if (state.delegation(key) !== undefined) await giveBack(this.#parts, key)
+    } else {
+      if (state.secondaries(key).length > 0) await this.#removeSecondaries(key)
+      if (state.delegation(key) !== undefined) await giveBack(this.#parts, key)
+    }
     // Of our own addresses the engine sees it in time; a plugin shall not be asked in vain.
     if ('call' in from && hasInterface(netns, ifname)) throw alreadyThere(netns, ifname)
     const undo: (() => void | Promise<void>)[] = []
@@ -115,12 +131,14 @@ export class Pods {
         pod,
         ...(mtu === undefined ? {} : { mtu }),
         ...(runtime === undefined ? {} : { runtime }),
+        ...(overlay === undefined ? {} : { overlay }),
       }
       const { reserved, ...given } =
         'call' in from
           ? await askDelegate(this.#parts, from, wanted, late, undo)
           : this.#reserve(from, wanted)
       undo.push(() => state.release(key))
+      faultPoint('add.reserved')
       this.#ports.claim(reserved)
       undo.push(() => this.#ports.close(id))
       late.throwIfAborted()
@@ -129,9 +147,17 @@ export class Pods {
         throw new CniError(CODE.io, (error as Error).message, '', { cause: error })
       })
       undo.push(() => plane.detach(id))
+      faultPoint('add.made')
       await this.#ports.open(id)
+      faultPoint('add.mapped')
       late.throwIfAborted()
+      if (secondaries !== undefined) {
+        // What fails of it is logged, and stays kept for the next attempt.
+        undo.push(() => this.#removeSecondaries(key).catch(() => {}))
+        await addSecondaries(this.#parts, key, secondaries, late)
+      }
       state.markAttached(key, attachment.mtu)
+      faultPoint('add.attached')
       return { attachment, ...given }
     } catch (error) {
       await this.#undo(id, undo)
@@ -165,12 +191,23 @@ export class Pods {
 
   /**
    * Removes all of an attachment; succeeds when there is none. In its turn. Throws CniError (code
-   * 5) when the engine can't let go, the addresses stay reserved then; and what an IPAM plugin's DEL
-   * does. A further call goes on. `asked`: the IPAM plugin's call that the runtime's DEL is.
+   * 5) when the engine can't let go, the addresses stay reserved then; and what a plugin's DEL
+   * does: that of a further interface doesn't keep the rest. A further call goes on. `asked`: the IPAM
+   * plugin's call that the runtime's DEL is. `late` ends the DELs of further interfaces.
    */
-  async remove(key: AttachmentKey, asked?: DelegateCall): Promise<void> {
+  async remove(key: AttachmentKey, asked?: DelegateCall, late?: AbortSignal): Promise<void> {
+    faultPoint('del.begun')
+    const [further] = await Promise.allSettled([this.#removeSecondaries(key, late)])
     await this.#letGo(key)
+    faultPoint('del.released')
     await giveBack(this.#parts, key, asked)
+    if (further.status === 'rejected') throw further.reason
+  }
+
+  async #removeSecondaries(key: AttachmentKey, late?: AbortSignal): Promise<void> {
+    const own = (inner: AttachmentKey, held?: AbortSignal): Promise<void> =>
+      this.remove(inner, undefined, held)
+    await removeSecondaries(this.#parts, key, own, late)
   }
 
   /** All but what an IPAM plugin has given. */
@@ -182,7 +219,9 @@ export class Pods {
     try {
       if (!served && known !== undefined) await this.#takeOver(known)
       await this.#ports.close(id)
+      faultPoint('del.unmapped')
       await plane.detach(id)
+      faultPoint('del.detached')
       state.release(key)
     } catch (error) {
       throw new CniError(CODE.io, `${id}: ${(error as Error).message}`, '', { cause: error })
@@ -231,47 +270,82 @@ export class Pods {
       this.troubles.delete(PORTS)
     } catch (error) {
       const cause = (error as Error).message
-      if (this.troubles.get(PORTS) !== cause)
+      if (this.troubles.failed(PORTS, cause))
         this.#parts.log.error({ cause }, 'port mappings are not restored')
-      this.troubles.set(PORTS, cause)
     }
+  }
+
+  /** What speaks against the node (troubles.ts). */
+  hurting(): { passing: string[]; lasting: string[] } {
+    const { troubles } = this
+    if (troubles.size === 0) return { passing: [], lasting: [] }
+    return troubles.hurting(this.#parts.state.list(), each => look(each) === 'gone')
+  }
+
+  /** What the kernel has lost of an attachment's port mappings. */
+  lostPorts(key: AttachmentKey): Promise<readonly string[]> {
+    return this.#ports.lost(attachmentId(key))
+  }
+
+  /** Somebody may have flushed the kernel's rules: those of the port mappings come back. */
+  async #mendPorts(): Promise<void> {
+    const lost = this.troubles.has(PORTS) ? [] : await this.#ports.lost()
+    if (lost.length > 0) {
+      const facts = { lost: lost.slice(0, 5), all: lost.length }
+      this.#parts.log.warn(facts, 'port mappings were lost; they are put in force again')
+    }
+    if (lost.length > 0 || this.troubles.has(PORTS)) await this.#restorePorts()
   }
 
   async #restore(attachment: Attachment): Promise<void> {
     const { plane, log } = this.#parts
     const id = attachmentId(attachment)
     try {
+      faultPoint('restore.begun')
       const state = look(attachment)
-      if (attachment.phase === 'reserved' || state === 'gone') {
+      if (attachment.phase === 'reserved') {
         await this.#letGo(attachment)
+        faultPoint('restore.done')
         log.info({ attachment: id, state }, 'the leftovers of an attachment are removed')
+        return
+      }
+      if (state === 'gone') {
+        // The first look of `collect`: a node that comes up may not have all its mounts yet.
+        this.#missed.set(id, 1)
+        log.warn({ attachment: id, netns: attachment.netns }, 'its namespace is not there')
         return
       }
       if (state === 'unsure') throw new Error(`${attachment.netns}: not a network namespace now`)
       await plane.attach(podSpec(attachment), { adopt: true })
+      faultPoint('restore.done')
       this.troubles.delete(id)
     } catch (error) {
       const cause = (error as Error).message
-      if (this.troubles.get(id) !== cause)
+      if (this.troubles.failed(id, cause))
         log.error({ attachment: id, cause }, 'a pod is not restored')
-      this.troubles.set(id, cause)
     }
   }
 
   /**
-   * Collects attachments whose namespaces are gone without a DEL, LOOKS calls in a row, and tries
-   * again to restore, and to give back, what could not be. To be called every few minutes. Never rejects.
+   * Collects attachments whose namespaces are gone without a DEL, LOOKS looks in a row (that of
+   * `restoreAll` counts), and tries again to restore, and to give back, what could not be. Rules of
+   * port mappings that were lost come back. To be
+   * called every few minutes: that is the time that a namespace has to come back. Never rejects.
    */
   async collect(): Promise<void> {
-    const { state, turns, log } = this.#parts
+    const { plane, state, turns, log } = this.#parts
     const due = state.list().filter(each => each.phase === 'attached')
+    const owners = ownersOf(state)
     const work = due.map(async each => {
       const id = attachmentId(each)
+      const owner = owners.get(id)
       if (look(each) !== 'gone') {
-        this.#missed.delete(id)
-        if (this.troubles.has(id)) await turns.run(id, () => this.#restore(each))
+        const back = this.#missed.delete(id) && !plane.pods().some(pod => pod.id === id)
+        const turn = owner === undefined ? id : attachmentId(owner)
+        if (back || this.troubles.has(id)) await turns.run(turn, () => this.#restore(each))
         return
       }
+      if (owner !== undefined) return
       const missed = (this.#missed.get(id) ?? 0) + 1
       this.#missed.set(id, missed)
       if (missed < LOOKS) return
@@ -289,15 +363,37 @@ export class Pods {
       if (result.status === 'fulfilled') continue
       log.error({ cause: (result.reason as Error).message }, 'an attachment is not collected')
     }
-    if (this.troubles.has(PORTS)) await this.#restorePorts()
+    await this.#mendPorts()
+    await this.giveBackOrphans()
+  }
+
+  /**
+   * Undoes the further interfaces, and gives back the addresses of IPAM plugins, of attachments that are
+   * gone or never came to be: an earlier daemon died in between, or a plugin's DEL failed. Never rejects.
+   */
+  async giveBackOrphans(): Promise<void> {
+    const { state, turns, log } = this.#parts
+    const keys = new Map(state.allSecondaries().map(({ key }) => [attachmentId(key), key]))
+    const work = [...keys].map(async ([id, key]) => {
+      if (state.get(key) !== undefined) return
+      await turns.run(id, async late => {
+        if (state.get(key) === undefined) await this.#removeSecondaries(key, late)
+      })
+    })
+    for (const result of await Promise.allSettled(work)) {
+      if (result.status === 'fulfilled') continue
+      const cause = (result.reason as Error).message
+      log.error({ cause }, 'further interfaces are not undone; tried again later')
+    }
     await giveBackOrphans(this.#parts)
   }
 }
 
 /** What the engine is told of an attachment. */
 function podSpec(attachment: Attachment): PodSpec {
-  const { kind, netns, ifname, ip4, ip6, mtu, runtime } = attachment
-  const { bandwidth, mac } = runtime ?? {}
+  const { kind, netns, ifname, ip4, ip6, mtu, runtime, overlay } = attachment
+  const { bandwidth, mac, further } = runtime ?? {}
+  const label = labelOf(attachment)
   return {
     id: attachmentId(attachment),
     kind,
@@ -308,6 +404,9 @@ function podSpec(attachment: Attachment): PodSpec {
     ...(mtu === undefined ? {} : { mtu }),
     ...(bandwidth === undefined ? {} : { bandwidth }),
     ...(mac === undefined ? {} : { mac }),
+    ...(further === undefined ? {} : { further }),
+    ...(overlay === undefined ? {} : { network: overlay }),
+    ...(label === undefined ? {} : { label }),
   }
 }
 

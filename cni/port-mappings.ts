@@ -83,9 +83,27 @@ export class PortMappings {
     return this.#inTurn(() => this.#tell())
   }
 
-  #inTurn(work: () => Promise<void>): Promise<void> {
+  /** What of an attachment's, or of all that were put in force, is lost: sentences. Never rejects. */
+  lost(id?: string): Promise<readonly string[]> {
+    return this.#inTurn(async () => {
+      const asked = [...this.#claims].filter(
+        ([each]) => this.#told.has(each) && (id === undefined || each === id),
+      )
+      if (asked.length === 0) return []
+      try {
+        return await this.#plane.verifyPortMappings(asked.map(([, claim]) => portsOf(claim)))
+      } catch (error) {
+        return [(error as Error).message]
+      }
+    })
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const mine = this.#turn.then(work)
-    this.#turn = mine.catch(() => {})
+    this.#turn = mine.then(
+      () => {},
+      () => {},
+    )
     return mine
   }
 
@@ -93,12 +111,16 @@ export class PortMappings {
     const all = new Map(this.#claims)
     if (without !== undefined) all.delete(without)
     try {
-      await this.#plane.setPortMappings([...all.values()].map(({ owner: _, ...ports }) => ports))
+      await this.#plane.setPortMappings([...all.values()].map(portsOf))
     } catch (error) {
       throw new CniError(CODE.io, (error as Error).message, '', { cause: error })
     }
     this.#told = new Set(all.keys())
   }
+}
+
+function portsOf({ owner: _, ...ports }: Claim): PodPorts {
+  return ports
 }
 
 function claimOf(attachment: Attachment): Claim | undefined {

@@ -3,7 +3,7 @@
  * socket, byte by byte. One connection carries one request and one reply. Numbers are unsigned, 32
  * bits, most significant byte first; text is UTF-8 without a terminator.
  *
- *     message   0  magic    68 77 73 ("hws") and the version, 01
+ *     message   0  magic    68 77 73 ("hws") and the version, 01 or 02
  *               4  word     request: 1 = CNI, 2 = query; reply: 0 = success, 1 = error
  *               8  length   bytes of the body
  *              12  body
@@ -11,18 +11,24 @@
  *     CNI       seven texts, each a length and its bytes, that fill the body exactly: CNI_COMMAND,
  *               CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_ARGS, CNI_PATH (empty when not set),
  *               and the configuration as the runtime sent it
- *     reply     what goes to stdout: one JSON document, or nothing
+ *     reply     version 2: a text for stderr, its length and its bytes, in front of what follows
+ *               what goes to stdout: one JSON document, or nothing
  *
  *     query     the name of the question; `swap fib`, a space, and a name or an absolute path
  *     reply     the answer as JSON; or the error's text
  *
- * Who is sent another version answers with a message of its own version without a body, so that the
- * other side can name both. A queued DEL (del-queue.ts) is a file with exactly one CNI message.
+ * A request is answered in its own version. Who is sent another one answers with an error of the newest
+ * that it speaks, without a body; the executable then asks again in that version, so executable and
+ * daemon may be upgraded in either order. What version 2 changes nothing about stays in version 1, for the
+ * same reason: queries, and a queued DEL (del-queue.ts), which is a file with exactly one CNI message.
  * native/plugin/protocol.h is the twin of this file; a change of one byte is a new version.
  */
 
-/** "hws" and the version of the protocol. */
+/** "hws" and the first version of the protocol; the versions that we speak, oldest first. */
 export const MAGIC = 0x68777301
+export const VERSIONS = [1, 2] as const
+export type Version = (typeof VERSIONS)[number]
+export const NEWEST: Version = 2
 export const HEADER_BYTES = 12
 export const WORD = { CNI: 1, QUERY: 2, SUCCESS: 0, ERROR: 1 } as const
 
@@ -32,6 +38,8 @@ export const MAX_VARIABLE_BYTES = 64 * 1024
 /** A question and an absolute path (PATH_MAX of Linux is 4096). */
 export const MAX_QUERY_BYTES = 64 + 4096
 export const MAX_CNI_REPLY_BYTES = 1024 * 1024
+/** What goes to stderr: less than a pipe holds (pipe(7)), so that nobody has to read it. */
+export const MAX_STDERR_BYTES = 16 * 1024
 export const MAX_QUERY_REPLY_BYTES = 256 * 1024 * 1024
 
 /** The variables of a request, in the order in which they travel. */
@@ -63,9 +71,12 @@ export interface CniReply {
   exit: number
   /** Exactly one JSON document, or '' where the specification prints nothing. */
   stdout: string
+  /** Lines that go to stderr before, fit for a terminal; absent: none. */
+  stderr?: string
 }
 
 export interface Message {
+  version: Version
   word: number
   body: Buffer
 }
@@ -82,12 +93,16 @@ export class ProtocolError extends Error {
   }
 }
 
-export function encodeMessage(word: number, body: Buffer): Buffer {
+export function encodeMessage(word: number, body: Buffer, version: Version = 1): Buffer {
   const header = Buffer.allocUnsafe(HEADER_BYTES)
-  header.writeUInt32BE(MAGIC, 0)
+  header.writeUInt32BE(magicOf(version), 0)
   header.writeUInt32BE(word, 4)
   header.writeUInt32BE(body.length, 8)
   return Buffer.concat([header, body])
+}
+
+function magicOf(version: Version): number {
+  return MAGIC - 1 + version
 }
 
 /**
@@ -112,23 +127,28 @@ export function collector(
     }
     if (chunk.length - at > body.length - have) throw new ProtocolError('bytes after the message')
     have += chunk.copy(body, have, at)
-    return have === body.length ? { word: header.readUInt32BE(4), body } : undefined
+    if (have < body.length) return undefined
+    return { version: versionOf(header), word: header.readUInt32BE(4), body }
   }
 }
 
 function bodyLength(header: Buffer, limit: (word: number) => number | undefined): number {
-  const magic = header.readUInt32BE(0)
-  if (magic >>> 8 !== MAGIC >>> 8) throw new ProtocolError('it is not our protocol')
-  if (magic !== MAGIC) {
-    const versions = `it speaks version ${magic & 0xff} of the protocol, we speak ${MAGIC & 0xff}`
-    throw new ProtocolError(`${versions} (install both from one release)`, true)
-  }
+  versionOf(header)
   const word = header.readUInt32BE(4)
   const most = limit(word)
   if (most === undefined) throw new ProtocolError(`unknown word ${word}`)
   const length = header.readUInt32BE(8)
   if (length > most) throw new ProtocolError(`${length} bytes, more than ${most}`)
   return length
+}
+
+function versionOf(header: Buffer): Version {
+  const magic = header.readUInt32BE(0)
+  if (magic >>> 8 !== MAGIC >>> 8) throw new ProtocolError('it is not our protocol')
+  const version = VERSIONS.find(each => magicOf(each) === magic)
+  if (version !== undefined) return version
+  const versions = `it speaks version ${magic & 0xff} of the protocol, we speak ${VERSIONS.join(', ')}`
+  throw new ProtocolError(`${versions} (install both from one release)`, true)
 }
 
 /** `limit` of a collector of requests. */
@@ -177,6 +197,15 @@ export function decodeCni(body: Buffer): CniRequest {
   const config = text('configuration', MAX_CONFIG_BYTES)
   if (at !== body.length) throw new ProtocolError('bytes after the configuration')
   return { env, config }
+}
+
+/** The body of the reply to a CNI request of `version`, which may have no place for stderr. */
+export function encodeCniReply({ stdout, stderr = '' }: CniReply, version: Version): Buffer {
+  if (version === 1) return Buffer.from(stdout)
+  const said = Buffer.from(stderr).subarray(0, MAX_STDERR_BYTES)
+  const length = Buffer.allocUnsafe(4)
+  length.writeUInt32BE(said.length)
+  return Buffer.concat([length, said, Buffer.from(stdout)])
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })

@@ -50,6 +50,8 @@ const oldIpSchema = z.looseObject({
   gateway: z.string().optional(),
   routes: list(routeSchema),
 })
+/** The MAC of an interface that has none: podman refuses a result without one. */
+const NO_MAC = '00:00:00:00:00:00'
 /** Where it lies in the configuration. */
 const AT = ['prevResult']
 
@@ -69,7 +71,7 @@ export function resultOf(
 ): Result {
   const { ifname, netns, mac, mtu, hostDevice, hostMac } = attachment
   const interfaces: Result['interfaces'] = [
-    { name: ifname, ...(mac === undefined ? {} : { mac }), mtu, sandbox: netns },
+    { name: ifname, mac: mac ?? NO_MAC, mtu, sandbox: netns },
   ]
   if (hostDevice !== undefined) {
     interfaces.push({ name: hostDevice, ...(hostMac === undefined ? {} : { mac: hostMac }), mtu })

@@ -20,6 +20,8 @@ export interface Runtime {
   portMappings?: PortMapping[]
   bandwidth?: Bandwidth
   mac?: string
+  /** It is a further interface (secondaries.ts): the networks that it is the way to, as CIDRs. */
+  further?: string[]
 }
 
 /**

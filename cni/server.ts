@@ -25,10 +25,12 @@ import {
   collector,
   decodeCni,
   decodeText,
+  encodeCniReply,
   encodeMessage,
   MAX_CNI_REPLY_BYTES,
   MAX_QUERY_REPLY_BYTES,
   type Message,
+  NEWEST,
   ProtocolError,
   requestLimit,
   WORD,
@@ -140,12 +142,13 @@ async function attend(
   try {
     const message = await receive(socket, limits.requestMs ?? REQUEST_MS)
     if (message === undefined) return
-    const { word, text } = await answer(message, handlers, log)
-    await send(socket, encodeMessage(word, Buffer.from(text)), limits.replyMs ?? REPLY_MS)
+    const { word, body } = await answer(message, handlers, log)
+    await send(socket, encodeMessage(word, body, message.version), limits.replyMs ?? REPLY_MS)
   } catch (error) {
     log.warn({ cause: (error as Error).message }, 'a request on the CNI socket was refused')
     if (error instanceof ProtocolError && error.otherVersion) {
-      await send(socket, encodeMessage(WORD.ERROR, Buffer.alloc(0)), limits.replyMs ?? REPLY_MS)
+      const ours = encodeMessage(WORD.ERROR, Buffer.alloc(0), NEWEST)
+      await send(socket, ours, limits.replyMs ?? REPLY_MS)
     }
   } finally {
     socket.destroy()
@@ -186,14 +189,15 @@ async function answer(
   message: Message,
   handlers: Handlers,
   log: Logger,
-): Promise<{ word: number; text: string }> {
+): Promise<{ word: number; body: Buffer }> {
   if (message.word === WORD.QUERY) {
     try {
       const text = JSON.stringify(await handlers.query(decodeText('query', message.body))) ?? 'null'
       if (Buffer.byteLength(text) > MAX_QUERY_REPLY_BYTES) throw new Error('the answer is too long')
-      return { word: WORD.SUCCESS, text }
+      return { word: WORD.SUCCESS, body: Buffer.from(text) }
     } catch (error) {
-      return { word: WORD.ERROR, text: error instanceof Error ? error.message : String(error) }
+      const text = error instanceof Error ? error.message : String(error)
+      return { word: WORD.ERROR, body: Buffer.from(text) }
     }
   }
   const request = decodeCni(message.body)
@@ -206,7 +210,8 @@ async function answer(
     log.error({ command: request.env.CNI_COMMAND, err: error }, 'a CNI request failed')
     reply = errorReply(versionOf(request.config), error)
   }
-  return { word: reply.exit === 0 ? WORD.SUCCESS : WORD.ERROR, text: reply.stdout }
+  const word = reply.exit === 0 ? WORD.SUCCESS : WORD.ERROR
+  return { word, body: encodeCniReply(reply, message.version) }
 }
 
 function versionOf(config: string): string | undefined {

@@ -11,144 +11,55 @@
  *
  * Addresses of an IPAM plugin have a second row, in `delegations`: what the plugin was called with.
  * It is written before the plugin is asked for addresses and removed when the plugin has them
- * back, so it stays, over boots too, where an attachment's row is gone already or never was.
+ * back, so it stays, over boots too, where an attachment's row is gone already or never was. The same
+ * holds for a pod's further interfaces and their rows in `secondaries`, one for each, in order.
  *
  * The file is known as ours by its application id; its schema version is `user_version`. A file of
- * an earlier one is brought to this one when it is opened (MIGRATIONS).
+ * an earlier one is brought to this one when it is opened (MIGRATIONS). Another application's, or one
+ * of a later version, is refused and left as it is. All else that can't be read whole is damage
+ * (DamagedState), which state-damage.ts makes up for: SQLite's own check of every page and index when
+ * the file is opened, and every row decoded. A new file says that it doesn't know yet what pods there
+ * are (`rebuildDue`), until state-rebuild.ts has looked; so a process that dies in between leaves that
+ * to the next one.
  */
-import { chmodSync, readFileSync } from 'node:fs'
+import { chmodSync, readFileSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
-import type { AttachKind } from '../dataplane/control.ts'
-import { parseAddress } from './cidr.ts'
-import { makeFolder } from './folder.ts'
-import type { Runtime } from './runtime-config.ts'
+import { steadyNow } from './clock.ts'
+import { makeFolder, syncFolder } from './folder.ts'
+import {
+  type Attachment,
+  type AttachmentKey,
+  addressesOf,
+  attachmentId,
+  type Delegation,
+  fromRow,
+  keyOf,
+  type Row,
+  type Secondary,
+  secondaryOf,
+  value,
+  words,
+} from './state-rows.ts'
+import { APPLICATION_ID, MIGRATIONS, SCHEMA, SCHEMA_VERSION } from './state-schema.ts'
 
-/** "hwsr" in SQLite's header. */
-export const APPLICATION_ID = 0x68_77_73_72
-export const SCHEMA_VERSION = 3
-
-const DELEGATIONS = `
-  CREATE TABLE delegations (
-    network TEXT NOT NULL,
-    container TEXT NOT NULL,
-    ifname TEXT NOT NULL,
-    type TEXT NOT NULL,
-    netns TEXT NOT NULL,
-    args TEXT NOT NULL,
-    path TEXT NOT NULL,
-    config TEXT NOT NULL,
-    created INTEGER NOT NULL,
-    PRIMARY KEY (network, container, ifname)
-  ) STRICT;
-`
-
-const SECONDARIES = `
-  CREATE TABLE secondaries (
-    network TEXT NOT NULL,
-    container TEXT NOT NULL,
-    ifname TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    netns TEXT NOT NULL,
-    args TEXT NOT NULL,
-    path TEXT NOT NULL,
-    config TEXT NOT NULL,
-    result TEXT,
-    created INTEGER NOT NULL,
-    PRIMARY KEY (network, container, ifname, position)
-  ) STRICT;
-`
-
-/** What brings a file of that schema version to the next one. */
-const MIGRATIONS: Readonly<Record<number, string>> = {
-  1: `${DELEGATIONS} ALTER TABLE attachments ADD COLUMN runtime TEXT;`,
-  2: `${SECONDARIES} ALTER TABLE attachments ADD COLUMN overlay TEXT;`,
-}
-
-const SCHEMA = `
-  CREATE TABLE attachments (
-    network TEXT NOT NULL,
-    container TEXT NOT NULL,
-    ifname TEXT NOT NULL,
-    phase TEXT NOT NULL CHECK (phase IN ('reserved', 'attached')),
-    netns TEXT NOT NULL,
-    netnsDev TEXT NOT NULL,
-    netnsIno TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('tun', 'xdp')),
-    mtu INTEGER,
-    ip4 TEXT UNIQUE,
-    ip6 TEXT UNIQUE,
-    pod TEXT NOT NULL,
-    created INTEGER NOT NULL,
-    runtime TEXT,
-    overlay TEXT,
-    PRIMARY KEY (network, container, ifname)
-  ) STRICT;
-  CREATE TABLE cooling (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    family INTEGER NOT NULL,
-    address TEXT NOT NULL UNIQUE,
-    freed INTEGER NOT NULL
-  ) STRICT;
-  CREATE TABLE cursors (family INTEGER PRIMARY KEY, address TEXT NOT NULL) STRICT;
-  CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-  ${DELEGATIONS}
-  ${SECONDARIES}
-`
-
-export interface AttachmentKey {
-  network: string
-  containerId: string
-  ifname: string
-}
-
-export interface Attachment extends AttachmentKey {
-  phase: 'reserved' | 'attached'
-  /** Path of the namespace, and which namespace it was: device and inode, decimal. */
-  netns: string
-  netnsDev: string
-  netnsIno: string
-  kind: AttachKind
-  /** What the configuration asked for while reserved; what the interface has once attached. */
-  mtu?: number
-  ip4?: string
-  ip6?: string
-  /** Namespace and name of the pod, for people; empty when the runtime didn't say. */
-  pod: string
-  /** Milliseconds since 1970. */
-  created: number
-  /** What the runtime asked for beside addresses; JSON in the row. */
-  runtime?: Runtime
-  /** Name of the overlay network that it is in; absent: the cluster's own. */
-  overlay?: string
-}
-
-/** What an IPAM plugin was asked for addresses with; its DEL is called with the same. */
-export interface Delegation {
-  /** Name of the plugin. */
-  type: string
-  netns: string
-  /** CNI_ARGS and CNI_PATH. */
-  args: string
-  path: string
-  /** The network configuration, as the runtime sent it. */
-  config: string
-  /** Milliseconds since 1970. */
-  created: number
+export {
+  APPLICATION_ID,
+  type Attachment,
+  type AttachmentKey,
+  attachmentId,
+  type Delegation,
+  SCHEMA_VERSION,
+  type Secondary,
 }
 
 /** What address choice needs to know of one family. */
 export interface AddressUse {
   taken: Set<bigint>
-  /** Freed addresses and when (milliseconds since 1970), the oldest first. */
+  /** Freed addresses and when (clock.ts), the oldest first. */
   cooling: Map<bigint, number>
   /** The address given out last. */
   cursor?: bigint
-}
-
-/** The attachment's id in the packet engine; no part can hold a slash. */
-export function attachmentId(key: AttachmentKey): string {
-  return `${key.network}/${key.containerId}/${key.ifname}`
 }
 
 /** This boot of the kernel (random(4)). */
@@ -156,7 +67,15 @@ export function bootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
 }
 
-type Row = Record<string, string | number | null>
+/** SQLITE_ERROR (a table is not there), SQLITE_CORRUPT, SQLITE_NOTADB (https://sqlite.org/rescode.html). */
+const DAMAGE_CODES: readonly number[] = [1, 11, 26]
+/** The fact of a file that nobody has filled with the pods that run. */
+const REBUILD_DUE = 'rebuild'
+
+/** The state file is ours, or should be, and can't be read whole. */
+export class DamagedState extends Error {
+  override readonly name = 'DamagedState'
+}
 
 export class State {
   readonly path: string
@@ -165,59 +84,122 @@ export class State {
   readonly #database: DatabaseSync
   readonly #statements = new Map<string, StatementSync>()
 
-  /** Opens or makes the file at `path` (and its folder). Throws an Error that names it. */
-  constructor(path: string, boot: string = bootId()) {
+  /**
+   * Opens or makes the file at `path` (and its folder). Throws an Error that names it, DamagedState
+   * for damage; that is handed to `damaged` before, while the file is still open: one that is moved
+   * away then stays as it is, where SQLite else would close it with its -wal written into it.
+   */
+  constructor(path: string, boot: string = bootId(), damaged?: (error: DamagedState) => void) {
     this.path = path
     makeFolder(dirname(path), 0o755)
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+      const error = new DamagedState(`${path}: a folder, not a file`)
+      damaged?.(error)
+      throw error
+    }
     try {
       this.#database = new DatabaseSync(path)
     } catch (error) {
       throw new Error(`${path}: ${(error as Error).message}`, { cause: error })
     }
     try {
+      const version = this.#recognise()
       chmodSync(path, 0o600)
       this.#database.exec('PRAGMA journal_mode = WAL')
       this.#database.exec('PRAGMA synchronous = FULL')
-      this.transaction(() => this.#migrate())
+      if (version === 0) this.transaction(() => this.#create())
+      else {
+        this.#checkPages()
+        this.transaction(() => this.#migrate(version))
+        this.#checkRows()
+      }
       this.forgotten = this.transaction(() => this.#enterBoot(boot))
+      // The file's own name must outlive a power loss too.
+      if (version === 0) syncFolder(dirname(path))
     } catch (error) {
-      this.#database.close()
-      const { message } = error as Error
-      throw new Error(
-        `${path}: ${message} (a file that can't be used must be moved away by hand: it says which addresses are taken)`,
-        { cause: error },
-      )
+      try {
+        const { message, errcode } = error as Error & { errcode?: number }
+        if (error instanceof DamagedState || DAMAGE_CODES.includes((errcode ?? 0) & 0xff)) {
+          const damage = new DamagedState(`${path}: ${message}`, { cause: error })
+          damaged?.(damage)
+          throw damage
+        }
+        throw new Error(
+          `${path}: ${message} (a file that can't be used must be moved away by hand: it says which addresses are taken)`,
+          { cause: error },
+        )
+      } finally {
+        this.#database.close()
+      }
     }
   }
 
-  #migrate(): void {
+  /** The schema version of a file of ours, 0 for an empty one. Throws for others; changes nothing. */
+  #recognise(): number {
     const pragma = (name: string): number =>
       Number(Object.values(this.#get(`PRAGMA ${name}`) ?? {})[0])
     const application = pragma('application_id')
     const version = pragma('user_version')
     const tables = Number(this.#get('SELECT count(*) AS n FROM sqlite_schema')?.['n'])
-    if (application === 0 && version === 0 && tables === 0) {
-      this.#database.exec(SCHEMA)
-      this.#database.exec(`PRAGMA application_id = ${APPLICATION_ID}`)
-      this.#database.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`)
-      return
-    }
+    if (application === 0 && version === 0 && tables === 0) return 0
     if (application !== APPLICATION_ID) throw new Error('not a state file of hawser')
+    if (version !== SCHEMA_VERSION && MIGRATIONS[version] === undefined) {
+      throw new Error(`schema version ${version}, this hawser knows ${SCHEMA_VERSION}`)
+    }
+    return version
+  }
+
+  #create(): void {
+    this.#database.exec(SCHEMA)
+    this.#database.exec(`PRAGMA application_id = ${APPLICATION_ID}`)
+    this.#database.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`)
+    this.#run("INSERT INTO facts VALUES (?, 'due')", REBUILD_DUE)
+  }
+
+  #migrate(version: number): void {
     for (let from = version; from !== SCHEMA_VERSION; from++) {
-      const step = MIGRATIONS[from]
-      if (step === undefined) {
-        throw new Error(`schema version ${version}, this hawser knows ${SCHEMA_VERSION}`)
-      }
-      this.#database.exec(step)
+      this.#database.exec(MIGRATIONS[from]!)
       this.#database.exec(`PRAGMA user_version = ${from + 1}`)
     }
+  }
+
+  #checkPages(): void {
+    const found = Object.values(this.#get('PRAGMA integrity_check(1)') ?? {})[0]
+    if (found !== 'ok') throw new DamagedState(String(found))
+  }
+
+  /** SQLite knows pages, not what their bytes should say. */
+  #checkRows(): void {
+    try {
+      for (const row of this.list()) {
+        for (const [, address] of addressesOf(row)) value(address)
+      }
+      for (const family of [4, 6] as const) this.addressUse(family)
+      for (const table of ['delegations', 'secondaries']) this.#all(`SELECT * FROM ${table}`)
+    } catch (error) {
+      if ((error as { errcode?: number }).errcode !== undefined) throw error
+      throw new DamagedState((error as Error).message, { cause: error })
+    }
+  }
+
+  /** Whether the file is new, and what pods there are is not in it yet. */
+  get rebuildDue(): boolean {
+    return this.#get('SELECT value FROM facts WHERE name = ?', REBUILD_DUE) !== undefined
+  }
+
+  /** Fills a new file with the attachments that are there; all or nothing. */
+  rebuilt(attachments: readonly Attachment[]): void {
+    this.transaction(() => {
+      for (const each of attachments) this.insert(each, [])
+      this.#run('DELETE FROM facts WHERE name = ?', REBUILD_DUE)
+    })
   }
 
   #enterBoot(boot: string): number {
     const known = this.#get("SELECT value FROM facts WHERE name = 'boot'")?.['value']
     if (known === boot) return 0
     const gone = this.list()
-    for (const each of gone) this.#remove(each, Date.now())
+    for (const each of gone) this.#remove(each, steadyNow())
     this.#run("INSERT OR REPLACE INTO facts VALUES ('boot', ?)", boot)
     return gone.length
   }
@@ -290,7 +272,7 @@ export class State {
   }
 
   /** Removes the row if it is there and lets its addresses cool down from `now` on. */
-  release(key: AttachmentKey, now: number = Date.now()): void {
+  release(key: AttachmentKey, now: number = steadyNow()): void {
     this.transaction(() => this.#remove(key, now))
   }
 
@@ -356,9 +338,51 @@ export class State {
     }))
   }
 
+  /** Writes down, or anew, what the plugins of a further interface are called with. */
+  keepSecondary(key: AttachmentKey, secondary: Secondary): void {
+    const { position, netns, args, path, config, result, created } = secondary
+    this.#run(
+      'INSERT OR REPLACE INTO secondaries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+      ...words(key),
+      ...[position, netns, args, path, config, result ?? null, created],
+    )
+  }
+
+  /** The further interfaces of an attachment, in order. */
+  secondaries(key: AttachmentKey): Secondary[] {
+    return this.#all(
+      `SELECT * FROM secondaries WHERE network = ? AND container = ? AND ifname = ?
+       ORDER BY position`,
+      ...words(key),
+    ).map(secondaryOf)
+  }
+
+  /** Those of all attachments, and of those that are gone. */
+  allSecondaries(): { key: AttachmentKey; secondary: Secondary }[] {
+    const rows = this.#all(
+      'SELECT * FROM secondaries ORDER BY network, container, ifname, position',
+    )
+    return rows.map(row => ({ key: keyOf(row), secondary: secondaryOf(row) }))
+  }
+
+  /** Nothing is left of it. */
+  forgetSecondary(key: AttachmentKey, position: number): void {
+    this.#run(
+      `DELETE FROM secondaries
+       WHERE network = ? AND container = ? AND ifname = ? AND position = ?`,
+      ...words(key),
+      position,
+    )
+  }
+
   /** Forgets that an address rests. */
   warm(address: string): void {
     this.#run('DELETE FROM cooling WHERE address = ?', address)
+  }
+
+  /** Lets all that rest begin anew at `now`: by which clock they were freed is not known any more. */
+  restAnew(now: number = steadyNow()): void {
+    this.#run('UPDATE cooling SET freed = ?', now)
   }
 
   /** Forgets addresses that were freed at `before` or earlier: they have cooled down. */
@@ -405,51 +429,5 @@ export class State {
 
   #run(sql: string, ...values: (string | number | null)[]): number {
     return Number(this.#prepare(sql).run(...values).changes)
-  }
-}
-
-function words(key: AttachmentKey): [string, string, string] {
-  return [key.network, key.containerId, key.ifname]
-}
-
-function keyOf(row: Row): AttachmentKey {
-  return {
-    network: String(row['network']),
-    containerId: String(row['container']),
-    ifname: String(row['ifname']),
-  }
-}
-
-function addressesOf({ ip4, ip6 }: Attachment): [family: 4 | 6, address: string][] {
-  const found: [4 | 6, string][] = []
-  if (ip4 !== undefined) found.push([4, ip4])
-  if (ip6 !== undefined) found.push([6, ip6])
-  return found
-}
-
-function value(address: unknown): bigint {
-  const parsed = parseAddress(String(address))
-  if (!parsed.ok) throw new Error(`address ${JSON.stringify(address)}: ${parsed.cause}`)
-  return parsed.value.value
-}
-
-function fromRow(row: Row): Attachment {
-  const text = (name: string): string => String(row[name])
-  return {
-    network: text('network'),
-    containerId: text('container'),
-    ifname: text('ifname'),
-    phase: text('phase') as Attachment['phase'],
-    netns: text('netns'),
-    netnsDev: text('netnsDev'),
-    netnsIno: text('netnsIno'),
-    kind: text('kind') as AttachKind,
-    ...(row['mtu'] == null ? {} : { mtu: Number(row['mtu']) }),
-    ...(row['ip4'] == null ? {} : { ip4: text('ip4') }),
-    ...(row['ip6'] == null ? {} : { ip6: text('ip6') }),
-    pod: text('pod'),
-    created: Number(row['created']),
-    ...(row['runtime'] == null ? {} : { runtime: JSON.parse(text('runtime')) as Runtime }),
-    ...(row['overlay'] == null ? {} : { overlay: text('overlay') }),
   }
 }

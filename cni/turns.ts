@@ -7,6 +7,7 @@
  * its turn until it has really ended, so that nothing else meets it half way.
  */
 import { CniError, CODE } from './errors.ts'
+import { inRequest } from './plugin-stderr.ts'
 
 export const MAX_PARALLEL = 8
 /** Milliseconds; runtimes give a sandbox two minutes or more. */
@@ -29,8 +30,12 @@ export class Turns {
     this.#limitMs = limitMs
   }
 
-  /** Runs `work` when it is the turn of `key`. `late` is aborted when its answer comes too late. */
-  run<T>(key: string, work: (late: AbortSignal) => Promise<T>): Promise<T> {
+  /**
+   * Runs `work` when it is the turn of `key`. `late` is aborted when its answer comes too late.
+   * `held`: the `late` of a turn that the caller has already and this is a part of; runs at once.
+   */
+  run<T>(key: string, work: (late: AbortSignal) => Promise<T>, held?: AbortSignal): Promise<T> {
+    if (held !== undefined) return work(held)
     const late = new AbortController()
     return new Promise<T>((resolve, reject) => {
       const waiting: Waiting = { key, begin: () => begin() }
@@ -45,7 +50,7 @@ export class Turns {
         late.abort(error)
         reject(error)
       }, this.#limitMs)
-      const begin = (): void => {
+      const begin = inRequest(() => {
         const done = work(late.signal)
           .then(resolve, reject)
           .finally(() => {
@@ -55,7 +60,7 @@ export class Turns {
             this.#next()
           })
         this.#working.add(done)
-      }
+      })
       this.#waiting.add(waiting)
       this.#next()
     })

@@ -19,12 +19,23 @@ export interface NodeSpec {
   vtepMac?: string
   /** Pod CIDRs, at most one IPv4 and one IPv6. */
   podCidrs: readonly string[]
+  /** The same in other networks of the cluster, by name; it is in those alone. */
+  networks?: Readonly<Record<string, readonly string[]>>
+}
+
+/** A network of its own beside the cluster's: no packet crosses from one into another. */
+export interface NetworkSpec {
+  name: string
+  /** 1 .. 2^24 - 1, unlike all others. */
+  vni: number
+  /** Where its pods' interfaces lead; all nodes' CIDRs in it when absent. */
+  cidrs?: readonly string[]
 }
 
 export interface DataplaneOptions {
   /** Worker threads, 1 .. MAX_WORKERS. Default: the cores that this process may use, at most 4. */
   workers?: number
-  /** VXLAN network identifier, 1 .. 2^24 - 1. Default 1. */
+  /** VXLAN network identifier of the cluster's own network, 1 .. 2^24 - 1. Default 1. */
   vni?: number
   /** UDP port of VXLAN. Default 4789 (RFC 7348); Linux and Flannel use 8472. */
   vxlanPort?: number
@@ -71,6 +82,21 @@ export interface PodSpec {
   bandwidth?: Bandwidth
   /** MAC of its interface, in lower case; chosen by the engine when absent. Not for TUN. */
   mac?: string
+  /**
+   * What its interface, and the node's end of a veth, say of themselves (IFLA_IFALIAS), 1 .. 255
+   * bytes; nothing when absent. A pod that may change its interface may change its end's.
+   */
+  label?: string
+  /**
+   * It is not the pod's first interface, which keeps the default route: by this one leaves what is sent
+   * from its addresses, and to these CIDRs.
+   */
+  further?: readonly string[]
+  /**
+   * Name of the network that it is in; absent: the cluster's own. In another one it is a further interface
+   * (`further`) that leads to the network's CIDRs and nowhere else.
+   */
+  network?: string
 }
 
 /** Rates in bits a second, 0 or absent: no limit; bursts in bits, 0 or absent: chosen (tables/rates.ts). */
@@ -105,6 +131,8 @@ export interface PodAttachment {
   ifname: string
   ip4?: string
   ip6?: string
+  /** As in its spec. */
+  network?: string
   mtu: number
   /** Index in the port table, as in counters. */
   port: number
@@ -124,6 +152,8 @@ export interface RouteEntry {
   /** Pod id, device name, or the remote node's name and VTEP. */
   via: string
   mtu: number
+  /** Absent: the cluster's own. */
+  network?: string
 }
 
 export interface DropCount {
@@ -182,6 +212,16 @@ export interface FibStatus {
   bytes: number
 }
 
+/** A network beside the cluster's own that this node is in, or that pods of it still are in. */
+export interface NetworkStatus {
+  name: string
+  /** 0: this node is not in it any more. */
+  vni: number
+  /** This node's. */
+  podCidrs: readonly string[]
+  pods: number
+}
+
 export interface DataplaneStatus {
   ready: boolean
   /** Why it is not ready, or what works less well than it could. */
@@ -191,6 +231,7 @@ export interface DataplaneStatus {
   vni: number
   vxlanPort: number
   underlay: { mode: 'xdp' | 'udp'; device: string; address: string; xdp?: 'native' | 'generic' }
+  networks: readonly NetworkStatus[]
   generation: number
   pods: number
   routes: { ipv4: number; ipv6: number }
@@ -203,8 +244,16 @@ export interface DataplaneStatus {
 export interface ControlPlane {
   /** Largest packet of a pod. */
   readonly mtu: number
-  /** This node and its peers, whole; what is gone is removed, what stays is untouched. */
-  setCluster(self: NodeSpec, peers: readonly NodeSpec[]): Promise<void>
+  /**
+   * This node, its peers and the networks beside the cluster's own, whole; what is gone is removed, what
+   * stays is untouched. Pods of a network that this node is in no more keep their interfaces and reach
+   * each other on this node.
+   */
+  setCluster(
+    self: NodeSpec,
+    peers: readonly NodeSpec[],
+    networks?: readonly NetworkSpec[],
+  ): Promise<void>
   /**
    * Makes the pod's interface, addresses and routes, and opens its way; when it resolves, packets
    * flow. With `adopt` the interface that an earlier daemon left is taken over if it is there.
@@ -221,6 +270,8 @@ export interface ControlPlane {
    * other rules have let through are forgotten. Needs nft; rejects, and nothing has changed, without.
    */
   setPortMappings(pods: readonly PodPorts[]): Promise<void>
+  /** What of these mappings, in force once, the kernel has no more: sentences. Rejects without nft. */
+  verifyPortMappings(pods: readonly PodPorts[]): Promise<readonly string[]>
   pods(): readonly PodAttachment[]
   routes(): readonly RouteEntry[]
   drops(): readonly DropCount[]

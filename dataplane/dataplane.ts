@@ -10,13 +10,14 @@
  */
 import { availableParallelism } from 'node:os'
 import { native } from '../native/native.ts'
-import { gatewayOf, ipWords, parseCidr } from './addresses.ts'
+import { ipWords } from './addresses.ts'
 import {
   type ControlPlane,
   type DataplaneOptions,
   type DataplaneStatus,
   type DropCount,
   type FibStatus,
+  type NetworkSpec,
   type NodeSpec,
   type PodAttachment,
   type PodPorts,
@@ -36,12 +37,14 @@ import {
   type UdpSockets,
   type XdpQueues,
 } from './devices/underlay.ts'
+import { faultPoint } from './fault-points.ts'
 import { vetFib } from './fib/vet.ts'
 import {
   DEFAULT_HOST_DEVICE,
   DEFAULT_LARGE_FRAMES,
   DEFAULT_ROUTES,
   DEFAULT_SMALL_FRAMES,
+  DEFAULT_VNI,
   DEFAULT_XDP_SOCKETS,
   MAX_POD_MTU,
   MAX_PORTS,
@@ -52,11 +55,21 @@ import {
   VXLAN_OVERHEAD_IPV4,
   VXLAN_OVERHEAD_IPV6,
 } from './limits.ts'
-import { checkRoom, vtepsOf } from './manage/cluster.ts'
+import {
+  checkNetworks,
+  checkRoom,
+  hostPrefix,
+  hostPrefixesOf,
+  joinedBy,
+  prefixesOf,
+  vtepsOf,
+} from './manage/cluster.ts'
 import { chooseFibs } from './manage/fibs.ts'
-import { NextHopSlots } from './manage/next-hop-slots.ts'
+import { type Network, Networks } from './manage/networks.ts'
+import { NextHopSlots, NO_HOP } from './manage/next-hop-slots.ts'
 import { writeNodeFacts, writeXskOffsets } from './manage/node-facts.ts'
 import { outerHeader } from './manage/outer-header.ts'
+import { Peers } from './manage/peers.ts'
 import { PortMappings } from './manage/port-mappings.ts'
 import { PortSlots } from './manage/port-slots.ts'
 import { RING_SLOT_BYTES, RingSlots } from './manage/ring-slots.ts'
@@ -78,11 +91,7 @@ interface Pod {
   device: PodDevice
   attachment: PodAttachment
   hop: number
-}
-
-interface Peer {
-  spec: NodeSpec
-  hop: number
+  network: Network
 }
 
 type Log = NonNullable<DataplaneOptions['log']>
@@ -118,12 +127,16 @@ class Dataplane implements ControlPlane {
   private readonly portMappings: PortMappings
   private readonly workers: number
   private readonly mostRoutes: number
-  private readonly vni: number
   private readonly vxlanPort: number
   private readonly notes: string[] = []
   private readonly podsById = new Map<string, Pod>()
   private readonly pending = new Set<string>()
-  private readonly peers = new Map<string, Peer>()
+  private readonly networks: Networks
+  private readonly peers: Peers
+  /** What the cluster has routes for. */
+  private prefixes: readonly string[] = []
+  /** Next hops of peers that are gone. */
+  private readonly stale: number[] = []
   private readonly hostName: string
   private readonly outerOverhead: number
   private self: NodeSpec
@@ -135,7 +148,6 @@ class Dataplane implements ControlPlane {
   private hostIsNew = false
   private hostPort = -1
   private hostHop = 0
-  private rejectHop = 0
   private underlayMode: 'xdp' | 'udp' = 'udp'
   private xdpUnderlay: XdpQueues | undefined
   private udpUnderlay: UdpSockets | undefined
@@ -152,7 +164,6 @@ class Dataplane implements ControlPlane {
     this.options = options
     this.log = options.log ?? (() => {})
     this.workers = options.workers ?? Math.min(availableParallelism(), MAX_DEFAULT_WORKERS)
-    this.vni = options.vni ?? 1
     this.vxlanPort = options.vxlanPort ?? DEFAULT_VXLAN_PORT
     this.hostName = options.hostDevice ?? DEFAULT_HOST_DEVICE
     this.portMappings = new PortMappings(this.hostName, this.vxlanPort, this.log)
@@ -180,6 +191,8 @@ class Dataplane implements ControlPlane {
     this.tables = new TableWriter(this.arena)
     this.ports = new PortSlots(this.arena, this.tables)
     this.hops = new NextHopSlots(this.arena)
+    this.networks = new Networks(this.arena, this.hops, this.mtu, options.vni ?? DEFAULT_VNI)
+    this.peers = new Peers(this.hops, (peer, network) => this.vxlanHop(peer, network))
     this.rings = new RingSlots(this.arena)
   }
 
@@ -228,9 +241,8 @@ class Dataplane implements ControlPlane {
         mtu: this.mtu,
         fds,
       })
-      const plain = { header: new Uint8Array(0), macHigh: 0, macLow: 0, macKnown: false }
-      this.hostHop = this.hops.add({ kind: HOP.PORT, port: this.hostPort, mtu: this.mtu, ...plain })
-      this.rejectHop = this.hops.add({ kind: HOP.REJECT, port: 0, mtu: this.mtu, ...plain })
+      const { hostPort: port, mtu } = this
+      this.hostHop = this.hops.add({ ...NO_HOP, kind: HOP.PORT, port, mtu })
     })
   }
 
@@ -246,6 +258,11 @@ class Dataplane implements ControlPlane {
       }
     }
     const sockets = openUdpUnderlay(this.self.vtep, this.vxlanPort, this.workers)
+    if (!sockets.segments) {
+      this.note(
+        'UDP sockets without UDP_SEGMENT and UDP_GRO, slower: the kernel has them from 5.0 on',
+      )
+    }
     this.udpUnderlay = sockets
     this.underlayPort = this.ports.reserve()
     this.change(() =>
@@ -306,89 +323,87 @@ class Dataplane implements ControlPlane {
   }
 
   private writeSelf(): void {
-    const { self, vni, vxlanPort, hostPort } = this
-    writeNodeFacts(this.arena, { self, vni, vxlanPort, hostPort })
+    const { self, vxlanPort, hostPort } = this
+    writeNodeFacts(this.arena, { self, vni: this.networks.own.vni, vxlanPort, hostPort })
   }
 
-  async setCluster(self: NodeSpec, peers: readonly NodeSpec[]): Promise<void> {
+  async setCluster(
+    self: NodeSpec,
+    peers: readonly NodeSpec[],
+    specs: readonly NetworkSpec[] = [],
+  ): Promise<void> {
     if (self.vtep !== this.self.vtep) {
       throw new Error(`node ${self.name}: its VTEP address can't change while it runs; restart`)
     }
     const vteps = vtepsOf(self, peers)
-    checkRoom(self, peers, this.podsById.size, this.mostRoutes)
-    const wanted = new Map(peers.map(peer => [peer.name, peer]))
-    const before = this.self
-    const stale: number[] = []
+    checkNetworks(specs, this.networks.own.vni)
+    const prefixes = prefixesOf(self, peers, specs)
+    checkRoom(prefixes, this.podsById.size, this.mostRoutes)
+    this.checkNextHops(self, peers, specs)
     this.self = self
     // What goes: routes first, so that nothing new takes a next hop that is about to be freed.
-    for (const cidr of before.podCidrs) {
-      if (!self.podCidrs.includes(cidr)) {
-        this.routing.remove(cidr)
-        this.routing.remove(hostPrefix(gatewayOf(parseCidr(cidr))))
-      }
-    }
-    for (const [name, peer] of this.peers) {
-      const next = wanted.get(name)
-      const gone = peer.spec.podCidrs.filter(cidr => !next?.podCidrs.includes(cidr))
-      for (const cidr of gone) this.routing.remove(cidr)
-      if (next?.vtep !== peer.spec.vtep) this.neighbours?.forget(peer.spec.vtep)
-      if (next === undefined) {
-        this.peers.delete(name)
-        stale.push(peer.hop)
-      }
-    }
+    const kept = new Set(prefixes)
+    for (const prefix of this.prefixes) if (!kept.has(prefix)) this.routing.remove(prefix)
+    this.prefixes = prefixes
+    const there = new Set(peers.map(({ vtep }) => vtep))
+    for (const { vtep } of this.peers.specs) if (!there.has(vtep)) this.neighbours?.forget(vtep)
     const known = this.change(() => {
       const at = this.arena.layout.vteps.offset / 4
       this.arena.header()[HEADER.VTEP_COUNT] = vteps.length
       writeVteps(this.arena.words, at, vteps)
       this.writeSelf()
-      for (const peer of peers) {
-        const hop = this.vxlanHop(peer)
-        const there = this.peers.get(peer.name)
-        if (there === undefined) this.peers.set(peer.name, { spec: peer, hop: this.hops.add(hop) })
-        else {
-          this.hops.update(there.hop, hop)
-          there.spec = peer
-        }
-      }
+      this.networks.follow(self, peers, specs)
+      this.stale.push(...this.peers.follow(peers, this.networks.joined()))
     })
     // A worker must have the next hops before a lookup can name them.
     await this.tables.acknowledged(known)
-    for (const prefix of ['0.0.0.0/0', '::/0']) this.routing.insert(prefix, this.hostHop)
-    for (const cidr of self.podCidrs) {
-      this.routing.insert(cidr, this.rejectHop)
-      this.routing.insert(hostPrefix(gatewayOf(parseCidr(cidr))), this.hostHop)
+    for (const prefix of hostPrefixesOf(self)) this.routing.insert(prefix, this.hostHop)
+    for (const { podCidrs, reject } of this.networks.joined()) {
+      for (const cidr of podCidrs) this.routing.insert(cidr, reject)
     }
-    for (const { spec, hop } of this.peers.values()) {
-      for (const cidr of spec.podCidrs) this.routing.insert(cidr, hop)
+    for (const { hop, cidrs } of this.peers.ways()) {
+      for (const cidr of cidrs) this.routing.insert(cidr, hop)
     }
     const cluster = [...self.podCidrs, ...peers.flatMap(peer => peer.podCidrs)]
     routeCluster(this.host!.ifindex, self.podCidrs, cluster)
     if (this.options.masquerade === true) {
-      await setMasquerade(this.hostName, self.podCidrs, cluster)
+      await setMasquerade(this.hostName, self.podCidrs, cluster, this.vxlanPort)
       this.masqueraded = true
     }
     await this.portMappings.follow(cluster)
     await this.quiesce()
-    if (stale.length > 0) {
-      this.change(() => {
-        for (const hop of stale) this.hops.free(hop)
-      })
-    }
+    this.change(() => {
+      for (const hop of this.stale.splice(0)) this.hops.free(hop)
+      this.networks.forget()
+    })
   }
 
-  private vxlanHop(peer: NodeSpec) {
+  private checkNextHops(
+    self: NodeSpec,
+    peers: readonly NodeSpec[],
+    specs: readonly NetworkSpec[],
+  ): void {
+    const names = joinedBy(self, specs).map(({ name }) => name)
+    const missing = this.networks.missing(self, specs) + this.peers.missing(peers, names)
+    if (missing <= this.hops.room) return
+    throw new RangeError(
+      `${peers.length} nodes in ${names.length + 1} networks: ${missing} more next hops are needed, ${this.hops.room} are free (MAX_NEXT_HOPS)`,
+    )
+  }
+
+  private vxlanHop(peer: NodeSpec, { index, vni }: Network) {
     const mac = this.neighbours?.watch(peer.vtep)
     const { high, low } = macWords(mac ?? '00:00:00:00:00:00')
     return {
       kind: HOP.VXLAN,
+      network: index,
       port: this.underlayPort,
       mtu: this.mtu,
       header: outerHeader({
         source: this.self.vtep,
         destination: peer.vtep,
         vxlanPort: this.vxlanPort,
-        vni: this.vni,
+        vni,
         sourceMac: this.self.vtepMac ?? vtepMac(this.self.name),
         destinationMac: peer.vtepMac ?? vtepMac(peer.name),
       }),
@@ -401,11 +416,7 @@ class Dataplane implements ControlPlane {
   /** The kernel found out, or changed its mind, about the MAC behind a VTEP. */
   private resolved(vtep: string, mac: string | undefined): void {
     this.log('debug', 'underlay neighbour', { vtep, mac })
-    this.change(() => {
-      for (const { spec, hop } of this.peers.values()) {
-        if (spec.vtep === vtep) this.hops.update(hop, this.vxlanHop(spec))
-      }
-    })
+    this.change(() => this.peers.refresh(vtep))
   }
 
   /** Resolves when no worker uses anything that has been replaced or removed before the call. */
@@ -466,30 +477,29 @@ class Dataplane implements ControlPlane {
     try {
       const port = this.ports.reserve()
       undo.push(() => this.ports.cancel(port))
+      const network = this.networks.enter(spec.network, options.adopt ?? false)
+      undo.push(() => this.networks.leave(network))
+      const own = spec.further ?? []
+      const further =
+        spec.network === undefined ? spec.further : [...new Set([...network.cidrs, ...own])]
       const device = await openPod(
-        { ...spec, mtu },
+        { ...spec, mtu, ...(further === undefined ? {} : { further }) },
         this.workers,
         options.adopt ?? false,
         this.umem,
         this.rings,
       )
       undo.push(() => device.remove())
+      faultPoint('attach.configured')
       let hop = 0
       const served = this.change(() => {
-        hop = this.hops.add({
-          kind: HOP.PORT,
-          port,
-          mtu,
-          header: new Uint8Array(0),
-          macHigh: 0,
-          macLow: 0,
-          macKnown: false,
-        })
+        hop = this.hops.add({ ...NO_HOP, kind: HOP.PORT, network: network.index, port, mtu })
         const ip6 = spec.ip6 === undefined ? [0, 0, 0, 0] : [...ipWords(spec.ip6)]
         if (device.xskOffsets !== undefined) writeXskOffsets(this.arena, device.xskOffsets)
         this.ports.activate(port, {
           ...device.record,
           role: PORT_ROLE.POD,
+          network: network.index,
           mtu,
           flags:
             device.record.flags |
@@ -508,7 +518,9 @@ class Dataplane implements ControlPlane {
         await this.ports.remove(port, () => device.remove())
       })
       await this.tables.acknowledged(served)
+      faultPoint('attach.served')
       for (const prefix of prefixes) this.routing.insert(prefix, hop)
+      faultPoint('attach.routed')
       const attachment: PodAttachment = {
         id: spec.id,
         kind: spec.kind,
@@ -516,12 +528,13 @@ class Dataplane implements ControlPlane {
         ifname: spec.ifname,
         ...(spec.ip4 === undefined ? {} : { ip4: spec.ip4 }),
         ...(spec.ip6 === undefined ? {} : { ip6: spec.ip6 }),
+        ...(spec.network === undefined ? {} : { network: spec.network }),
         mtu,
         port,
         routes: device.routes,
         ...device.link,
       }
-      this.podsById.set(spec.id, { spec: { ...spec, mtu }, device, attachment, hop })
+      this.podsById.set(spec.id, { spec: { ...spec, mtu }, device, attachment, hop, network })
       return attachment
     } catch (error) {
       for (const step of undo.reverse()) await step()
@@ -537,12 +550,18 @@ class Dataplane implements ControlPlane {
     this.podsById.delete(id)
     this.pending.add(id)
     try {
-      const { spec, device, attachment, hop } = pod
+      const { spec, device, attachment, hop, network } = pod
       for (const ip of [spec.ip4, spec.ip6])
         if (ip !== undefined) this.routing.remove(hostPrefix(ip))
       await this.quiesce()
       this.change(() => this.hops.free(hop))
-      await this.ports.remove(attachment.port, () => device.remove())
+      faultPoint('detach.unrouted')
+      await this.ports.remove(attachment.port, async () => {
+        faultPoint('detach.closing')
+        await device.remove()
+        faultPoint('detach.removed')
+      })
+      this.networks.leave(network)
     } finally {
       this.pending.delete(id)
     }
@@ -564,6 +583,10 @@ class Dataplane implements ControlPlane {
     return this.portMappings.set(pods)
   }
 
+  verifyPortMappings(pods: readonly PodPorts[]): Promise<readonly string[]> {
+    return this.portMappings.verify(pods)
+  }
+
   pods(): readonly PodAttachment[] {
     return [...this.podsById.values()].map(pod => pod.attachment)
   }
@@ -571,12 +594,16 @@ class Dataplane implements ControlPlane {
   routes(): readonly RouteEntry[] {
     const via = new Map<number, Omit<RouteEntry, 'prefix'>>()
     via.set(this.hostHop, { kind: 'host', via: this.hostName, mtu: this.mtu })
-    via.set(this.rejectHop, { kind: 'reject', via: '', mtu: this.mtu })
-    for (const { spec, hop } of this.peers.values()) {
-      via.set(hop, { kind: 'vxlan', via: `${spec.name} ${spec.vtep}`, mtu: this.mtu })
+    const of = ({ name }: Network) => (name === undefined ? {} : { network: name })
+    for (const network of this.networks.joined()) {
+      via.set(network.reject, { kind: 'reject', via: '', mtu: this.mtu, ...of(network) })
     }
-    for (const { hop, attachment } of this.podsById.values()) {
-      via.set(hop, { kind: 'pod', via: attachment.id, mtu: attachment.mtu })
+    for (const { spec, hop, network } of this.peers.ways()) {
+      const to = `${spec.name} ${spec.vtep}`
+      via.set(hop, { kind: 'vxlan', via: to, mtu: this.mtu, ...of(network) })
+    }
+    for (const { hop, attachment, network } of this.podsById.values()) {
+      via.set(hop, { kind: 'pod', via: attachment.id, mtu: attachment.mtu, ...of(network) })
     }
     const entries: RouteEntry[] = []
     for (const { prefix, hop } of this.routing.list()) {
@@ -596,11 +623,11 @@ class Dataplane implements ControlPlane {
     const unresolved =
       this.neighbours === undefined
         ? []
-        : [...this.peers.values()]
-            .filter(({ hop }) => this.hops.get(hop)?.macKnown !== true)
+        : [...this.peers.ways()]
+            .filter(({ network, hop }) => network.index === 0 && !this.hops.get(hop)?.macKnown)
             .map(({ spec }) => `node ${spec.name}: the MAC behind ${spec.vtep} is not resolved`)
     const faults = readFibFaults(this.arena)
-    const notes = [...this.notes, ...unresolved]
+    const notes = [...this.notes, ...unresolved, ...this.networks.notes()]
     if (faults > 0) notes.push(`FIB: ${faults} lookups failed, their packets had no route`)
     if (this.failed !== undefined) notes.push(this.failed)
     return {
@@ -608,7 +635,7 @@ class Dataplane implements ControlPlane {
       notes,
       node: this.self.name,
       mtu: this.mtu,
-      vni: this.vni,
+      vni: this.networks.own.vni,
       vxlanPort: this.vxlanPort,
       underlay: {
         mode: this.underlayMode,
@@ -616,6 +643,7 @@ class Dataplane implements ControlPlane {
         address: this.self.vtep,
         ...(this.xdpUnderlay === undefined ? {} : { xdp: this.xdpUnderlay.link.mode }),
       },
+      networks: this.networks.status(),
       generation: this.generation,
       pods: this.podsById.size,
       routes: this.routing.sizes,
@@ -650,10 +678,6 @@ class Dataplane implements ControlPlane {
     this.umem = undefined
     this.host = undefined
   }
-}
-
-function hostPrefix(ip: string): string {
-  return `${ip}/${ip.includes(':') ? 128 : 32}`
 }
 
 function text(error: unknown): string {

@@ -44,6 +44,9 @@ export const DROPS = [
   ['loop', 'the packet would leave by the port it came from'],
   ['handled', 'answered by the node itself (not a loss)'],
   ['rate', 'the pod sends or receives more than its bandwidth lets'],
+  ['redirect', 'the pod sent an ICMP redirect or router advertisement, as only routers may'],
+  ['to-vtep', "the pod sent to the overlay's UDP port of a node: only nodes speak there"],
+  ['other-network', "the destination is in another network than the packet's"],
 ] as const
 
 export type DropName = (typeof DROPS)[number][0]
@@ -92,6 +95,9 @@ export const DROP_NO_FRAMES = number('no-frames')
 export const DROP_LOOP = number('loop')
 export const DROP_HANDLED = number('handled')
 export const DROP_RATE = number('rate')
+export const DROP_REDIRECT = number('redirect')
+export const DROP_TO_VTEP = number('to-vtep')
+export const DROP_OTHER_NETWORK = number('other-network')
 
 /** Not a reason: the packet is finished at layer 2 and goes straight to `transmit`. */
 export const DELIVER_AS_IS = 255

@@ -10,19 +10,26 @@ export const MAX_PORTS = 512
 /** Descriptors of a port beside one for each worker, and of all the rest of the process: room is made at start. */
 export const PORT_DESCRIPTORS = 3
 export const SPARE_DESCRIPTORS = 1024
-/** Next hops: one a pod address, one a remote node and family. Ids are 1 .. MAX_NEXT_HOPS - 1. */
-export const MAX_NEXT_HOPS = 4096
+/** Next hops: one a pod, one a remote node and network. Ids are 1 .. MAX_NEXT_HOPS - 1. */
+export const MAX_NEXT_HOPS = 16_384
 /** Slots of the table of known VTEPs (open addressing; at most half of them are used). */
 export const VTEP_SLOTS = 4096
+/** Networks of a cluster beside its own. */
+export const MAX_NETWORKS = 64
+/** Slots of the table of their VNIs (open addressing; at most half of them are used). */
+export const NETWORK_SLOTS = 128
+/** VNI of the cluster's own network, when nobody says another; and the largest there is (RFC 7348 section 5). */
+export const DEFAULT_VNI = 1
+export const MAX_VNI = 2 ** 24 - 1
 /** Routes of one family in the FIB, by default. */
 export const DEFAULT_ROUTES = 16_384
 
 /** Packets that travel together through the stages. */
 export const BATCH_SIZE = 256
-/** Packets taken from one descriptor (TUN, UDP) before the next port has its turn. */
+/** Packets taken from a TUN queue before the next port has its turn. */
 export const RECEIVE_BURST = 64
-/** The same for AF_XDP, where taking packets costs no system call; at most BATCH_SIZE. */
-export const POLLED_BURST = 256
+/** The same for any port: AF_XDP, where taking packets costs no system call, and UDP, whose datagrams are many packets; at most BATCH_SIZE. */
+export const PORT_BURST = 256
 
 /** Bytes of a small frame: one AF_XDP chunk; a power of two. */
 export const FRAME_BYTES = 2048
@@ -57,6 +64,12 @@ export const MAX_KICKS = 16
 
 /** UDP sockets, each with its own source port, over which the `udp` underlay spreads flows. */
 export const UDP_ENTROPY_SOCKETS = 8
+/** Packets that leave, or come in, as one datagram of segments (UDP_MAX_SEGMENTS; GRO joins no more). */
+export const UDP_SEGMENTS = 64
+/** Bytes of the longest datagram. */
+export const UDP_DATAGRAM_BYTES = 65_507
+/** Bursts in a row whose segments the kernel refuses before a worker sends one by one for good. */
+export const UDP_REFUSALS = 16
 
 /** Empty rounds of a worker before it sleeps in the kernel. */
 export const SPIN_ROUNDS = 256

@@ -71,7 +71,10 @@ function newestSource(dir) {
 
 /** The environment in which child processes find the pinned Node first. */
 function pinnedEnvironment() {
-  return { ...process.env, PATH: `${join(root, 'node_modules/.bin')}:${process.env.PATH}` }
+  const env = { ...process.env, PATH: `${join(root, 'node_modules/.bin')}:${process.env.PATH}` }
+  // npm hands its configuration down so, and node-gyp prefers that to its own argument.
+  delete env.npm_config_nodedir
+  return env
 }
 
 /** Runs node-gyp's `commands` in `dir`, with the headers of the pinned Node. */

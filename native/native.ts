@@ -181,25 +181,42 @@ export interface Native {
     bufferBytes: number,
   ): number
   /**
+   * Turns UDP_GRO on and asks whether the kernel knows UDP_SEGMENT (udp(7)). False when it lacks one:
+   * datagrams then come and go one by one. A socket with `noChecksum` can't send segments.
+   */
+  udpSegments(fd: number): boolean
+  /**
    * Burst, recvmmsg. `frames` is an arena offset of `count` u32: where each payload goes, at most
-   * `cap` bytes. Writes descriptors to `out` and, 32 bytes a packet, to `meta`:
+   * `cap` bytes. With `largeCap` not 0, `larges` is a list of as many: a longer one goes there
+   * instead, at most `largeCap` bytes. Writes descriptors to `out` and, 32 bytes a packet, to `meta`:
    * family u8 (4 or 6) @0, tos u8 @1, ttl u8 @2, truncated u8 @3, source port u16 host order @4,
-   * source address @8 (IPv4: 4 bytes; IPv6: 16 bytes; network order).
+   * segment size u16 @6 (UDP_GRO: datagrams of that many bytes, the last one maybe shorter; 0: it is
+   * one), source address @8 (IPv4: 4 bytes; IPv6: 16 bytes; network order).
    */
   udpReceive(
     fd: number,
     count: number,
     frames: number,
     cap: number,
+    larges: number,
+    largeCap: number,
     out: number,
     meta: number,
   ): number
   /**
    * Burst, sendmmsg. Payloads in `descs`; `meta` as in udpReceive but with destination port and
-   * address, tos @1 (sent as ancillary data) and ttl ignored. A descriptor's length becomes 0 when
-   * the kernel took it, else the errno (EAGAIN for those never tried). Returns how many were taken.
+   * address, tos @1 (sent as ancillary data) and ttl and segment size ignored. Up to `segments`
+   * neighbours (at most 64, 65,507 bytes) to one place with one tos and one length, the last maybe
+   * shorter, go as one message (UDP_SEGMENT); one that is refused is sent again packet by packet, and
+   * truncated @3 of the first packet of the burst is then 1, else 0. A descriptor's length becomes 0
+   * when the kernel took it, else the errno (EAGAIN for those never tried). Returns how many were taken.
    */
-  udpSend(fd: number, descs: number, meta: number, count: number): number
+  udpSend(fd: number, descs: number, meta: number, count: number, segments: number): number
+  /**
+   * Burst. Copies `length` bytes at `from` to `count` places, an arena offset of u32 each: `size`
+   * bytes to each, the rest to the last. Returns how many places it used.
+   */
+  scatter(from: number, length: number, size: number, frames: number, count: number): number
 
   // ---- AF_XDP ----------------------------------------------------------------------------------
   /** A bare AF_XDP socket (in `netns`). */

@@ -14,9 +14,11 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 /** Debian packages that tests use as peers: a file of each, the package. */
 const PACKAGES = [
   ['nft', 'nftables'],
+  ['strace', 'strace'],
   ['containerd', 'containerd'],
   ['runc', 'runc'],
   ['loopback', 'containernetworking-plugins'],
+  ['podman', 'podman'],
   ['pkg-config', 'pkg-config'],
   ['libdpdk.pc', 'libdpdk-dev'],
 ] as const

@@ -143,6 +143,7 @@ tables.change(() => {
   const peerMac = macWords(option('peer-mac'))
   const hop = hops.add({
     kind: HOP.VXLAN,
+    network: 0,
     port: underlayPort,
     mtu: 1450,
     header: outerHeader({

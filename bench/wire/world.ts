@@ -153,7 +153,7 @@ function writeFacts(arena: Arena): void {
 }
 
 function hop(kind: number, port: number) {
-  return { kind, port, mtu: MTU, macHigh: 0, macLow: 0, macKnown: false }
+  return { kind, network: 0, port, mtu: MTU, macHigh: 0, macLow: 0, macKnown: false }
 }
 
 /** A port that takes every packet and leaves its frame alone. */

@@ -53,9 +53,10 @@ export function showAddresses({ attachments, cooling }: AddressList): string {
 
 export function showCheck({ ranges, findings }: AddressCheck): string {
   const rows = ranges.map(each => [
-    ...[each.range, each.network, each.free, each.taken, each.cooling, each.excluded, each.size],
+    ...[each.range, each.network, each.overlay, each.free],
+    ...[each.taken, each.cooling, each.excluded, each.size],
   ])
-  const heading = ['RANGE', 'NETWORK', 'FREE', 'TAKEN', 'COOLING', 'EXCLUDED', 'ALL']
+  const heading = ['RANGE', 'NETWORK', 'OVERLAY', 'FREE', 'TAKEN', 'COOLING', 'EXCLUDED', 'ALL']
   const lines = findings.map(each => printable(`${each.text}${outcome(each)}`))
   return [table(heading, rows), '', ...(lines.length === 0 ? ['all agrees'] : lines)].join('\n')
 }

@@ -6,13 +6,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Argument, Command, CommanderError, Option } from 'commander'
-import type {
-  DataplaneStatus,
-  DropCount,
-  FibStatus,
-  PodAttachment,
-  RouteEntry,
-} from '../../dataplane/control.ts'
+import type { DropCount, FibStatus, RouteEntry } from '../../dataplane/control.ts'
 import { query, SWAP_MS } from '../client.ts'
 import { ClusterFile } from '../cluster.ts'
 import { addConformance } from '../conformance/command.ts'
@@ -25,10 +19,13 @@ import {
   loadConfig,
   UNDERLAY_MODES,
 } from '../daemon-config.ts'
+import { armFaultPoint, FAULT_VARIABLE } from '../fault-points.ts'
 import { addInstall } from '../install/command.ts'
 import { createLogger } from '../logger.ts'
+import type { PodFacts } from '../secondary-verbs.ts'
 import { addIpam } from './ipam.ts'
-import { showDrops, showPods, showRoutes, showStatus, showSwap } from './show.ts'
+import { addPing } from './ping.ts'
+import { showDrops, showPods, showReadiness, showRoutes, showStatus, showSwap } from './show.ts'
 import { printable } from './table.ts'
 
 const VERSION = '0.1.0'
@@ -61,15 +58,24 @@ program
   .option('--check', 'check the configuration and the cluster file, then exit')
   .action(daemon)
 
-ask('status', 'state of the daemon, its workers and ports', (status: DataplaneStatus) =>
-  showStatus(status),
-)
-ask('pods', 'attached pods', (pods: PodAttachment[]) => showPods(pods))
+program
+  .command('status')
+  .description('state of the daemon, its workers and ports')
+  .option('--socket <path>', "the daemon's unix socket", DEFAULT_SOCKET)
+  .option('--json', 'print the answer as JSON')
+  .option('--ready', 'only whether it serves pods: exits with 1, and says why, when not')
+  .action(async ({ ready = false, ...flags }: QueryFlags & { ready?: boolean }) => {
+    if (!ready) return void (await answer('status', flags, showStatus))
+    const readiness = await answer('ready', flags, showReadiness)
+    if (!readiness.ready) process.exitCode = 1
+  })
+ask('pods', 'attached pods', (pods: PodFacts[]) => showPods(pods))
 ask('routes', 'routes of the node', (routes: RouteEntry[]) => showRoutes(routes))
 ask('drops', 'dropped packets by reason', (drops: DropCount[]) => showDrops(drops))
 
 addInstall(program)
 addIpam(program)
+addPing(program)
 
 program
   .command('swap')
@@ -106,11 +112,14 @@ function ask<T>(name: string, description: string, show: (answer: T) => string):
     .description(description)
     .option('--socket <path>', "the daemon's unix socket", DEFAULT_SOCKET)
     .option('--json', 'print the answer as JSON')
-    .action(async (flags: QueryFlags) => {
-      const answer = await query(flags.socket, name)
-      const text = flags.json ? JSON.stringify(answer, null, 2) : show(answer as T)
-      process.stdout.write(`${text}\n`)
-    })
+    .action(async (flags: QueryFlags) => void (await answer(name, flags, show)))
+}
+
+/** Asks, prints what is answered, and gives it. */
+async function answer<T>(name: string, flags: QueryFlags, show: (answer: T) => string): Promise<T> {
+  const found = (await query(flags.socket, name)) as T
+  process.stdout.write(`${flags.json ? JSON.stringify(found, null, 2) : show(found)}\n`)
+  return found
 }
 
 async function daemon(flags: DaemonFlags & { check?: boolean }): Promise<void> {
@@ -122,6 +131,8 @@ async function daemon(flags: DaemonFlags & { check?: boolean }): Promise<void> {
     return
   }
   const log = createLogger(config.logLevel, config.node)
+  const armed = armFaultPoint(process.env[FAULT_VARIABLE])
+  if (armed !== undefined) log.warn({ [FAULT_VARIABLE]: armed }, 'a fault point is armed')
   const stop = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {

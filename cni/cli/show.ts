@@ -3,9 +3,11 @@ import type {
   DataplaneStatus,
   DropCount,
   FibStatus,
-  PodAttachment,
+  NetworkStatus,
   RouteEntry,
 } from '../../dataplane/control.ts'
+import type { PodFacts } from '../secondary-verbs.ts'
+import type { Readiness } from '../verbs/status.ts'
 import { printable, table } from './table.ts'
 
 export function showStatus(status: DataplaneStatus): string {
@@ -16,6 +18,7 @@ export function showStatus(status: DataplaneStatus): string {
     ['ready', status.ready ? 'yes' : 'no'],
     ['underlay', `${underlay.device} ${underlay.address}, ${via}`],
     ['overlay', `VNI ${status.vni}, UDP port ${status.vxlanPort}, pod MTU ${status.mtu}`],
+    ...status.networks.map((each): [string, string] => ['network', networkText(each)]),
     ['pods', `${status.pods}`],
     ['routes', `${status.routes.ipv4} IPv4, ${status.routes.ipv6} IPv6`],
     ...status.fibs.map((fib): [string, string] => [`FIB IPv${fib.family}`, fibText(fib)]),
@@ -80,6 +83,16 @@ export function showStatus(status: DataplaneStatus): string {
   return [...lines, ...notes, '', workers, '', ports].join('\n')
 }
 
+/** A line, or one for each cause. */
+export function showReadiness({ ready, causes }: Readiness): string {
+  return ready ? 'ready' : causes.map(cause => printable(`not ready: ${cause}`)).join('\n')
+}
+
+function networkText({ name, vni, podCidrs, pods }: NetworkStatus): string {
+  const where = vni === 0 ? 'over' : `VNI ${vni}, ${podCidrs.join(', ')}`
+  return `${name}, ${where}, ${pods} pods`
+}
+
 function fibText({ name, file, bytes }: FibStatus): string {
   const mib = Math.round(bytes / 2 ** 20)
   return `${name}${file === undefined ? '' : ` (${file})`}, ${mib < 1 ? `${bytes} B` : `${mib} MiB`}`
@@ -90,15 +103,20 @@ export function showSwap(fib: FibStatus): string {
   return printable(`IPv${fib.family} by ${fibText(fib)}, ${fib.routes} routes`)
 }
 
-export function showPods(pods: readonly PodAttachment[]): string {
+/** The pods, then the further interfaces that they have. */
+export function showPods(pods: readonly PodFacts[]): string {
   if (pods.length === 0) return 'no pods are attached'
-  return table(
-    ['POD', 'KIND', 'IPV4', 'IPV6', 'MTU', 'PORT', 'INTERFACE', 'MAC', 'HOST DEVICE', 'NETNS'],
+  const own = table(
+    [
+      ...['POD', 'KIND', 'IPV4', 'IPV6', 'OVERLAY', 'MTU'],
+      ...['PORT', 'INTERFACE', 'MAC', 'HOST DEVICE', 'NETNS'],
+    ],
     pods.map(each => [
       each.id,
       each.kind,
       each.ip4,
       each.ip6,
+      each.network,
       each.mtu,
       each.port,
       each.ifname,
@@ -107,13 +125,22 @@ export function showPods(pods: readonly PodAttachment[]): string {
       each.netns,
     ]),
   )
+  const further = pods.flatMap(({ id, secondaries = [] }) =>
+    secondaries.map(({ network, ifname, plugins, ips }) => [
+      ...[id, ifname, network, plugins.join(' ')],
+      ips.length === 0 ? undefined : ips.join(' '),
+    ]),
+  )
+  if (further.length === 0) return own
+  const heading = ['POD', 'FURTHER INTERFACE', 'NETWORK', 'PLUGINS', 'ADDRESSES']
+  return [own, '', table(heading, further)].join('\n')
 }
 
 export function showRoutes(routes: readonly RouteEntry[]): string {
   if (routes.length === 0) return 'there are no routes'
   return table(
-    ['PREFIX', 'KIND', 'VIA', 'MTU'],
-    routes.map(each => [each.prefix, each.kind, each.via, each.mtu]),
+    ['PREFIX', 'KIND', 'VIA', 'MTU', 'OVERLAY'],
+    routes.map(each => [each.prefix, each.kind, each.via, each.mtu, each.network]),
   )
 }
 

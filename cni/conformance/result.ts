@@ -22,6 +22,11 @@ export interface ResultRoute {
   gw: string | undefined
 }
 
+/** The MAC of an interface without one is left out, or all zero. */
+function macOf(answered = ''): string {
+  return /^[0:]*$/.test(answered) ? '' : answered
+}
+
 /** A result of any version, as far as it can be read. */
 export interface Result {
   interfaces: ResultInterface[]
@@ -35,7 +40,7 @@ export function readResult(version: SpecVersion, document: Record<string, unknow
   return {
     interfaces: list(document, 'interfaces').map(each => ({
       name: text(each, 'name', 'interfaces[]'),
-      mac: optionalText(each, 'mac', 'interfaces[]') ?? '',
+      mac: macOf(optionalText(each, 'mac', 'interfaces[]')),
       mtu: typeof each['mtu'] === 'number' ? each['mtu'] : undefined,
       sandbox: optionalText(each, 'sandbox', 'interfaces[]') ?? '',
     })),

@@ -27,6 +27,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { dirname, isAbsolute, join } from 'node:path'
+import { syncFolder } from '../folder.ts'
 
 /** Longest path that is taken (PATH_MAX of Linux is 4096, with the terminating zero). */
 const MAX_PATH = 4095
@@ -136,13 +137,4 @@ export function leftTemporaries(folder: string): string[] {
   return readdirSync(folder).filter(
     name => TEMPORARY.test(name) && lstatSync(join(folder, name)).isFile(),
   )
-}
-
-function syncFolder(folder: string): void {
-  const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY)
-  try {
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
 }

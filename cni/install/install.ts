@@ -3,6 +3,7 @@
  * so. A runtime calls the plugin as soon as it sees the configuration, so that comes last, and only
  * when the daemon can serve; all is checked before anything is written.
  */
+import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -19,6 +20,9 @@ export const DEFAULT_WAIT_S = 120
 /** Milliseconds between two questions whether the daemon serves, and for the answer to one. */
 const ASK_AGAIN_MS = 200
 const ASK_MS = 5_000
+
+/** The plugin of others that containerd calls beside ours for every pod, to set its lo up. */
+const LOOPBACK = 'loopback'
 
 const EXECUTABLE_MODE = 0o755
 const CONFLIST_MODE = 0o644
@@ -61,6 +65,11 @@ export async function install(options: InstallOptions): Promise<void> {
 
   if (executable) place(binDir, PLUGIN, executable, EXECUTABLE_MODE, tell)
   if (list) placeConflist(list, options)
+  if (!existsSync(join(binDir, LOOPBACK))) {
+    tell(
+      `${join(binDir, LOOPBACK)} is not there: containerd 1.x starts no pod without it (install the CNI plugins of your distribution)`,
+    )
+  }
 }
 
 function placeConflist(list: Conflist, { confDir, binDir, tell }: InstallOptions): void {

@@ -34,6 +34,8 @@ export interface LeftState {
   attachments: LeftAttachment[]
   /** Attachments whose addresses an IPAM plugin has given, and does not have back. */
   delegations: number
+  /** Further interfaces of pods that their plugins have not undone. */
+  secondaries: number
 }
 
 /** What the state file at `path`, which is there, says; changes nothing. Throws when it is not one of ours. */
@@ -48,9 +50,16 @@ export function readLeftState(path: string): LeftState {
     const all = (sql: string): Record<string, unknown>[] => database?.prepare(sql).all() ?? []
     const [boot] = all("SELECT value FROM facts WHERE name = 'boot'")
     const rows = boot?.['value'] === bootId() ? all('SELECT * FROM attachments') : []
-    const [known] = all("SELECT count(*) AS n FROM sqlite_schema WHERE name = 'delegations'")
-    const [given] = known?.['n'] === 0 ? [] : all('SELECT count(*) AS n FROM delegations')
-    return { attachments: rows.map(left), delegations: Number(given?.['n'] ?? 0) }
+    // A file of an earlier schema lacks one or both.
+    const rowsOf = (table: 'delegations' | 'secondaries'): number => {
+      if (all(`SELECT 1 FROM sqlite_schema WHERE name = '${table}'`).length === 0) return 0
+      return Number(all(`SELECT count(*) AS n FROM ${table}`)[0]?.['n'])
+    }
+    return {
+      attachments: rows.map(left),
+      delegations: rowsOf('delegations'),
+      secondaries: rowsOf('secondaries'),
+    }
   } catch (error) {
     throw new Error(`${path}: ${(error as Error).message}`, { cause: error })
   } finally {

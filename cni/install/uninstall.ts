@@ -8,6 +8,7 @@ import { existsSync, lstatSync, readdirSync, rmdirSync, rmSync, type Stats } fro
 import { basename, dirname, join } from 'node:path'
 import { queueFolder } from '../del-queue.ts'
 import { takeLock } from '../lock.ts'
+import { damagedFiles } from '../state-damage.ts'
 import { configurationFiles, isOurConflist, PLUGIN } from './conflist.ts'
 import {
   checkPath,
@@ -105,7 +106,10 @@ function leftState({ state, tell }: UninstallOptions): LeftState | undefined {
   }
 }
 
-function refuse({ attachments, delegations }: LeftState, { force, purge }: UninstallOptions): void {
+function refuse(
+  { attachments, delegations, secondaries }: LeftState,
+  { force, purge }: UninstallOptions,
+): void {
   if (force) return
   const there = attachments.filter(each => each.there !== 'no').map(each => each.id)
   if (there.length > 0) {
@@ -113,10 +117,12 @@ function refuse({ attachments, delegations }: LeftState, { force, purge }: Unins
     const more = there.length > NAMED_PODS ? ` and ${there.length - NAMED_PODS} more` : ''
     throw new Error(`pods are attached: ${named}${more} (drain the node, or use --force)`)
   }
-  if (purge && delegations > 0) {
-    throw new Error(
-      `${delegations} addresses of IPAM plugins are not given back (start the daemon once more for that, or use --force)`,
-    )
+  const owed = [
+    ...(delegations > 0 ? [`${delegations} addresses of IPAM plugins are not given back`] : []),
+    ...(secondaries > 0 ? [`${secondaries} further interfaces are not undone`] : []),
+  ]
+  if (purge && owed.length > 0) {
+    throw new Error(`${owed.join(', ')} (start the daemon once more for that, or use --force)`)
   }
 }
 
@@ -156,12 +162,16 @@ async function ourTables(tell: (line: string) => void): Promise<Leftover[]> {
   }
 }
 
-/** The socket and, with `purge`, the queue and the state file, if that is `ours`; their locks last. */
+/** The socket and, with `purge`, the queue, the state file, if that is `ours`, and damaged ones; their locks last. */
 function daemonFiles({ socket, state, purge }: UninstallOptions, ours: boolean): Leftover[] {
   const file = (stat: Stats): boolean => stat.isFile()
   const queue = queueFolder(socket)
   const queued = purge && safeFolder(queue) !== undefined ? readdirSync(queue) : []
-  const kept = ours ? [state, `${state}-wal`, `${state}-shm`, `${state}.lock`] : []
+  const damaged = purge && safeFolder(dirname(state)) !== undefined ? damagedFiles(state) : []
+  const kept = [
+    ...(ours ? [state, `${state}-wal`, `${state}-shm`, `${state}.lock`] : []),
+    ...damaged.flatMap(each => [each, `${each}-wal`, `${each}-shm`]),
+  ]
   return [
     ...entries([socket], stat => stat.isSocket()),
     ...entries(

@@ -1,30 +1,41 @@
 /**
  * ADD: a pod gets its interface, addresses and way, all or nothing (specification 1.1.0, "ADD"). Its
- * addresses are the daemon's, or an IPAM plugin's.
+ * addresses are the daemon's, or an IPAM plugin's. The result has this interface only: a runtime takes
+ * a pod's addresses from it, and those of further interfaces are none that a cluster knows.
  */
-import type { CniArgs } from '../args.ts'
+import { type CniArgs, parseArgs } from '../args.ts'
+import { clean } from '../document.ts'
+import { CniError, CODE } from '../errors.ts'
+import { faultPoint } from '../fault-points.ts'
 import { requestedIps } from '../ipam-request.ts'
-import { type AddConfig, delegateOf, parseAdd } from '../netconf.ts'
+import { type AddConfig, delegateOf, parseAdd, parseJson } from '../netconf.ts'
 import type { Added, PodRequest } from '../pods.ts'
 import type { CniRequest } from '../protocol.ts'
 import { chain, parseResult, type Result, render, resultOf } from '../result.ts'
-import { runtimeOf } from '../runtime-config.ts'
+import { type Runtime, runtimeOf } from '../runtime-config.ts'
+import type { OwnCall, WantedSecondaries } from '../secondaries.ts'
+import { networksFor, routesIn } from '../secondary-config.ts'
 import { attachmentId } from '../state.ts'
 import type { Node } from './index.ts'
-import { poolsFor } from './pools.ts'
+import { overlayCidrs, poolsFor } from './pools.ts'
 
+/** `held`: for a further interface, the turn of the attachment that it belongs to. */
 export async function add(
   node: Node,
   args: CniArgs,
   document: unknown,
   request: CniRequest,
+  held?: AbortSignal,
 ): Promise<object> {
   const config = parseAdd(document)
-  const { cniVersion, name, attach, mtu, dns, prevResult } = config
+  const { cniVersion, name, attach, mtu, dns, prevResult, network: overlay } = config
   const earlier = prevResult == null ? undefined : parseResult(cniVersion, prevResult)
   const { containerId, ifname, netns, pod } = args
   const key = { network: name, containerId, ifname }
-  const runtime = runtimeOf(document, request.env.CNI_ARGS, attach)
+  const asked = runtimeOf(document, request.env.CNI_ARGS, attach)
+  const routes = held === undefined ? [] : routesIn(document)
+  if (overlay !== undefined) checkOverlay(overlay, asked, routes)
+  const runtime = held === undefined ? asked : { ...asked, further: routes }
   const wanted = {
     ...key,
     netns,
@@ -32,13 +43,58 @@ export async function add(
     pod,
     ...(mtu === undefined ? {} : { mtu }),
     ...(runtime === undefined ? {} : { runtime }),
+    ...(overlay === undefined ? {} : { overlay }),
   }
-  const added = await node.turns.run(attachmentId(key), async late => {
+  const further = held === undefined ? furtherOf(node, config, document, args, request) : {}
+  const work = async (late: AbortSignal): Promise<object> => {
     const from = addresses(node, config, document, request)
-    return node.pods.add({ ...wanted, from }, late)
-  })
-  const own = resultOf(added.attachment, node.podCidrs(), dns ?? added.dns)
-  return render(cniVersion, chain(earlier, withGateways(own, added)))
+    const added = await node.pods.add({ ...wanted, from, ...further }, late)
+    try {
+      const own = resultOf(added.attachment, node.podCidrs(overlay), dns ?? added.dns)
+      const result = render(cniVersion, chain(earlier, withGateways(own, added)))
+      faultPoint('add.answer')
+      return result
+    } catch (error) {
+      // All or nothing: what can't be answered must not be there.
+      await node.pods.remove(key)
+      throw error
+    }
+  }
+  return node.turns.run(attachmentId(key), work, held)
+}
+
+/** The further interfaces that the pod gets, if any. Throws CniError (code 7). */
+function furtherOf(
+  node: Node,
+  { cniVersion }: AddConfig,
+  document: unknown,
+  { ifname }: CniArgs,
+  request: CniRequest,
+): { secondaries?: WantedSecondaries } {
+  const networks = networksFor(document, cniVersion, ifname)
+  if (networks.length === 0) return {}
+  const own: OwnCall = (inner, held) =>
+    add(node, parseArgs(inner.env), parseJson(inner.config), inner, held)
+  return { secondaries: { networks, request, own } }
+}
+
+/** What a network beside the cluster's own can't have. Throws CniError (code 7). */
+function checkOverlay(
+  overlay: string,
+  asked: Runtime | undefined,
+  routes: readonly string[],
+): void {
+  if (asked?.portMappings !== undefined) {
+    throw new CniError(
+      CODE.config,
+      `runtimeConfig.portMappings: the node is not in network ${clean(overlay)}, its ports can't lead there`,
+    )
+  }
+  if (routes.length === 0) return
+  throw new CniError(
+    CODE.config,
+    `routes: an interface in network ${clean(overlay)} leads there and nowhere else`,
+  )
 }
 
 /** Where the addresses come from. Throws CniError (code 7). */
@@ -49,8 +105,9 @@ function addresses(
   request: CniRequest,
 ): PodRequest['from'] {
   const type = delegateOf(config)
+  overlayCidrs(node, config.network)
   if (type !== undefined) return { call: { ...request, type }, cniVersion: config.cniVersion }
-  const pools = poolsFor(node, config.name, config.ipam)
+  const pools = poolsFor(node, config)
   return { pools, asked: requestedIps(document, request.env.CNI_ARGS) }
 }
 

@@ -2,33 +2,37 @@
  * CHECK: whether the attachment still is what ADD answered (specification 1.1.0, "CHECK"): our
  * row, the namespace, the interface with its MTU, MAC, addresses and routes, the engine's way, and
  * `prevResult`. What others added beside it is theirs. The
- * IPAM plugin that gave the addresses is asked last.
+ * IPAM plugin that gave the addresses and the plugins of further interfaces are asked last.
  */
 import type { PodAttachment } from '../../dataplane/control.ts'
-import type { CniArgs } from '../args.ts'
+import { type CniArgs, parseArgs } from '../args.ts'
 import { parseAddress } from '../cidr.ts'
 import { callDelegate } from '../delegate.ts'
 import { CniError, CODE } from '../errors.ts'
 import { chooseCall } from '../ipam-delegated.ts'
-import { delegateIn, parseCheck } from '../netconf.ts'
+import { delegateIn, parseCheck, parseJson } from '../netconf.ts'
 import { podNamespace } from '../pods.ts'
 import type { CniRequest } from '../protocol.ts'
 import { parseResult, type Result } from '../result.ts'
-import { attachmentId } from '../state.ts'
+import type { OwnCall } from '../secondaries.ts'
+import { checkSecondaries } from '../secondary-verbs.ts'
+import { type Attachment, attachmentId } from '../state.ts'
 import type { Node } from './index.ts'
 
+/** `held`: for a further interface, the turn of the attachment that it belongs to. */
 export async function check(
   node: Node,
   args: CniArgs,
   document: unknown,
   { env, config }: CniRequest,
+  held?: AbortSignal,
 ): Promise<undefined> {
   const { cniVersion, name, prevResult } = parseCheck(document)
   const result = parseResult(cniVersion, prevResult)
   const { containerId, ifname, netns } = args
   const key = { network: name, containerId, ifname }
   const id = attachmentId(key)
-  await node.turns.run(id, async late => {
+  const work = async (late: AbortSignal): Promise<void> => {
     const { dev, ino } = podNamespace(netns)
     const row = node.state.get(key)
     // Not code 3: that would tell the runtime that no DEL is needed.
@@ -39,18 +43,39 @@ export async function check(
     }
     const trouble = node.pods.troubles.get(id)
     if (trouble !== undefined) problems.push(`it is not restored: ${trouble}`)
-    problems.push(...node.plane.verify(id))
+    problems.push(...node.plane.verify(id), ...(await node.pods.lostPorts(key)))
     const attachment = node.plane.pods().find(pod => pod.id === id)
-    if (attachment !== undefined) problems.push(...differences(result, attachment))
+    if (attachment !== undefined) {
+      problems.push(...reservation(row, attachment), ...differences(result, attachment))
+    }
     if (problems.length > 0) throw new CniError(CODE.differs, `${id}: ${problems.join('; ')}`)
     const kept = node.state.delegation(key)
-    if (kept === undefined) return
-    const type = delegateIn(document)
-    const asked = type === undefined ? undefined : { type, env, config }
-    const call = chooseCall(key, 'CHECK', kept, asked)
-    if (call !== undefined) await callDelegate(call, node.log, late)
-  })
+    if (kept !== undefined) {
+      const type = delegateIn(document)
+      const asked = type === undefined ? undefined : { type, env, config }
+      const call = chooseCall(key, 'CHECK', kept, asked)
+      if (call !== undefined) await callDelegate(call, node.log, late)
+    }
+    const own: OwnCall = (inner, held) =>
+      check(node, parseArgs(inner.env), parseJson(inner.config), inner, held)
+    await checkSecondaries(node, key, own, late)
+  }
+  await node.turns.run(id, work, held)
   return undefined
+}
+
+/** What the row, which says who has which address, says otherwise than the engine. */
+function reservation(row: Attachment, attachment: PodAttachment): string[] {
+  const problems: string[] = []
+  for (const family of ['ip4', 'ip6'] as const) {
+    const [reserved = 'none', served = 'none'] = [row[family], attachment[family]]
+    if (reserved !== served) problems.push(`${served} is served, ${reserved} is reserved`)
+  }
+  if (row.overlay !== attachment.network) {
+    const of = (name: string | undefined) => name ?? "the cluster's own"
+    problems.push(`served in network ${of(attachment.network)}, not in ${of(row.overlay)}`)
+  }
+  return problems
 }
 
 /** What `prevResult` says otherwise, or not at all. */

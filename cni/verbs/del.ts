@@ -1,9 +1,10 @@
 /**
- * DEL: nothing of the attachment stays, its addresses go last. It forgives (specification 1.1.0,
- * "DEL"): without a namespace, with a dead one, a second time, for what was never added, with
+ * DEL: nothing of the attachment stays, further interfaces go first and addresses last. It forgives
+ * (specification 1.1.0, "DEL"): without a namespace, with a dead one, a second time, for what was never added, with
  * whatever else the configuration holds, the answer is success.
  */
 import type { CniArgs } from '../args.ts'
+import { faultPoint } from '../fault-points.ts'
 import { delegateIn, parseDel } from '../netconf.ts'
 import type { CniRequest } from '../protocol.ts'
 import { attachmentId } from '../state.ts'
@@ -21,10 +22,11 @@ export async function del(
   const { containerId, ifname } = args
   const type = delegateIn(document)
   const key = { network: name, containerId, ifname }
-  await node.turns.run(attachmentId(key), async () => {
+  await node.turns.run(attachmentId(key), async late => {
     const created = node.state.get(key)?.created
     if (queuedAt !== undefined && created !== undefined && created > queuedAt) return
-    await node.pods.remove(key, type === undefined ? undefined : { type, env, config })
+    await node.pods.remove(key, type === undefined ? undefined : { type, env, config }, late)
   })
+  faultPoint('del.answer')
   return undefined
 }

@@ -1,18 +1,24 @@
 /**
  * GC: removes attachments of this network that the runtime doesn't know (specification 1.1.0,
  * "GC"). Without the list nothing is stale; with an empty one all are. An ADD that is not answered
- * yet can't be in the list and is left alone. An IPAM plugin is asked last, with the same list.
+ * yet can't be in the list and is left alone. Those that are further interfaces
+ * of another attachment go with that one. The plugins of further interfaces are told which are left;
+ * an IPAM plugin is asked last, with the same list.
  */
 import { callDelegate } from '../delegate.ts'
 import { CniError, CODE } from '../errors.ts'
 import { delegateOf, parseGc } from '../netconf.ts'
 import type { CniRequest } from '../protocol.ts'
+import { ownersOf } from '../secondaries.ts'
+import { networksIn } from '../secondary-config.ts'
+import { collectSecondaries } from '../secondary-verbs.ts'
 import { attachmentId } from '../state.ts'
 import type { Node } from './index.ts'
 
 export async function gc(node: Node, document: unknown, request: CniRequest): Promise<undefined> {
   const config = parseGc(document)
   const type = delegateOf(config)
+  const networks = networksIn(document, config.cniVersion)
   const valid = config['cni.dev/valid-attachments']
   if (valid == null) return undefined
   const network = config.name
@@ -21,10 +27,11 @@ export async function gc(node: Node, document: unknown, request: CniRequest): Pr
       attachmentId({ network, containerId: containerID, ifname }),
     ),
   )
+  const owners = ownersOf(node.state)
   const stale = node.state
     .list()
     .filter(each => each.network === network && each.phase === 'attached')
-    .filter(each => !known.has(attachmentId(each)))
+    .filter(each => !known.has(attachmentId(each)) && !owners.has(attachmentId(each)))
   const results = await Promise.allSettled(
     stale.map(each =>
       node.turns.run(attachmentId(each), async () => {
@@ -38,6 +45,7 @@ export async function gc(node: Node, document: unknown, request: CniRequest): Pr
     const causes = failures.slice(0, 5).map(({ reason }) => (reason as Error).message)
     throw new CniError(CODE.io, `${failures.length} of ${stale.length} stale: ${causes.join('; ')}`)
   }
+  await collectSecondaries(node, networks, request)
   if (type !== undefined) await callDelegate({ ...request, type }, node.log, node.stopping)
   return undefined
 }

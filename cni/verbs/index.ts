@@ -6,6 +6,7 @@ import { CniError, CODE, errorReply } from '../errors.ts'
 import type { Block, RangeSets } from '../ipam-ranges.ts'
 import type { Logger } from '../logger.ts'
 import { parseJson, versionIn } from '../netconf.ts'
+import { withStderr } from '../plugin-stderr.ts'
 import type { Pods } from '../pods.ts'
 import type { CniReply, CniRequest } from '../protocol.ts'
 import type { State } from '../state.ts'
@@ -23,12 +24,14 @@ export interface Node {
   state: State
   pods: Pods
   turns: Turns
-  /** This node's pod CIDRs, as they are now. */
-  podCidrs: () => readonly string[]
+  /** This node's pod CIDRs, as they are now; those in an overlay network beside the cluster's own, if any. */
+  podCidrs: (overlay?: string) => readonly string[]
+  /** Overlay networks beside the cluster's own that this node is in; absent: none. */
+  overlays?: () => readonly string[]
   /** Addresses that no pod may have, whatever a network configuration says. */
   exclude?: readonly Block[]
   /** Ranges of networks that have some, by name; filled by ADD and STATUS. */
-  ranges?: Map<string, RangeSets>
+  ranges?: Map<string, { sets: RangeSets; overlay: string | undefined }>
   /** Why the engine doesn't follow the cluster file; undefined when it does. */
   outOfSync: () => string | undefined
   /** Ends the calls of IPAM plugins that are under way. */
@@ -39,11 +42,11 @@ export interface Node {
 }
 
 /** Answers one request; never rejects. `queuedAt` (milliseconds since 1970) is a queued DEL's. */
-export async function answer(
-  node: Node,
-  request: CniRequest,
-  queuedAt?: number,
-): Promise<CniReply> {
+export function answer(node: Node, request: CniRequest, queuedAt?: number): Promise<CniReply> {
+  return withStderr(() => reply(node, request, queuedAt))
+}
+
+async function reply(node: Node, request: CniRequest, queuedAt?: number): Promise<CniReply> {
   const began = performance.now()
   let cniVersion: string | undefined
   let known = 'unknown'

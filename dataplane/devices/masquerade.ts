@@ -5,11 +5,16 @@
 import { parseCidr } from '../addresses.ts'
 import { applyRules } from './nft.ts'
 
-/** Rules for packets from `own` prefixes to anything outside `cluster` that leaves by another device than `hostDevice`. */
+/**
+ * Rules for packets from `own` prefixes to anything outside `cluster` that leaves by another device than
+ * `hostDevice`. What goes to the overlay's UDP port keeps its sender: a peer takes the node's word for
+ * what comes from the node, and a pod shall not have it, whoever has led its packet there.
+ */
 export function masqueradeRules(
   hostDevice: string,
   own: readonly string[],
   cluster: readonly string[],
+  vxlanPort: number,
 ): string {
   if (!/^[A-Za-z0-9._-]{1,15}$/.test(hostDevice)) {
     throw new RangeError(`device name ${JSON.stringify(hostDevice)}`)
@@ -25,7 +30,7 @@ export function masqueradeRules(
     const from = of(own)
     if (from.length === 0) continue
     rules += `table ${table} {\n chain postrouting {\n  type nat hook postrouting priority srcnat; policy accept;\n`
-    rules += `  oifname "${hostDevice}" return\n`
+    rules += `  oifname "${hostDevice}" return\n  udp dport ${vxlanPort} return\n`
     rules += `  ${word} saddr { ${from.join(', ')} } ${word} daddr != { ${of(cluster).join(', ')} } masquerade\n }\n}\n`
   }
   return rules
@@ -36,7 +41,8 @@ export async function setMasquerade(
   hostDevice: string,
   own: readonly string[],
   cluster: readonly string[],
+  vxlanPort: number,
 ): Promise<void> {
-  const rules = masqueradeRules(hostDevice, own, cluster)
+  const rules = masqueradeRules(hostDevice, own, cluster, vxlanPort)
   await applyRules('masquerade', rules, 'switch masquerade off')
 }

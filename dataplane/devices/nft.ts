@@ -1,6 +1,19 @@
 /** nftables rules: a file on nft's stdin, one transaction, in the process's own namespace. */
 import { spawn } from 'node:child_process'
 
+/** What nft says that `object` is (`table inet t`); empty when it is not there. Throws when nft can't be run. */
+export async function listRules(what: string, object: string): Promise<string> {
+  return new Promise<string>((resolve, reject) => {
+    const nft = spawn('nft', ['list', ...object.split(' ')], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    const said: Buffer[] = []
+    nft.stdout.on('data', (chunk: Buffer) => said.push(chunk))
+    nft.on('error', error => reject(new Error(`${what}: nft: ${error.message}`)))
+    nft.on('close', code => resolve(code === 0 ? Buffer.concat(said).toString() : ''))
+  })
+}
+
 /** Applies `rules`. Throws when nft is missing (`remedy` says what else helps) or refuses them. */
 export async function applyRules(what: string, rules: string, remedy: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {

@@ -1,6 +1,7 @@
 /** A pod's interface of either kind: made, taken over, checked, removed. */
-import type { XskOffsets } from '../../native/native.ts'
+import { native, type XskOffsets } from '../../native/native.ts'
 import type { PodAttachment, PodSpec } from '../control.ts'
+import { faultPoint } from '../fault-points.ts'
 import { POD_FILL_FRAMES } from '../limits.ts'
 import type { RingSlots } from '../manage/ring-slots.ts'
 import { listAddresses } from '../netlink/address.ts'
@@ -11,6 +12,7 @@ import { PORT_KIND } from '../ports/port.ts'
 import { macWords, NO_PORT, PORT_FLAG, type PortRecord } from '../tables/ports.ts'
 import { podProgram } from '../xdp/programs.ts'
 import type { Umem } from '../xdp/umem.ts'
+import { configureFurther, removeRules } from './further.ts'
 import { closeTun, configurePodTun, openTun, removeTun, vanishTun } from './tun.ts'
 import { openXdpQueues } from './underlay.ts'
 import { configurePodVeth, openVeth, removeVeth, vethNames } from './veth.ts'
@@ -45,10 +47,37 @@ export async function openPod(
         { code: 'EEXIST' },
       )
     }
-    if (pod.kind === 'tun') return openTunPod(nl, pod, queues, taken)
-    return await openVethPod(pod, queues, taken, umem, rings)
+    try {
+      const device =
+        pod.kind === 'tun'
+          ? openTunPod(nl, pod, queues, taken)
+          : await openVethPod(pod, queues, taken, umem, rings)
+      return pod.further === undefined ? device : withoutRules(pod, device)
+    } catch (error) {
+      if (pod.further !== undefined && !taken) removeRules(pod)
+      throw error
+    }
   } finally {
     nl.close()
+  }
+}
+
+/** The device, which takes its rules along when it is removed. */
+function withoutRules(pod: PodSpec, device: PodDevice): PodDevice {
+  const remove = async (): Promise<void> => {
+    removeRules(pod)
+    await device.remove()
+  }
+  return { ...device, remove }
+}
+
+/** A pod's routes and addresses are ours, and no router's that it may hear (RFC 4861 section 6.3.4). */
+function refuseAdvertisements({ netns, ifname }: PodSpec): void {
+  try {
+    native.sysctlWrite(netns, `ipv6/conf/${ifname}/accept_ra`, '0')
+  } catch (error) {
+    // A kernel without IPv6.
+    if ((error as { code?: string }).code !== 'ENOENT') throw error
   }
 }
 
@@ -69,7 +98,12 @@ function openTunPod(
   if (pod.mac !== undefined) throw new Error(`pod ${pod.id}: a TUN device has no MAC`)
   const device = openTun(nl, pod.ifname, queues)
   try {
-    const routes = configurePodTun(nl, device, pod.mtu, pod.ip4, pod.ip6)
+    faultPoint('attach.device')
+    refuseAdvertisements(pod)
+    const routes =
+      pod.further === undefined
+        ? configurePodTun(nl, device, pod.mtu, pod.ip4, pod.ip6, pod.label)
+        : configureFurther(pod, pod.further)
     return {
       record: {
         ...NO_PORT,
@@ -105,9 +139,14 @@ async function openVethPod(
       `pod ${pod.id}: attach "xdp" needs AF_XDP, which is not available here; use "tun"`,
     )
   }
-  const pair = openVeth(pod.id, pod.netns, pod.ifname, pod.mtu, workers, adopt, pod.mac)
+  const pair = openVeth(pod.id, pod.netns, pod.ifname, pod.mtu, workers, adopt, pod.mac, pod.label)
   try {
-    const routes = configurePodVeth(pod.netns, pod.ifname, pod.ip4, pod.ip6)
+    faultPoint('attach.device')
+    refuseAdvertisements(pod)
+    const routes =
+      pod.further === undefined
+        ? configurePodVeth(pod.netns, pod.ifname, pod.ip4, pod.ip6, pod.label)
+        : configureFurther(pod, pod.further)
     const queues = await openXdpQueues(
       umem,
       rings,

@@ -17,7 +17,7 @@
 import { native } from '../../native/native.ts'
 import { ipWords, parseCidr, wordsToIp } from '../addresses.ts'
 import type { PodPorts, PortMapping } from '../control.ts'
-import { applyRules } from './nft.ts'
+import { applyRules, listRules } from './nft.ts'
 
 const TABLE = 'inet hawser_ports'
 const PROTOCOLS: readonly string[] = ['tcp', 'udp', 'sctp']
@@ -146,6 +146,35 @@ export function familiesOf({ hostIP }: PortMapping): readonly (4 | 6)[] {
 /** Whether a host address means every local address of its family. */
 export function isUnspecified(hostIP: string): boolean {
   return hostIP === '0.0.0.0' || hostIP === '::'
+}
+
+/** What of the rules is the same whatever the mappings are. */
+const ALWAYS = [
+  'type filter hook prerouting',
+  'type nat hook prerouting',
+  'type nat hook output',
+  'type nat hook postrouting',
+  'fib daddr type local jump translate',
+]
+
+/** What `listing` (nft's, of the table) lacks of the rules for the mappings of `pods`: a sentence each. */
+export function lackingRules(listing: string, pods: readonly PodPorts[]): string[] {
+  const elements = pods.flatMap(elementsOf)
+  if (elements.length === 0) return []
+  if (listing === '') return [`port mappings: the nft table ${TABLE} is not there`]
+  const parts = new Set(listing.split(/[{},\n]+/).map(part => part.trim()))
+  const lacking = ALWAYS.filter(rule => !listing.includes(rule))
+  for (const { family, key, everywhere, target } of elements) {
+    const map = `@${everywhere ? 'any' : 'one'}${family}`
+    if (!parts.has(`${key} : ${target}`)) lacking.push(`${key} : ${target}`)
+    else if (!listing.includes(`dport map ${map}\n`)) lacking.push(`map ${map}`)
+  }
+  return [...new Set(lacking)].map(rule => `port mappings: the nft table ${TABLE} lacks ${rule}`)
+}
+
+/** What the kernel lacks of them now; somebody may have flushed its rules. Throws when nft is missing. */
+export async function verifyPortMappings(pods: readonly PodPorts[]): Promise<string[]> {
+  return lackingRules(await listRules('port mappings', `table ${TABLE}`), pods)
 }
 
 /** Puts the mappings in force, instead of those before. Throws when nft is missing or refuses them. */

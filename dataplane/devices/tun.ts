@@ -87,9 +87,10 @@ export function configurePodTun(
   mtu: number,
   ip4: string | undefined,
   ip6: string | undefined,
+  label?: string,
 ): { dst: string; gw?: string }[] {
   const { ifindex } = device
-  setLink(nl, ifindex, { mtu, up: true })
+  setLink(nl, ifindex, { mtu, up: true, ...(label === undefined ? {} : { alias: label }) })
   const routes: { dst: string }[] = []
   if (ip4 !== undefined) {
     addAddressOnce(nl, ifindex, ip4, 32)

@@ -114,6 +114,8 @@ export interface UdpSockets {
   receivers: readonly number[]
   /** UDP_ENTROPY_SOCKETS, each with a source port of its own, shared by the workers. */
   senders: readonly number[]
+  /** Whether the kernel takes and gives datagrams of several packets (UDP_SEGMENT, UDP_GRO). */
+  segments: boolean
   close(): void
 }
 
@@ -124,19 +126,22 @@ export function openUdpUnderlay(vtep: string, vxlanPort: number, workers: number
     for (const fd of [...receivers, ...senders]) native.close(fd)
   }
   try {
+    let segments = true
     for (let w = 0; w < workers; w++) {
       receivers.push(native.udpOpen('', vtep, vxlanPort, true, true, UDP_BUFFER))
+      segments = native.udpSegments(receivers[w]!) && segments
     }
     for (let port = FIRST_DYNAMIC_PORT; senders.length < UDP_ENTROPY_SOCKETS; port++) {
       if (port > LAST_PORT)
         throw new Error(`UDP ${vtep}: no free source port above ${FIRST_DYNAMIC_PORT}`)
       try {
-        senders.push(native.udpOpen('', vtep, port, false, true, UDP_BUFFER))
+        // Segments ask for a checksum, which the device writes.
+        senders.push(native.udpOpen('', vtep, port, false, !segments, UDP_BUFFER))
       } catch (error) {
         if ((error as { code?: string }).code !== 'EADDRINUSE') throw error
       }
     }
-    return { receivers, senders, close }
+    return { receivers, senders, segments, close }
   } catch (error) {
     close()
     throw error

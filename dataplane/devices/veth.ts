@@ -49,6 +49,7 @@ export function openVeth(
   queues: number,
   adopt: boolean,
   mac?: string,
+  label?: string,
 ): VethPair {
   const names = vethNames(id, mac)
   if (names.podMac === names.hostMac) {
@@ -80,7 +81,7 @@ export function openVeth(
       if (link === undefined) throw new Error(`veth ${names.hostDevice}: it vanished at once`)
     }
     quiet(names.hostDevice)
-    setLink(host, link.index, { up: true })
+    setLink(host, link.index, { up: true, ...(label === undefined ? {} : { alias: label }) })
     return { ...names, hostIndex: link.index }
   } finally {
     host.close()
@@ -110,13 +111,14 @@ export function configurePodVeth(
   ifname: string,
   ip4: string | undefined,
   ip6: string | undefined,
+  label?: string,
 ): { dst: string; gw?: string }[] {
   const nl = new Netlink(netns)
   try {
     const link = getLink(nl, ifname)
     if (link === undefined) throw new Error(`${ifname} in ${netns}: no such interface`)
     const ifindex = link.index
-    setLink(nl, ifindex, { up: true })
+    setLink(nl, ifindex, { up: true, ...(label === undefined ? {} : { alias: label }) })
     const routes: { dst: string; gw?: string }[] = []
     if (ip4 !== undefined) {
       addAddressOnce(nl, ifindex, ip4, 32)

@@ -1,6 +1,7 @@
 /** What a cluster must be before anything of it is put in force. */
-import { ipWords } from '../addresses.ts'
-import type { NodeSpec } from '../control.ts'
+import { gatewayOf, ipWords, parseCidr } from '../addresses.ts'
+import type { NetworkSpec, NodeSpec } from '../control.ts'
+import { MAX_NETWORKS, MAX_VNI } from '../limits.ts'
 import type { VtepAddress } from '../tables/vteps.ts'
 
 /** The peers' VTEPs for the table. Throws RangeError when one is not of this node's family. */
@@ -17,22 +18,69 @@ export function vtepsOf(self: NodeSpec, peers: readonly NodeSpec[]): VtepAddress
   })
 }
 
-/** Throws RangeError when a family of the cluster and `pods` pods has more routes than `most`. */
-export function checkRoom(
+/** A node's CIDRs in a network; without a name in the cluster's own. */
+export function cidrsIn({ podCidrs, networks = {} }: NodeSpec, name?: string): readonly string[] {
+  if (name === undefined) return podCidrs
+  return Object.hasOwn(networks, name) ? networks[name]! : []
+}
+
+/** Of `networks` those that a node is in. */
+export function joinedBy(node: NodeSpec, networks: readonly NetworkSpec[]): NetworkSpec[] {
+  return networks.filter(({ name }) => cidrsIn(node, name).length > 0)
+}
+
+/** Throws RangeError unless names and VNIs are single ones, and the VNIs in range. `vni`: the cluster's own. */
+export function checkNetworks(networks: readonly NetworkSpec[], vni: number): void {
+  if (networks.length > MAX_NETWORKS) {
+    throw new RangeError(
+      `${networks.length} networks: a cluster has ${MAX_NETWORKS} (MAX_NETWORKS)`,
+    )
+  }
+  const names = new Set<string>()
+  const vnis = new Set([vni])
+  for (const each of networks) {
+    if (names.has(each.name)) throw new RangeError(`network ${each.name}: it is there twice`)
+    if (!(Number.isInteger(each.vni) && each.vni >= 1 && each.vni <= MAX_VNI)) {
+      throw new RangeError(`network ${each.name}: VNI ${each.vni} is not in 1..${MAX_VNI}`)
+    }
+    if (vnis.has(each.vni)) {
+      throw new RangeError(`network ${each.name}: another one has VNI ${each.vni}`)
+    }
+    names.add(each.name)
+    vnis.add(each.vni)
+  }
+}
+
+/** What is the node's own: the way out of the cluster, and its addresses among its pods. */
+export function hostPrefixesOf({ podCidrs }: NodeSpec): string[] {
+  const gateways = podCidrs.map(cidr => hostPrefix(gatewayOf(parseCidr(cidr))))
+  return ['0.0.0.0/0', '::/0', ...gateways]
+}
+
+/** Every prefix that a node routes, but those of pods: its own, and the CIDRs of the networks that it is in. */
+export function prefixesOf(
   self: NodeSpec,
   peers: readonly NodeSpec[],
-  pods: number,
-  most: number,
-): void {
+  networks: readonly NetworkSpec[],
+): string[] {
+  const names = [undefined, ...joinedBy(self, networks).map(({ name }) => name)]
+  const cidrs = [self, ...peers].flatMap(node => names.flatMap(name => cidrsIn(node, name)))
+  return [...hostPrefixesOf(self), ...cidrs]
+}
+
+/** Throws RangeError when a family of a cluster's `prefixes` and `pods` pods has more routes than `most`. */
+export function checkRoom(prefixes: readonly string[], pods: number, most: number): void {
   for (const family of [4, 6] as const) {
-    const of = (node: NodeSpec) =>
-      node.podCidrs.filter(cidr => cidr.includes(':') === (family === 6)).length
-    // The default route; this node's prefixes and their gateways; the peers'; the pods.
-    const routes = peers.reduce((sum, peer) => sum + of(peer), 1 + of(self) * 2)
+    const routes = prefixes.filter(prefix => prefix.includes(':') === (family === 6)).length
     if (routes + pods > most) {
       throw new RangeError(
         `${routes} IPv${family} routes and ${pods} pods: the FIB takes ${most} (routes)`,
       )
     }
   }
+}
+
+/** The prefix of one address. */
+export function hostPrefix(ip: string): string {
+  return `${ip}/${ip.includes(':') ? 128 : 32}`
 }

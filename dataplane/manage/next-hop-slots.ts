@@ -5,6 +5,7 @@ import { HOP, type NextHop, writeNextHop } from '../tables/next-hops.ts'
 
 export const NO_HOP: NextHop = {
   kind: HOP.NONE,
+  network: 0,
   port: 0,
   mtu: 0,
   header: new Uint8Array(0),
@@ -30,6 +31,11 @@ export class NextHopSlots {
     }
     this.update(id, hop)
     return id
+  }
+
+  /** How many more `add` takes. */
+  get room(): number {
+    return MAX_NEXT_HOPS - this.hops.filter(hop => hop !== undefined).length
   }
 
   update(id: number, hop: NextHop): void {

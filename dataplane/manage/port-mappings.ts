@@ -3,7 +3,7 @@
  * time (devices/port-mappings.ts), and then the UDP flows that still go the way of before.
  */
 import type { DataplaneOptions, PodPorts } from '../control.ts'
-import { applyPortMappings } from '../devices/port-mappings.ts'
+import { applyPortMappings, verifyPortMappings } from '../devices/port-mappings.ts'
 import { type FlowPort, forgetFlows } from '../netlink/conntrack.ts'
 import { PROTO_UDP } from '../wire/numbers.ts'
 
@@ -27,6 +27,11 @@ export class PortMappings {
     return this.inTurn(() => this.change(pods))
   }
 
+  /** What of these is not in force any more. Rejects when nft is missing. */
+  verify(pods: readonly PodPorts[]): Promise<readonly string[]> {
+    return this.inTurn(async () => (pods.some(has) ? verifyPortMappings(pods) : []))
+  }
+
   /** The cluster's prefixes are these now. */
   follow(cluster: readonly string[]): Promise<void> {
     return this.inTurn(async () => {
@@ -36,9 +41,12 @@ export class PortMappings {
     })
   }
 
-  private inTurn(work: () => Promise<void>): Promise<void> {
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
     const mine = this.turn.then(work)
-    this.turn = mine.catch(() => {})
+    this.turn = mine.then(
+      () => {},
+      () => {},
+    )
     return mine
   }
 

@@ -12,6 +12,7 @@ import {
   MAX_NEXT_HOPS,
   MAX_PORTS,
   MAX_WORKERS,
+  NETWORK_SLOTS,
   VTEP_SLOTS,
 } from '../limits.ts'
 import { sharedPages } from './pages.ts'
@@ -52,7 +53,7 @@ export const HEADER = {
   /** Highest port index in use plus one; highest next hop in use plus one. */
   PORT_COUNT: 3,
   NEXT_HOP_COUNT: 4,
-  /** Facts about this node that the stages read. */
+  /** Facts about this node that the stages read: of its networks the cluster's own. */
   VNI: 5,
   VXLAN_PORT: 6,
   VTEP4: 7,
@@ -68,8 +69,9 @@ export const HEADER = {
   HOST_PORT: 19,
   /** Ring field offsets of AF_XDP: rx, tx, fill, completion; four words each: producer, consumer, desc, flags. */
   XSK_OFFSETS: 20,
-  /** Known VTEPs in the table. */
+  /** Known VTEPs, and networks beside the cluster's own, in their tables. */
   VTEP_COUNT: 36,
+  NETWORK_COUNT: 37,
   WORDS: 64,
 } as const
 
@@ -142,6 +144,7 @@ export function portCounters(port: number): number {
 export const PORT_RECORD_BYTES = 256
 export const NEXT_HOP_BYTES = 128
 export const VTEP_BYTES = 32
+export const NETWORK_BYTES = 32
 /** Scratch of one worker: descriptors, frame lists and metadata of the burst calls. */
 export const SCRATCH_BYTES = 64 * 1024
 
@@ -152,6 +155,7 @@ export interface ArenaLayout {
   readonly ports: Region
   readonly nextHops: Region
   readonly vteps: Region
+  readonly networks: Region
   readonly counters: Region
   readonly scratch: Region
   readonly fib4: Region
@@ -189,6 +193,7 @@ export function planArena(plan: ArenaPlan): ArenaLayout {
     ports: region(MAX_PORTS * PORT_RECORD_BYTES),
     nextHops: region(MAX_NEXT_HOPS * NEXT_HOP_BYTES),
     vteps: region(VTEP_SLOTS * VTEP_BYTES),
+    networks: region(NETWORK_SLOTS * NETWORK_BYTES),
     counters: region(plan.workers * WORKER_COUNTERS * 8),
     scratch: region(plan.workers * SCRATCH_BYTES),
     fib4: region(plan.fib4Bytes),

@@ -24,6 +24,7 @@ const IFLA_MTU = 4
 const IFLA_LINK = 5
 const IFLA_MASTER = 10
 const IFLA_LINKINFO = 18
+const IFLA_IFALIAS = 20
 const IFLA_NET_NS_FD = 28
 const IFLA_EXT_MASK = 29
 const IFLA_NUM_TX_QUEUES = 31
@@ -45,6 +46,8 @@ const IFF_RUNNING = 0x40
 const IFINFOMSG_BYTES = 16
 /** Bytes of a name without its NUL (IFNAMSIZ - 1). */
 const NAME_BYTES = 15
+/** The same of an alias (IFALIASZ - 1). */
+export const ALIAS_BYTES = 255
 
 export interface Link {
   index: number
@@ -60,6 +63,8 @@ export interface Link {
   running: boolean
   /** `veth`, `tun`, `bridge`, `vxlan`; undefined for hardware and loopback. */
   kind: string | undefined
+  /** Any text that somebody in its namespace has given it. */
+  alias: string | undefined
   /** IFLA_LINK: a veth's other end, a macvlan's lower device (a VXLAN tells none); an index in the namespace `linkNetnsid`. */
   peerIndex: number | undefined
   /** This namespace's number for the one of `peerIndex`; undefined if it is the same one. */
@@ -209,13 +214,16 @@ export interface LinkChange {
   mac?: string
   name?: string
   gsoMaxSize?: number
+  /** 1 .. ALIAS_BYTES bytes. */
+  alias?: string
 }
 
 /** Changes what is given. The kernel sets `up` last, and keeps earlier changes when a later one fails. */
 export function setLink(nl: Netlink, index: number, change: LinkChange): void {
-  const { up, ...options } = change
+  const { up, alias, ...options } = change
   const message = linkMessage(RTM_SETLINK, 0, index, up)
   addOptions(message, options)
+  if (alias !== undefined) message.attribute(IFLA_IFALIAS, aliasBytes(alias))
   nl.request(message, () => {
     const values = Object.entries(change).map(([key, value]) => `${key} ${value}`)
     return `set ${linkName(nl, index)} ${values.join(', ')}`
@@ -256,6 +264,7 @@ export function parseLink(message: Message): Link | undefined {
     up: (flags & IFF_UP) !== 0,
     running: (flags & IFF_RUNNING) !== 0,
     kind: attributes.nested(IFLA_LINKINFO)?.string(IFLA_INFO_KIND),
+    alias: attributes.string(IFLA_IFALIAS),
     peerIndex: attributes.u32(IFLA_LINK),
     linkNetnsid: attributes.s32(IFLA_LINK_NETNSID),
     numTxQueues: attributes.u32(IFLA_NUM_TX_QUEUES) ?? 1,
@@ -299,6 +308,15 @@ function isName(name: string): boolean {
     name !== '..' &&
     Buffer.byteLength(name) <= NAME_BYTES
   )
+}
+
+/** Without a NUL: the kernel would count it. */
+function aliasBytes(alias: string): Uint8Array {
+  const bytes = Buffer.from(alias)
+  if (bytes.length === 0 || bytes.length > ALIAS_BYTES || bytes.includes(0)) {
+    throw new RangeError(`alias of ${bytes.length} bytes: 1 .. ${ALIAS_BYTES} without NUL`)
+  }
+  return bytes
 }
 
 function openNetns(path: string): number {

@@ -51,6 +51,8 @@ export class Batch {
   /** F_CSUM_PARTIAL as the device told it: where the sum begins and where it goes, from `l3` and from there. */
   readonly csumStart = new Uint16Array(BATCH_SIZE)
   readonly csumOffset = new Uint16Array(BATCH_SIZE)
+  /** Of what came from an underlay: its network, by `decap`. What a pod sent is of its port's. */
+  readonly network = new Uint8Array(BATCH_SIZE)
   /** Next hop id; 0 none. */
   readonly nextHop = new Uint16Array(BATCH_SIZE)
   /** Port to send by. */

@@ -2,7 +2,7 @@
  * A worker's scratch memory in the arena: where burst calls find frame lists and leave
  * descriptors. Every call fills what it uses; nothing in it outlives a call.
  */
-import { RECEIVE_BURST, UDP_ENTROPY_SOCKETS } from '../limits.ts'
+import { RECEIVE_BURST, UDP_ENTROPY_SOCKETS, UDP_SEGMENTS } from '../limits.ts'
 import { type Arena, SCRATCH_BYTES } from '../memory/arena.ts'
 
 const DESCRIPTOR_BYTES = 8
@@ -12,6 +12,8 @@ export const META_BYTES = 32
 export const TRANSMIT_BURST = 64
 /** Large frames that one TUN read may use. */
 export const LARGE_BURST = 16
+/** Datagrams that one UDP read takes: what they may be cut into fits a batch. */
+export const UDP_MESSAGES = 4
 
 export class Scratch {
   /** Arena offsets. */
@@ -20,6 +22,8 @@ export class Scratch {
   readonly received: number
   readonly receivedMeta: number
   readonly events: number
+  /** Frames for the packets of one datagram. */
+  readonly segments: number
   /** Transmit descriptors and metadata: TRANSMIT_BURST for each of UDP_ENTROPY_SOCKETS lanes; a TUN port uses lane 0. */
   private readonly descriptors: number
   private readonly metadata: number
@@ -37,6 +41,7 @@ export class Scratch {
     this.received = take(RECEIVE_BURST * DESCRIPTOR_BYTES)
     this.receivedMeta = take(RECEIVE_BURST * META_BYTES)
     this.events = take(EVENTS * 4)
+    this.segments = take(UDP_SEGMENTS * 4)
     this.descriptors = take(UDP_ENTROPY_SOCKETS * TRANSMIT_BURST * DESCRIPTOR_BYTES)
     this.metadata = take(UDP_ENTROPY_SOCKETS * TRANSMIT_BURST * META_BYTES)
     if (at > end) throw new RangeError(`worker scratch: ${at - end} bytes over SCRATCH_BYTES`)

@@ -8,23 +8,44 @@
  *
  * A socket has one source port, so flows are spread over UDP_ENTROPY_SOCKETS sockets by the source
  * port that `encap` chose.
+ *
+ * The kernel's work is once a message, so packets that follow each other to one VTEP leave as one
+ * (UDP_SEGMENT: what `segment` has cut goes through the kernel whole), and so they come in (UDP_GRO):
+ * as one datagram and the size at which it is cut into packets here. A segmented datagram carries an
+ * outer checksum. Where the kernel or the device refuses segments, packets are sent one by one.
+ *
+ * A kernel VXLAN peer on this machine (veth) sends another kind of long datagram: one outer header
+ * and a superframe of its pod's. Its inner length says so, and it stays one packet, in a large frame
+ * if it needs one. A UDP superframe comes with its segment size; of a TCP one nothing is told, so
+ * `route` cuts it to the MTU of its next hop.
  */
 import { native } from '../../native/native.ts'
-import { DROP_TX_ERROR, DROP_TX_FULL } from '../drops.ts'
-import { FRAME_BYTES, FRAME_HEADROOM, RECEIVE_BURST, UDP_ENTROPY_SOCKETS } from '../limits.ts'
+import { DROP_NO_FRAMES, DROP_TX_ERROR, DROP_TX_FULL } from '../drops.ts'
+import {
+  FRAME_BYTES,
+  FRAME_HEADROOM,
+  UDP_DATAGRAM_BYTES,
+  UDP_ENTROPY_SOCKETS,
+  UDP_REFUSALS,
+  UDP_SEGMENTS,
+} from '../limits.ts'
 import { type Arena, COUNTER, PORT_COUNTER, portCounters } from '../memory/arena.ts'
 import type { Frames } from '../memory/frames.ts'
 import { type Batch, F_IPV6 } from '../packet/batch.ts'
 import type { PortRecord } from '../tables/ports.ts'
-import { PROTO_UDP } from '../wire/numbers.ts'
+import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_UDP } from '../wire/numbers.ts'
 import { PORT_KIND, type Port } from './port.ts'
-import { META_BYTES, type Scratch, TRANSMIT_BURST } from './scratch.ts'
+import { META_BYTES, type Scratch, TRANSMIT_BURST, UDP_MESSAGES } from './scratch.ts'
 
 const IPV4_HEADER = 20
 const IPV6_HEADER = 40
 const UDP_HEADER = 8
 /** Where the payload is read to: room for the larger outer header in front. */
 const PAYLOAD_AT = FRAME_HEADROOM + IPV6_HEADER + UDP_HEADER
+/** Longest payload in a small frame. */
+const SMALL_CAP = FRAME_BYTES - PAYLOAD_AT
+/** VXLAN header and inner Ethernet header. */
+const INNER_AT = 8 + 14
 
 /** What the node's own VTEP is, for the destination of a received packet. */
 export interface UdpUnderlay {
@@ -56,6 +77,10 @@ export class UdpPort implements Port {
   private readonly queuedLength = new Uint32Array(UDP_ENTROPY_SOCKETS * TRANSMIT_BURST)
   private readonly outerAt = new Uint32Array(UDP_ENTROPY_SOCKETS * TRANSMIT_BURST)
   private readonly queued = new Uint32Array(UDP_ENTROPY_SOCKETS)
+  /** Packets that may leave as one message; 1 when segments were refused too often. */
+  private segments = UDP_SEGMENTS
+  /** Flushes in a row in which the kernel refused segments. */
+  private refusals = 0
 
   constructor(
     index: number,
@@ -82,32 +107,114 @@ export class UdpPort implements Port {
   receive(batch: Batch, max: number): number {
     const { frames, scratch } = this
     const { view } = this.arena
-    const want = Math.min(max, RECEIVE_BURST)
+    // There is room for what the datagrams of one call are cut into, so none has to wait here.
+    for (;;) {
+      const messages = Math.min(UDP_MESSAGES, Math.floor((max - batch.n) / UDP_SEGMENTS))
+      let n = 0
+      for (; n < messages; n++) {
+        const frame = frames.small.take()
+        if (frame === 0) break
+        view.setUint32(scratch.small + n * 4, frame + PAYLOAD_AT, true)
+      }
+      if (n === 0) return batch.n
+      let large = 0
+      for (; large < n; large++) {
+        const frame = frames.large.take()
+        if (frame === 0) break
+        view.setUint32(scratch.large + large * 4, frame + PAYLOAD_AT, true)
+      }
+      // Without large frames long datagrams are cut off; better than that none is taken.
+      const got = native.udpReceive(
+        this.fd,
+        large > 0 ? large : n,
+        scratch.small,
+        SMALL_CAP,
+        scratch.large,
+        large > 0 ? UDP_DATAGRAM_BYTES : 0,
+        scratch.received,
+        scratch.receivedMeta,
+      )
+      for (let k = 0; k < n; k++) {
+        const small = view.getUint32(scratch.small + k * 4, true)
+        if (k >= got) {
+          frames.release(small)
+          if (k < large) frames.release(view.getUint32(scratch.large + k * 4, true))
+          continue
+        }
+        const at = view.getUint32(scratch.received + k * 8, true)
+        // The frame that it is not in.
+        if (at !== small) frames.release(small)
+        else if (k < large) frames.release(view.getUint32(scratch.large + k * 4, true))
+      }
+      for (let k = 0; k < got; k++) this.take(batch, max, k)
+      if (got < n) return batch.n
+    }
+  }
+
+  /** Appends what datagram `k` of the burst carries. */
+  private take(batch: Batch, max: number, k: number): void {
+    const { scratch } = this
+    const { view } = this.arena
+    const at = view.getUint32(scratch.received + k * 8, true)
+    const length = view.getUint32(scratch.received + k * 8 + 4, true)
+    const meta = scratch.receivedMeta + k * META_BYTES
+    const size = view.getUint16(meta + 6, true)
+    const cut = view.getUint8(meta + 3) !== 0
+    if (size !== 0 && size < length && !cut && !this.isOne(at, length)) {
+      this.cut(batch, max, at, length, meta, size)
+      return
+    }
+    const i = this.append(batch, at, length, meta)
+    batch.gsoSize[i] = size < length ? size : 0
+    if (cut) batch.drop[i] = DROP_NO_FRAMES
+  }
+
+  /** Whether the inner packet behind the VXLAN header at `at` is as long as the whole datagram. */
+  private isOne(at: number, length: number): boolean {
+    const { view } = this.arena
+    if (length < INNER_AT + IPV6_HEADER) return false
+    const type = view.getUint16(at + INNER_AT - 2)
+    const inner = at + INNER_AT
+    if (type === ETHERTYPE_IPV4) return view.getUint16(inner + 2) === length - INNER_AT
+    return type === ETHERTYPE_IPV6 && IPV6_HEADER + view.getUint16(inner + 4) === length - INNER_AT
+  }
+
+  /** Appends the packets of `size` bytes that the datagram at `at` was sent as, and gives its frame back. */
+  private cut(
+    batch: Batch,
+    max: number,
+    at: number,
+    length: number,
+    meta: number,
+    size: number,
+  ): void {
+    const { frames, scratch, counters } = this
+    const { view } = this.arena
+    const packets = Math.ceil(length / size)
+    const room = Math.min(packets, max - batch.n, UDP_SEGMENTS)
     let n = 0
-    for (; n < want; n++) {
+    for (; n < room && size <= SMALL_CAP; n++) {
       const frame = frames.small.take()
       if (frame === 0) break
-      view.setUint32(scratch.small + n * 4, frame + PAYLOAD_AT, true)
+      view.setUint32(scratch.segments + n * 4, frame + PAYLOAD_AT, true)
     }
-    const cap = FRAME_BYTES - PAYLOAD_AT
-    const got = native.udpReceive(
-      this.fd,
-      n,
-      scratch.small,
-      cap,
-      scratch.received,
-      scratch.receivedMeta,
-    )
-    for (let k = 0; k < got; k++) {
-      const at = view.getUint32(scratch.received + k * 8, true)
-      const length = view.getUint32(scratch.received + k * 8 + 4, true)
-      const outer = this.writeOuter(at, length, scratch.receivedMeta + k * META_BYTES)
-      batch.push(at - PAYLOAD_AT, outer, at - outer + length)
+    native.scatter(at, length, size, scratch.segments, n)
+    for (let k = 0; k < n; k++) {
+      const to = view.getUint32(scratch.segments + k * 4, true)
+      const i = this.append(batch, to, Math.min(size, length - k * size), meta)
+      batch.gsoSize[i] = 0
     }
-    for (let k = Math.max(0, got); k < n; k++) {
-      frames.release(view.getUint32(scratch.small + k * 4, true))
+    // Larger ones than a frame, more than a sender may make, or no frame.
+    if (n < packets) {
+      counters[COUNTER.DROPS + DROP_NO_FRAMES]! += packets - n
+      counters[this.countersAt + PORT_COUNTER.RX_DROPS]! += packets - n
     }
-    return Math.max(got, 0)
+    frames.release(at)
+  }
+
+  private append(batch: Batch, at: number, length: number, meta: number): number {
+    const outer = this.writeOuter(at, length, meta)
+    return batch.push(at - PAYLOAD_AT, outer, at - outer + length)
   }
 
   /** Writes the outer headers in front of the payload at `at`; returns where they begin. */
@@ -128,7 +235,11 @@ export class UdpPort implements Port {
       view.setUint32(ip + 8, ((ttl << 24) | (PROTO_UDP << 16)) >>> 0)
       view.setUint32(ip + 12, view.getUint32(meta + 8))
       view.setUint32(ip + 16, node.vtep4)
-      view.setUint16(ip + 10, ~native.checksum(ip, IPV4_HEADER, 0))
+      let sum =
+        (0x4500 | tos) + IPV4_HEADER + UDP_HEADER + length + 0x4000 + ((ttl << 8) | PROTO_UDP)
+      for (let word = 12; word < IPV4_HEADER; word += 2) sum += view.getUint16(ip + word)
+      sum = (sum >>> 16) + (sum & 0xffff)
+      view.setUint16(ip + 10, ~((sum >>> 16) + (sum & 0xffff)))
       return ip
     }
     const ip = udp - IPV6_HEADER
@@ -173,7 +284,9 @@ export class UdpPort implements Port {
       view.setUint32(descriptors + k * 8 + 4, this.queuedLength[first + k]!, true)
       this.writeDestination(this.outerAt[first + k]!, metadata + k * META_BYTES)
     }
-    native.udpSend(this.senders[lane]!, descriptors, metadata, n)
+    native.udpSend(this.senders[lane]!, descriptors, metadata, n, this.segments)
+    if (view.getUint8(metadata + 3) === 0) this.refusals = 0
+    else if (++this.refusals === UDP_REFUSALS) this.segments = 1
     for (let k = 0; k < n; k++) {
       if (view.getUint32(descriptors + k * 8 + 4, true) === 0) {
         counters[countersAt + PORT_COUNTER.TX_PACKETS]!++

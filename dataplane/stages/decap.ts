@@ -1,7 +1,7 @@
 /**
  * decap: an outer packet becomes the inner one (RFC 7348). Accepted is what comes from a known
- * VTEP, to our VTEP address and port, with our VNI, and whose inner frame is addressed to this
- * node's inner MAC and carries IPv4 or IPv6. ECN by RFC 6040 section 4.2.
+ * VTEP, to our VTEP address and port, with the VNI of a network that this node is in, and whose inner
+ * frame is addressed to this node's inner MAC and carries IPv4 or IPv6. ECN by RFC 6040 section 4.2.
  *
  * A non-zero outer UDP checksum is verified (RFC 7348 section 4.1), unless it is only the
  * pseudo-header sum of a packet that never left this machine. Over IPv6 a zero checksum is accepted
@@ -11,6 +11,7 @@
 import { native } from '../../native/native.ts'
 import {
   DROP_NOT_VXLAN,
+  DROP_OFFLOAD,
   DROP_VXLAN_CHECKSUM,
   DROP_VXLAN_ECN,
   DROP_VXLAN_HEADER,
@@ -19,7 +20,9 @@ import {
   DROP_VXLAN_VTEP,
 } from '../drops.ts'
 import { COUNTER } from '../memory/arena.ts'
-import { type Batch, F_CSUM_PARTIAL, F_FRAGMENT, F_IPV6 } from '../packet/batch.ts'
+import { type Batch, F_CSUM_PARTIAL, F_FRAGMENT, F_IPV6, GSO_UDP_L4 } from '../packet/batch.ts'
+import { PORT_KIND } from '../ports/port.ts'
+import { networkOf } from '../tables/networks.ts'
 import { knowsVtep } from '../tables/vteps.ts'
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_UDP } from '../wire/numbers.ts'
 import type { Engine } from './engine.ts'
@@ -47,12 +50,13 @@ export function decap(e: Engine, b: Batch): void {
     if (seed >= 0 && !verify(e, b, i, udp, seed)) b.drop[i] = DROP_VXLAN_CHECKSUM
     if (b.drop[i] === 0) {
       combineEcn(e, b, i, outerEcn)
+      if (port.kind === PORT_KIND.UDP && b.gsoSize[i] !== 0) markSuperframe(b, i)
       e.counters[COUNTER.DECAPSULATED]!++
     }
   }
 }
 
-/** 0 if packet `i` is VXLAN for us, else the reason. */
+/** 0 if packet `i` is VXLAN for us, and its network is written down; else the reason. */
 function check(e: Engine, b: Batch, i: number): number {
   const { view } = e
   const l3 = b.l3[i]!
@@ -76,7 +80,10 @@ function check(e: Engine, b: Batch, i: number): number {
   const length = view.getUint16(l4 + 4)
   if (length < OUTER_BYTES) return DROP_VXLAN_HEADER
   if ((view.getUint8(l4 + 8) & VXLAN_FLAG_VNI) === 0) return DROP_VXLAN_HEADER
-  if (view.getUint32(l4 + 12) >>> 8 !== e.vni) return DROP_VXLAN_VNI
+  const vni = view.getUint32(l4 + 12) >>> 8
+  const network = vni === e.vni ? 0 : networkOf(words, e.tables.networksAt / 4, vni)
+  if (network < 0) return DROP_VXLAN_VNI
+  b.network[i] = network
   if (
     view.getUint32(l4 + 16) !== e.vtepMacHigh ||
     view.getUint16(l4 + 20) !== e.vtepMacLow ||
@@ -108,7 +115,8 @@ function verify(e: Engine, b: Batch, i: number, udp: number, seed: number): bool
   return (sum >>> 16) + (sum & 0xffff) === 0xffff
 }
 
-function toOurVtep(e: Engine, b: Batch, i: number, ipv6: boolean): boolean {
+/** Whether packet `i`, of the family `ipv6`, goes to this node's VTEP address. */
+export function toOurVtep(e: Engine, b: Batch, i: number, ipv6: boolean): boolean {
   if (!ipv6) return b.dst4[i] === e.vtep4
   const at = i * 4
   return (
@@ -122,6 +130,14 @@ function toOurVtep(e: Engine, b: Batch, i: number, ipv6: boolean): boolean {
 function ecn(e: Engine, b: Batch, i: number): number {
   const first = e.view.getUint32(b.l3[i]!)
   return (b.flags[i]! & F_IPV6) === 0 ? (first >>> 16) & 3 : (first >>> 20) & 3
+}
+
+/** A UDP superframe of a kernel peer on this machine, whose segment size its port was told (ports/udp.ts). */
+function markSuperframe(b: Batch, i: number): void {
+  const flags = b.flags[i]!
+  const partial = (flags & F_CSUM_PARTIAL) !== 0 && (flags & F_FRAGMENT) === 0
+  if (partial && b.proto[i] === PROTO_UDP) b.gsoType[i] = GSO_UDP_L4
+  else b.drop[i] = DROP_OFFLOAD
 }
 
 /** The inner packet takes the outer one's place in the batch. */

@@ -5,11 +5,13 @@
  * (RFC 6040 section 4.1, normal mode), the flow label (RFC 6438), the checksums.
  *
  * Over IPv4 the UDP checksum is zero (RFC 7348 section 4.1.1) and the header checksum is the
- * template's plus what was added (RFC 1624). Over IPv6 the UDP checksum is full.
+ * template's plus what was added (RFC 1624). Over IPv6 the UDP checksum is full; what leaves by UDP
+ * sockets gets it there.
  */
 import { native } from '../../native/native.ts'
 import { COUNTER, NEXT_HOP_BYTES } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL, F_FRAGMENT, F_IPV6, F_OUTER } from '../packet/batch.ts'
+import { PORT_KIND } from '../ports/port.ts'
 import { HOP_HEADER, HOP_HEADER_BYTES } from '../tables/next-hops.ts'
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_TCP, PROTO_UDP } from '../wire/numbers.ts'
 import { completeChecksum } from './checksums.ts'
@@ -91,9 +93,12 @@ function encapIpv6(e: Engine, b: Batch, i: number, template: number, header: num
   view.setUint16(udp + 4, udpLength)
   view.setUint16(udp + 6, 0)
   view.setUint16(inner - 2, ipv6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4)
-  const seed = native.checksum(outer + 8, 32, PROTO_UDP + udpLength)
-  const sum = ~native.checksum(udp, udpLength, seed) & 0xffff
-  view.setUint16(udp + 6, sum === 0 ? 0xffff : sum)
+  // A socket's kernel, or its device, writes it.
+  if (e.ports[b.outPort[i]!]?.kind !== PORT_KIND.UDP) {
+    const seed = native.checksum(outer + 8, 32, PROTO_UDP + udpLength)
+    const sum = ~native.checksum(udp, udpLength, seed) & 0xffff
+    view.setUint16(udp + 6, sum === 0 ? 0xffff : sum)
+  }
   b.l3[i] = outer
   b.len[i] = b.len[i]! + header
   b.flags[i] = F_OUTER | F_IPV6

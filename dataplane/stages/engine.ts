@@ -8,6 +8,7 @@ import { type Arena, COUNTER, HEADER, PORT_COUNTER, portCounters } from '../memo
 import type { Frames } from '../memory/frames.ts'
 import { Batch } from '../packet/batch.ts'
 import type { Port } from '../ports/port.ts'
+import { MAX_NETWORK, readGateways } from '../tables/networks.ts'
 import { limitsIngress, type PortRecord, readPort } from '../tables/ports.ts'
 import { TableReader } from '../tables/tables.ts'
 import { OpenFlows } from './coalesce.ts'
@@ -48,8 +49,9 @@ export class Engine {
   vxlanPort = 0
   vtep4 = 0
   vtep6: [number, number, number, number] = [0, 0, 0, 0]
-  gateway4 = 0
-  gateway6: [number, number, number, number] = [0, 0, 0, 0]
+  /** By network, the source of ICMP errors; 0: none. IPv6: four words each. */
+  readonly gateway4 = new Uint32Array(MAX_NETWORK + 1)
+  readonly gateway6 = new Uint32Array((MAX_NETWORK + 1) * 4)
   vtepMacHigh = 0
   vtepMacLow = 0
   hostPort = -1
@@ -81,11 +83,12 @@ export class Engine {
     this.vni = word(HEADER.VNI)
     this.vxlanPort = word(HEADER.VXLAN_PORT)
     this.vtep4 = word(HEADER.VTEP4)
-    this.gateway4 = word(HEADER.GATEWAY4)
     for (let w = 0; w < 4; w++) {
       this.vtep6[w] = word(HEADER.VTEP6 + w)
-      this.gateway6[w] = word(HEADER.GATEWAY6 + w)
     }
+    readGateways(tables.words, tables.networksAt / 4, this.gateway4, this.gateway6)
+    this.gateway4[0] = word(HEADER.GATEWAY4)
+    for (let w = 0; w < 4; w++) this.gateway6[w] = word(HEADER.GATEWAY6 + w)
     this.vtepMacHigh = word(HEADER.VTEP_MAC_HIGH)
     this.vtepMacLow = word(HEADER.VTEP_MAC_LOW)
     this.hostPort = word(HEADER.HOST_PORT) - 1

@@ -1,7 +1,8 @@
 /**
  * icmp-errors: a dropped packet that was marked becomes the ICMP error that its sender gets. The
  * error is built around the offending packet where it lies, so nothing is copied: new headers go in
- * front, the end is cut off. It then takes the next hop of its own destination.
+ * front, the end is cut off. It then takes the next hop of its own destination, in the network of the
+ * packet, whose gateway is its source.
  *
  * Never about an ICMP error, a fragment that is not the first, or a packet whose source is no
  * single host (RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e)); never more than the limiter lets.
@@ -9,7 +10,8 @@
 import { native } from '../../native/native.ts'
 import { COUNTER, NEXT_HOP_BYTES } from '../memory/arena.ts'
 import { type Batch, F_FRAGMENT, F_IPV6, GSO_NONE } from '../packet/batch.ts'
-import { HOP, HOP_KIND, HOP_MTU, HOP_PORT } from '../tables/next-hops.ts'
+import { PORT_ROLE } from '../ports/port.ts'
+import { HOP, HOP_KIND, HOP_MTU, HOP_NETWORK, HOP_PORT } from '../tables/next-hops.ts'
 import { PROTO_ICMP, PROTO_ICMPV6 } from '../wire/numbers.ts'
 import type { Engine } from './engine.ts'
 
@@ -23,23 +25,26 @@ const MAX_ERROR_IPV6 = 1280
 const ERROR_TTL = 64
 
 export function icmpErrors(e: Engine, b: Batch): void {
+  const record = e.records[b.inPort]!
   for (let i = 0; i < b.n; i++) {
     if (b.error[i] === 0) continue
     const reason = b.drop[i]!
     const ipv6 = (b.flags[i]! & F_IPV6) !== 0
-    if (!mayAnswer(e, b, i, ipv6)) continue
+    const network = record.role === PORT_ROLE.UNDERLAY ? b.network[i]! : record.network
+    if (!mayAnswer(e, b, i, ipv6, network)) continue
     if (!e.limiter.take()) {
       e.counters[COUNTER.ICMP_LIMITED]!++
       continue
     }
     const hop = b.nextHop[i]!
     const mtu = e.tables.view.getUint32(e.tables.nextHopsAt + hop * NEXT_HOP_BYTES + HOP_MTU, true)
-    if (ipv6) build6(e, b, i, mtu)
-    else build4(e, b, i, mtu)
+    if (ipv6) build6(e, b, i, mtu, network)
+    else build4(e, b, i, mtu, network)
     const back = e.lookupOne(ipv6)
     const at = e.tables.nextHopsAt + back * NEXT_HOP_BYTES
-    const kind = e.tables.view.getUint32(at + HOP_KIND, true)
+    const kind = e.tables.view.getUint16(at + HOP_KIND, true)
     if (back === 0 || kind === HOP.REJECT) continue
+    if (e.tables.view.getUint16(at + HOP_NETWORK, true) !== network) continue
     e.countDrop(reason, b.inPort)
     e.counters[COUNTER.ICMP_ERRORS]!++
     b.nextHop[i] = back
@@ -50,14 +55,14 @@ export function icmpErrors(e: Engine, b: Batch): void {
   }
 }
 
-function mayAnswer(e: Engine, b: Batch, i: number, ipv6: boolean): boolean {
+function mayAnswer(e: Engine, b: Batch, i: number, ipv6: boolean, network: number): boolean {
   const { view } = e
   const l3 = b.l3[i]!
   const l4 = b.l4[i]!
   if (l4 === 0) return false
   if (!ipv6) {
     const src = b.src4[i]!
-    if (e.gateway4 === 0 || src >= 0xe000_0000 || src < 0x0100_0000) return false
+    if (e.gateway4[network] === 0 || src >= 0xe000_0000 || src < 0x0100_0000) return false
     if (b.proto[i] !== PROTO_ICMP) return true
     if ((b.flags[i]! & F_FRAGMENT) !== 0) return false
     // Queries: echo, timestamp, information, address mask; everything else is an error.
@@ -65,14 +70,15 @@ function mayAnswer(e: Engine, b: Batch, i: number, ipv6: boolean): boolean {
     return type === 0 || type === 8 || (type >= 13 && type <= 18)
   }
   const high = view.getUint32(l3 + 8)
-  if (e.gateway6[0] === 0 || high >= 0xff00_0000 || high === 0) return false
+  if (e.gateway6[network * 4] === 0 || high >= 0xff00_0000 || high === 0) return false
   if (b.proto[i] !== PROTO_ICMPV6) return true
   return (b.flags[i]! & F_FRAGMENT) === 0 && view.getUint8(l4) >= 128
 }
 
 /** RFC 792; type and code by error, next-hop MTU as in RFC 1191. */
-function build4(e: Engine, b: Batch, i: number, mtu: number): void {
+function build4(e: Engine, b: Batch, i: number, mtu: number, network: number): void {
   const { view } = e
+  const gateway = e.gateway4[network]!
   const quoted = Math.min(b.len[i]!, MAX_ERROR_IPV4 - 28)
   const src = b.src4[i]!
   const l3 = b.l3[i]! - 28
@@ -85,20 +91,20 @@ function build4(e: Engine, b: Batch, i: number, mtu: number): void {
   view.setUint32(l3, 0x45c0_0000 | (28 + quoted))
   view.setUint32(l3 + 4, 0)
   view.setUint32(l3 + 8, ((ERROR_TTL << 24) | (PROTO_ICMP << 16)) >>> 0)
-  view.setUint32(l3 + 12, e.gateway4)
+  view.setUint32(l3 + 12, gateway)
   view.setUint32(l3 + 16, src)
   view.setUint16(l3 + 10, ~native.checksum(l3, 20, 0))
   b.l3[i] = l3
   b.l4[i] = l4
   b.len[i] = 28 + quoted
   b.proto[i] = PROTO_ICMP
-  b.src4[i] = e.gateway4
+  b.src4[i] = gateway
   b.dst4[i] = src
   e.oneAddress[0] = src
 }
 
 /** RFC 4443 sections 3.1 to 3.3. */
-function build6(e: Engine, b: Batch, i: number, mtu: number): void {
+function build6(e: Engine, b: Batch, i: number, mtu: number, network: number): void {
   const { view, gateway6 } = e
   const old = b.l3[i]!
   const quoted = Math.min(b.len[i]!, MAX_ERROR_IPV6 - 48)
@@ -109,7 +115,7 @@ function build6(e: Engine, b: Batch, i: number, mtu: number): void {
   for (let w = 0; w < 4; w++) {
     const word = view.getUint32(old + 8 + w * 4)
     view.setUint32(l3 + 24 + w * 4, word)
-    view.setUint32(l3 + 8 + w * 4, gateway6[w]!)
+    view.setUint32(l3 + 8 + w * 4, gateway6[network * 4 + w]!)
     b.dst6[i * 4 + w] = word
     e.oneAddress[w] = word
   }

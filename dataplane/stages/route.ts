@@ -2,19 +2,29 @@
  * route: the FIB names a next hop, the next hop table says what it is. Then what a router does to
  * a packet that goes on: TTL or hop limit, and the MTU of the next hop. A packet that can't go on
  * is marked with the ICMP error that its sender shall get (RFC 1812 section 4.3, RFC 4443 section 3).
+ * One FIB a family serves all networks, whose addresses differ: a packet takes only next hops of its own.
  */
 import {
   DROP_LOOP,
   DROP_MTU,
   DROP_NO_ROUTE,
+  DROP_OTHER_NETWORK,
   DROP_OVERLAY_TRANSIT,
   DROP_TTL,
   DROP_UNREACHABLE,
 } from '../drops.ts'
 import { NEXT_HOP_BYTES } from '../memory/arena.ts'
-import { type Batch, F_IPV6, GSO_NONE } from '../packet/batch.ts'
-import { PORT_ROLE } from '../ports/port.ts'
-import { HOP, HOP_KIND, HOP_MTU, HOP_PORT } from '../tables/next-hops.ts'
+import {
+  type Batch,
+  F_CSUM_PARTIAL,
+  F_FRAGMENT,
+  F_IPV6,
+  GSO_NONE,
+  GSO_TCPV4,
+  GSO_TCPV6,
+} from '../packet/batch.ts'
+import { PORT_KIND, PORT_ROLE } from '../ports/port.ts'
+import { HOP, HOP_KIND, HOP_MTU, HOP_NETWORK, HOP_PORT } from '../tables/next-hops.ts'
 import { PROTO_TCP } from '../wire/numbers.ts'
 import type { Engine } from './engine.ts'
 import { ERROR_TIME_EXCEEDED, ERROR_TOO_BIG, ERROR_UNREACHABLE } from './icmp-errors.ts'
@@ -23,7 +33,7 @@ export function route(e: Engine, b: Batch): void {
   const { found4, found6 } = e
   if (b.n4 > 0) e.fib4.lookup(b.dst4, b.n, found4)
   if (b.n6 > 0) e.fib6.lookup(b.dst6, b.n, found6)
-  const { role } = e.records[b.inPort]!
+  const { role, network } = e.records[b.inPort]!
   for (let i = 0; i < b.n; i++) {
     if (b.drop[i] !== 0) continue
     const hop = (b.flags[i]! & F_IPV6) === 0 ? found4[i]! : found6[i]!
@@ -32,15 +42,20 @@ export function route(e: Engine, b: Batch): void {
       b.drop[i] = DROP_NO_ROUTE
       b.error[i] = ERROR_UNREACHABLE
     } else {
-      forward(e, b, i, hop, role)
+      forward(e, b, i, hop, role, role === PORT_ROLE.UNDERLAY ? b.network[i]! : network)
     }
   }
 }
 
-function forward(e: Engine, b: Batch, i: number, hop: number, role: number): void {
+function forward(e: Engine, b: Batch, i: number, hop: number, role: number, network: number): void {
   const { view } = e.tables
   const at = e.tables.nextHopsAt + hop * NEXT_HOP_BYTES
-  const kind = view.getUint32(at + HOP_KIND, true)
+  const kind = view.getUint16(at + HOP_KIND, true)
+  if (view.getUint16(at + HOP_NETWORK, true) !== network) {
+    b.drop[i] = DROP_OTHER_NETWORK
+    if (role !== PORT_ROLE.UNDERLAY) b.error[i] = ERROR_UNREACHABLE
+    return
+  }
   if (kind === HOP.REJECT) {
     b.drop[i] = DROP_UNREACHABLE
     b.error[i] = ERROR_UNREACHABLE
@@ -61,7 +76,8 @@ function forward(e: Engine, b: Batch, i: number, hop: number, role: number): voi
     b.error[i] = ERROR_TIME_EXCEEDED
     return
   }
-  if (packetBytes(e, b, i) > view.getUint32(at + HOP_MTU, true)) {
+  const mtu = view.getUint32(at + HOP_MTU, true)
+  if (packetBytes(e, b, i) > mtu && !cutToFit(e, b, i, mtu)) {
     b.drop[i] = DROP_MTU
     b.error[i] = ERROR_TOO_BIG
   }
@@ -83,6 +99,24 @@ function decrementTtl(e: Engine, b: Batch, i: number): boolean {
   // RFC 1141: one less in the high byte is 0x0100 more in the checksum, end-around.
   const sum = view.getUint16(l3 + 10) + 0x0100
   view.setUint16(l3 + 10, sum + (sum >>> 16))
+  return true
+}
+
+/**
+ * Makes a superframe for `mtu` of a TCP packet that a kernel peer on this machine has sent whole, with
+ * its checksum partial and no word of the segment size (ports/udp.ts). False for any other packet.
+ */
+function cutToFit(e: Engine, b: Batch, i: number, mtu: number): boolean {
+  const flags = b.flags[i]!
+  if (e.ports[b.inPort]!.kind !== PORT_KIND.UDP || b.gsoType[i] !== GSO_NONE) return false
+  if (b.proto[i] !== PROTO_TCP || (flags & (F_CSUM_PARTIAL | F_FRAGMENT)) !== F_CSUM_PARTIAL) {
+    return false
+  }
+  const l4 = b.l4[i]!
+  const size = mtu - (l4 - b.l3[i]!) - (e.view.getUint8(l4 + 12) >> 4) * 4
+  if (size <= 0) return false
+  b.gsoType[i] = (flags & F_IPV6) === 0 ? GSO_TCPV4 : GSO_TCPV6
+  b.gsoSize[i] = size
   return true
 }
 

@@ -3,7 +3,8 @@
  *
  * Entry, NEXT_HOP_BYTES bytes; words little-endian, header bytes as they go on the wire:
  *
- *   0 kind (HOP)   4 port   8 MTU of the inner IP packet   12 bytes of `header` (50 or 70; 0)
+ *   0 kind (HOP) and 2 network (networks.ts), 16 bits each   4 port   8 MTU of the inner IP packet
+ *   12 bytes of `header` (50 or 70; 0)
  *   16 outer header template: outer IP, UDP, VXLAN, inner Ethernet, lengths and source port zero,
  *      an IPv4 header checksum over just that
  *   96 MAC of the underlay neighbour, bytes 0-3   100 bytes 4-5   104 1 if that MAC is known
@@ -22,6 +23,7 @@ export const HOP = {
 
 /** Byte offsets in an entry. */
 export const HOP_KIND = 0
+export const HOP_NETWORK = 2
 export const HOP_PORT = 4
 export const HOP_MTU = 8
 export const HOP_HEADER_BYTES = 12
@@ -32,6 +34,8 @@ export const HOP_MAC_KNOWN = 104
 
 export interface NextHop {
   kind: number
+  /** Only packets of this network go there. */
+  network: number
   port: number
   mtu: number
   /** Empty unless VXLAN. */
@@ -44,7 +48,8 @@ export interface NextHop {
 export function writeNextHop(arena: Arena, id: number, hop: NextHop): void {
   const { view, bytes } = arena
   const at = arena.layout.nextHops.offset + id * NEXT_HOP_BYTES
-  view.setUint32(at + HOP_KIND, hop.kind, true)
+  view.setUint16(at + HOP_KIND, hop.kind, true)
+  view.setUint16(at + HOP_NETWORK, hop.network, true)
   view.setUint32(at + HOP_PORT, hop.port, true)
   view.setUint32(at + HOP_MTU, hop.mtu, true)
   view.setUint32(at + HOP_HEADER_BYTES, hop.header.length, true)

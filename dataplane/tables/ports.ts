@@ -11,6 +11,7 @@
  *   16-23 descriptor of queue w  24-31 arena offset of the rings of queue w
  *   32-39 further descriptors (`udp`: the sockets that send)
  *   40 ingress rate, bytes a second   41 ingress burst, bytes   42 egress rate   43 egress burst
+ *   44 network (networks.ts)
  *   48 ingress bucket   49 egress bucket: the workers', in the arena alone (rates.ts)
  */
 import { macBytes } from '../addresses.ts'
@@ -40,6 +41,7 @@ const FDS = 16
 const RINGS = FDS + MAX_WORKERS
 const MORE_FDS = RINGS + MAX_WORKERS
 const RATES = MORE_FDS + MAX_WORKERS
+const NETWORK = RATES + 4
 
 export interface PortRecord {
   state: number
@@ -62,6 +64,8 @@ export interface PortRecord {
   /** What the pod may receive and send. */
   ingress: Rate
   egress: Rate
+  /** What a pod sends is of this network; of an underlay the packets themselves say it. */
+  network: number
 }
 
 /** The record of a free place; what a port has beyond it is laid over. */
@@ -84,6 +88,7 @@ export const NO_PORT: PortRecord = {
   moreFds: [],
   ingress: NO_RATE,
   egress: NO_RATE,
+  network: 0,
 }
 
 /** `02:68:…` as the two numbers of a record. Throws RangeError. */
@@ -120,6 +125,7 @@ export function writePort(arena: Arena, port: number, record: PortRecord): void 
   }
   const { ingress, egress } = record
   words.set([ingress.rate, ingress.burst, egress.rate, egress.burst], at + RATES)
+  words[at + NETWORK] = record.network
 }
 
 /** Whether what any of the first `count` ports receives is limited. */
@@ -153,5 +159,6 @@ export function readPort(words: Int32Array, tableAt: number, port: number): Port
     moreFds: list(MORE_FDS),
     ingress: { rate: word(RATES) >>> 0, burst: word(RATES + 1) },
     egress: { rate: word(RATES + 2) >>> 0, burst: word(RATES + 3) },
+    network: word(NETWORK),
   }
 }

@@ -1,7 +1,7 @@
 /**
  * How tables change under running workers.
  *
- * Header, port records, next hops and VTEPs lie side by side in the arena and change together. The
+ * Header, port records, next hops, VTEPs and networks lie side by side in the arena and change together. The
  * main thread is the only writer: it makes SEQUENCE odd, writes, makes it even and moves
  * GENERATION. A worker that sees GENERATION move copies the tables into memory of its own, again
  * if SEQUENCE moved meanwhile, and says so in ACKNOWLEDGED. From then on it works by the copy, so
@@ -66,6 +66,7 @@ export class TableReader {
   readonly portsAt: number
   readonly nextHopsAt: number
   readonly vtepsAt: number
+  readonly networksAt: number
   generation = -1
   private readonly shared: Int32Array
   private readonly header: Int32Array
@@ -75,13 +76,14 @@ export class TableReader {
     const { layout } = arena
     this.arena = arena
     this.header = arena.header()
-    const end = layout.vteps.offset + layout.vteps.bytes
+    const end = layout.networks.offset + layout.networks.bytes
     this.shared = new Int32Array(arena.buffer, arena.base, end / 4)
     this.words = new Int32Array(end / 4)
     this.view = new DataView(this.words.buffer)
     this.portsAt = layout.ports.offset
     this.nextHopsAt = layout.nextHops.offset
     this.vtepsAt = layout.vteps.offset
+    this.networksAt = layout.networks.offset
   }
 
   /** Whether the tables changed since the last `update`. */
@@ -102,6 +104,7 @@ export class TableReader {
       this.copy(this.portsAt / 4, portWords)
       this.copy(this.nextHopsAt / 4, hopWords)
       this.copy(this.vtepsAt / 4, this.arena.layout.vteps.bytes / 4)
+      this.copy(this.networksAt / 4, this.arena.layout.networks.bytes / 4)
       if (Atomics.load(header, HEADER.SEQUENCE) === before) {
         this.generation = generation
         return

@@ -14,7 +14,7 @@ import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
 import { native } from '../../native/native.ts'
 import type { FibReader } from '../fib/fib.ts'
 import { type FibTable, openReader } from '../fib/table.ts'
-import { MAX_PORTS, POLLED_BURST, RECEIVE_BURST, SLEEP_MS, SPIN_ROUNDS } from '../limits.ts'
+import { MAX_PORTS, PORT_BURST, SLEEP_MS, SPIN_ROUNDS } from '../limits.ts'
 import {
   Arena,
   type ArenaHandle,
@@ -202,7 +202,7 @@ export class Worker {
   private turn(port: Port): number {
     const { engine, batch } = this
     batch.reset(port.index)
-    const n = port.receive(batch, port.polled ? POLLED_BURST : RECEIVE_BURST)
+    const n = port.receive(batch, PORT_BURST)
     if (n === 0) return 0
     let bytes = 0
     for (let i = 0; i < n; i++) bytes += batch.len[i]!

@@ -1,4 +1,6 @@
 // UDP sockets of the underlay: bursts by recvmmsg and sendmmsg, with TOS and TTL (ip(7), ipv6(7)).
+// Datagrams of one size to one address are one message to the kernel (UDP_SEGMENT), and it may hand
+// them over as one (UDP_GRO), both in udp(7).
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -13,8 +15,19 @@ using namespace hawser;
 
 namespace {
 
-/** Messages a system call; longer bursts take several. Its arrays are on the stack (40 KiB). */
+/** Messages a system call; longer bursts take several. Its arrays are on the stack (60 KiB). */
 constexpr int64_t kBurst = 256;
+/** Segments of a message (UDP_MAX_SEGMENTS; newer kernels take more), and its bytes. */
+constexpr int64_t kMaxSegments = 64;
+constexpr size_t kMaxMessage = 65507;
+
+// linux/udp.h, which can't be included beside netinet/udp.h.
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 
 /** What stands beside each packet in the arena; see udpReceive in native.ts. */
 struct Meta {
@@ -23,7 +36,7 @@ struct Meta {
   uint8_t ttl;
   uint8_t truncated;
   uint16_t port;
-  uint16_t unused;
+  uint16_t segment;
   uint8_t address[16];
   uint8_t padding[8];
 };
@@ -122,26 +135,34 @@ Napi::Value udpOpen(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, fd.release());
 }
 
+/** Turns UDP_GRO on, and asks for UDP_SEGMENT; false when the kernel lacks one of them. */
+Napi::Value udpSegments(const Napi::CallbackInfo& info) {
+  const int fd = static_cast<int>(integerArg(info, 0, "fd", 0, INT32_MAX));
+  int size = 0;
+  socklen_t bytes = sizeof size;
+  const bool can = ::getsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &size, &bytes) == 0 &&
+                   turnOn(fd, IPPROTO_UDP, UDP_GRO) == 0;
+  return Napi::Boolean::New(info.Env(), can);
+}
+
 /** What one message of a burst needs beside its payload. */
 struct Slot {
-  iovec payload;
   sockaddr_in6 address;  // an IPv4 address fits
-  alignas(cmsghdr) uint8_t control[2 * CMSG_SPACE(sizeof(int))];
+  alignas(cmsghdr) uint8_t control[3 * CMSG_SPACE(sizeof(int))];
 };
 
-void prepare(msghdr& header, Slot& slot, uint8_t* at, size_t bytes) {
+void prepare(msghdr& header, Slot& slot, iovec* parts, size_t count) {
   header = {};
-  slot.payload = {at, bytes};
   slot.address.sin6_family = AF_UNSPEC;
   header.msg_name = &slot.address;
   header.msg_namelen = sizeof slot.address;
-  header.msg_iov = &slot.payload;
-  header.msg_iovlen = 1;
+  header.msg_iov = parts;
+  header.msg_iovlen = count;
   header.msg_control = slot.control;
   header.msg_controllen = sizeof slot.control;
 }
 
-/** Sets TOS and TTL from the ancillary data: IP_TOS is one byte, the other three are ints. */
+/** Sets TOS, TTL and size of a segment: IP_TOS is one byte, the others are ints. */
 void readAncillary(msghdr& header, Meta& meta) {
   for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
     const bool v4 = c->cmsg_level == IPPROTO_IP;
@@ -154,6 +175,10 @@ void readAncillary(msghdr& header, Meta& meta) {
       if (v6 && c->cmsg_type == IPV6_TCLASS) meta.tos = static_cast<uint8_t>(number);
       if (v4 && c->cmsg_type == IP_TTL) meta.ttl = static_cast<uint8_t>(number);
       if (v6 && c->cmsg_type == IPV6_HOPLIMIT) meta.ttl = static_cast<uint8_t>(number);
+      if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO && number > 0 &&
+          number <= UINT16_MAX) {
+        meta.segment = static_cast<uint16_t>(number);
+      }
     }
   }
 }
@@ -176,34 +201,47 @@ void describe(msghdr& header, const Slot& slot, Meta& meta) {
 }
 
 napi_value udpReceive(napi_env env, napi_callback_info info) {
-  const BurstArgs<6> args(env, info);
-  if (!args.ok || args[3] < 0) return reply(env, -EINVAL);
+  const BurstArgs<8> args(env, info);
+  if (!args.ok || args[3] < 0 || (args[5] > 0 && args[5] < args[3])) return reply(env, -EINVAL);
   const Instance& arena = *args.instance;
   const int fd = args.fd(0);
   const int64_t count = args[1];
-  const int64_t cap = args[3];
+  const auto cap = static_cast<size_t>(args[3]);
+  const auto largeCap = static_cast<size_t>(std::max<int64_t>(args[5], 0));
   const auto* frames = arenaArray<uint32_t>(arena, args[2], count);
-  auto* out = arenaArray<Descriptor>(arena, args[4], count);
-  auto* metas = arenaArray<Meta>(arena, args[5], count);
+  const auto* larges = largeCap > 0 ? arenaArray<uint32_t>(arena, args[4], count) : nullptr;
+  auto* out = arenaArray<Descriptor>(arena, args[6], count);
+  auto* metas = arenaArray<Meta>(arena, args[7], count);
   if (frames == nullptr || out == nullptr || metas == nullptr) return reply(env, -EFAULT);
+  if (largeCap > 0 && larges == nullptr) return reply(env, -EFAULT);
 
   mmsghdr messages[kBurst];
   Slot slots[kBurst];
+  iovec parts[kBurst][2];
   uint32_t offsets[kBurst];
+  uint32_t wholes[kBurst];
   int64_t done = 0;
   while (done < count) {
     int64_t n = 0;
     for (; n < std::min(count - done, kBurst); n++) {
       offsets[n] = frames[done + n];
-      uint8_t* at = arenaAt(arena, offsets[n], cap);
-      if (at == nullptr) break;
-      prepare(messages[n].msg_hdr, slots[n], at, static_cast<size_t>(cap));
+      wholes[n] = larges != nullptr ? larges[done + n] : 0;
+      uint8_t* head = arenaAt(arena, offsets[n], args[3]);
+      uint8_t* whole = larges != nullptr ? arenaAt(arena, wholes[n], args[5]) : nullptr;
+      if (head == nullptr || (larges != nullptr && whole == nullptr)) break;
+      parts[n][0] = {head, cap};
+      if (whole != nullptr) parts[n][1] = {whole + cap, largeCap - cap};
+      prepare(messages[n].msg_hdr, slots[n], parts[n], whole != nullptr ? 2 : 1);
     }
     if (n == 0) return reply(env, done > 0 ? done : -EFAULT);
     const int got = ::recvmmsg(fd, messages, static_cast<unsigned>(n), MSG_DONTWAIT, nullptr);
     if (got < 0) return reply(env, done > 0 ? done : burstError(errno));
     for (int i = 0; i < got; i++, done++) {
-      out[done] = {offsets[i], messages[i].msg_len};
+      const uint32_t length = messages[i].msg_len;
+      const bool spilled = length > cap;
+      // The head joins what went past it.
+      if (spilled) std::memcpy(arena.base + wholes[i], parts[i][0].iov_base, cap);
+      out[done] = {spilled ? wholes[i] : offsets[i], length};
       describe(messages[i].msg_hdr, slots[i], metas[done]);
     }
     if (got < n) break;
@@ -211,21 +249,41 @@ napi_value udpReceive(napi_env env, napi_callback_info info) {
   return reply(env, done);
 }
 
-void putAncillary(msghdr& header, int level, int type, int value) {
-  header.msg_controllen = CMSG_SPACE(sizeof value);
-  cmsghdr* c = CMSG_FIRSTHDR(&header);
+/** Deals `length` bytes out to frames, `size` to each. */
+napi_value scatter(napi_env env, napi_callback_info info) {
+  const BurstArgs<5> args(env, info);
+  if (!args.ok || args[2] < 1) return reply(env, -EINVAL);
+  const Instance& arena = *args.instance;
+  const int64_t length = args[1];
+  const int64_t size = args[2];
+  const uint8_t* from = arenaAt(arena, args[0], length);
+  const auto* frames = arenaArray<uint32_t>(arena, args[3], args[4]);
+  if (from == nullptr || frames == nullptr) return reply(env, -EFAULT);
+  int64_t done = 0;
+  for (int64_t at = 0; at < length && done < args[4]; at += size, done++) {
+    const int64_t bytes = std::min(size, length - at);
+    uint8_t* to = arenaAt(arena, frames[done], bytes);
+    if (to == nullptr) return reply(env, done > 0 ? done : -EFAULT);
+    std::memmove(to, from + at, static_cast<size_t>(bytes));
+  }
+  return reply(env, done);
+}
+
+template <typename T>
+void putAncillary(msghdr& header, int level, int type, T value) {
+  auto* c =
+      reinterpret_cast<cmsghdr*>(static_cast<uint8_t*>(header.msg_control) + header.msg_controllen);
+  header.msg_controllen += CMSG_SPACE(sizeof value);
   c->cmsg_level = level;
   c->cmsg_type = type;
   c->cmsg_len = CMSG_LEN(sizeof value);
   std::memcpy(CMSG_DATA(c), &value, sizeof value);
 }
 
-/** Makes the message of one packet. Returns 0 or the errno that keeps it from being sent. */
-int compose(const Instance& arena, const Descriptor& packet, const Meta& meta, msghdr& header,
-            Slot& slot) {
-  uint8_t* at = arenaAt(arena, packet.offset, packet.length);
-  if (at == nullptr) return EFAULT;
-  prepare(header, slot, at, packet.length);
+/** Makes the message of `count` packets to one place. Returns 0 or the errno that forbids it. */
+int address(const Meta& meta, msghdr& header, Slot& slot, iovec* parts, size_t count) {
+  prepare(header, slot, parts, count);
+  header.msg_controllen = 0;
   slot.address = {};
   std::memset(slot.control, 0, sizeof slot.control);
   if (meta.family == 4) {
@@ -235,81 +293,176 @@ int compose(const Instance& arena, const Descriptor& packet, const Meta& meta, m
     std::memcpy(&v4.sin_addr, meta.address, 4);
     std::memcpy(&slot.address, &v4, sizeof v4);
     header.msg_namelen = sizeof v4;
-    putAncillary(header, IPPROTO_IP, IP_TOS, meta.tos);
+    putAncillary<int>(header, IPPROTO_IP, IP_TOS, meta.tos);
   } else if (meta.family == 6) {
     slot.address.sin6_family = AF_INET6;
     slot.address.sin6_port = htons(meta.port);
     std::memcpy(&slot.address.sin6_addr, meta.address, 16);
-    putAncillary(header, IPPROTO_IPV6, IPV6_TCLASS, meta.tos);
+    putAncillary<int>(header, IPPROTO_IPV6, IPV6_TCLASS, meta.tos);
   } else {
     return EAFNOSUPPORT;
+  }
+  if (count > 1) {
+    putAncillary(header, IPPROTO_UDP, UDP_SEGMENT, static_cast<uint16_t>(parts[0].iov_len));
   }
   return 0;
 }
 
-/**
- * Sends `n` messages; results[i] becomes 0 or the errno of message i. sendmmsg stops in front of a
- * message that fails and gives its errno only to the next call, which is why it goes on from there.
- * Returns false when the socket is full: the rest was not tried.
- */
-bool sendAll(int fd, mmsghdr* messages, int64_t n, int* results) {
-  for (int64_t i = 0; i < n;) {
-    const int sent = ::sendmmsg(fd, messages + i, static_cast<unsigned>(n - i), MSG_DONTWAIT);
-    if (sent > 0) {
-      for (int64_t end = i + sent; i < end; i++) results[i] = 0;
-    } else if (errno == EAGAIN) {
-      for (; i < n; i++) results[i] = EAGAIN;
-      return false;
-    } else {
-      results[i++] = errno;
+bool samePlace(const Meta& a, const Meta& b) {
+  return a.family == b.family && a.tos == b.tos && a.port == b.port &&
+         std::memcmp(a.address, b.address, a.family == 4 ? 4 : 16) == 0;
+}
+
+/** Packets from `first` on that are one message: of the first one's size, but the last may be
+ * shorter. */
+int64_t runLength(const Descriptor* packets, const Meta* metas, int64_t first, int64_t end,
+                  int64_t segments) {
+  const uint32_t size = packets[first].length;
+  size_t bytes = size;
+  int64_t next = first + 1;
+  if (size == 0) return 1;
+  for (; next < end && next - first < segments; next++) {
+    const uint32_t length = packets[next].length;
+    bytes += length;
+    if (length == 0 || length > size || bytes > kMaxMessage) break;
+    if (!samePlace(metas[first], metas[next])) break;
+    if (length < size) return next + 1 - first;
+  }
+  return next - first;
+}
+
+/** Whether an errno says that it is the segments that the kernel, or the device, won't have. */
+bool refusesSegments(int error) {
+  return error == EINVAL || error == EIO || error == EMSGSIZE || error == EOPNOTSUPP;
+}
+
+/** The packets of one burst on their way. */
+struct Sending {
+  int fd;
+  mmsghdr messages[kBurst];
+  Slot slots[kBurst];
+  iovec parts[kBurst];
+  /** Packet of each part, and the first part of each message. */
+  Descriptor* packets[kBurst];
+  int64_t firsts[kBurst + 1];
+  int64_t messageCount = 0;
+  int64_t partCount = 0;
+  int64_t taken = 0;
+  bool refused = false;
+  /** Whether the socket still has room. */
+  bool open = true;
+
+  /** Writes what became of the parts [from, to). */
+  void settle(int64_t from, int64_t to, int error) {
+    for (int64_t i = from; i < to; i++) packets[i]->length = static_cast<uint32_t>(error);
+    if (error == 0) taken += to - from;
+  }
+
+  /** Sends the segments of message `m`, which was refused, one by one. */
+  void sendApart(int64_t m) {
+    refused = true;
+    msghdr header = messages[m].msg_hdr;
+    header.msg_iovlen = 1;
+    // The segment size is the last item.
+    header.msg_controllen -= CMSG_SPACE(sizeof(uint16_t));
+    for (int64_t i = firsts[m]; i < firsts[m + 1]; i++) {
+      header.msg_iov = &parts[i];
+      const bool sent = open && ::sendmsg(fd, &header, MSG_DONTWAIT) >= 0;
+      const int error = sent ? 0 : open ? errno : EAGAIN;
+      if (error == EAGAIN) open = false;
+      settle(i, i + 1, error);
     }
   }
-  return true;
-}
+
+  /**
+   * Sends what has been gathered. sendmmsg stops in front of a message that fails and gives its
+   * errno only to the next call, which is why it goes on from there. When the socket is full the
+   * rest is not tried.
+   */
+  void flush() {
+    for (int64_t m = 0; m < messageCount;) {
+      const int sent =
+          open ? ::sendmmsg(fd, messages + m, static_cast<unsigned>(messageCount - m), MSG_DONTWAIT)
+               : -1;
+      const int error = open ? errno : EAGAIN;
+      if (sent > 0) {
+        settle(firsts[m], firsts[m + sent], 0);
+        m += sent;
+      } else if (error == EAGAIN) {
+        open = false;
+        settle(firsts[m], partCount, EAGAIN);
+        break;
+      } else {
+        const bool several = firsts[m + 1] - firsts[m] > 1;
+        if (several && refusesSegments(error))
+          sendApart(m);
+        else
+          settle(firsts[m], firsts[m + 1], error);
+        m++;
+      }
+    }
+    messageCount = 0;
+    partCount = 0;
+  }
+};
 
 /** Negative only when the arguments are wrong: what the kernel refuses stands in its descriptor. */
 napi_value udpSend(napi_env env, napi_callback_info info) {
-  const BurstArgs<4> args(env, info);
-  if (!args.ok) return reply(env, -EINVAL);
+  const BurstArgs<5> args(env, info);
+  if (!args.ok || args[4] < 1) return reply(env, -EINVAL);
   const Instance& arena = *args.instance;
-  const int fd = args.fd(0);
   const int64_t count = args[3];
+  const int64_t segments = std::min(args[4], kMaxSegments);
   auto* descs = arenaArray<Descriptor>(arena, args[1], count);
-  const auto* metas = arenaArray<Meta>(arena, args[2], count);
+  auto* metas = arenaArray<Meta>(arena, args[2], count);
   if (descs == nullptr || metas == nullptr) return reply(env, -EFAULT);
 
-  mmsghdr messages[kBurst];
-  Slot slots[kBurst];
-  int64_t indices[kBurst];
-  int results[kBurst];
-  int64_t taken = 0;
-  bool open = true;
+  Sending burst;
+  burst.fd = args.fd(0);
   for (int64_t next = 0; next < count;) {
+    const int64_t first = burst.partCount;
+    const int64_t most = std::min(segments, kBurst - first);
+    const int64_t length = runLength(descs, metas, next, count, most);
+    const int64_t m = burst.messageCount;
+    int error = burst.open ? 0 : EAGAIN;
     int64_t n = 0;
-    for (; next < count && n < kBurst; next++) {
-      const Descriptor packet = descs[next];
-      const int error =
-          open ? compose(arena, packet, metas[next], messages[n].msg_hdr, slots[n]) : EAGAIN;
-      if (error != 0) {
-        descs[next].length = static_cast<uint32_t>(error);
-      } else {
-        indices[n++] = next;
+    for (; n < length && error == 0; n++) {
+      Descriptor& packet = descs[next + n];
+      uint8_t* at = arenaAt(arena, packet.offset, packet.length);
+      // One that lies outside ends the run in front of it, and is told when its turn comes.
+      if (at == nullptr) {
+        if (n == 0) error = EFAULT;
+        break;
       }
+      burst.parts[first + n] = {at, packet.length};
+      burst.packets[first + n] = &packet;
     }
-    if (n == 0) continue;
-    open = sendAll(fd, messages, n, results);
-    for (int64_t i = 0; i < n; i++) {
-      descs[indices[i]].length = static_cast<uint32_t>(results[i]);
-      if (results[i] == 0) taken++;
+    if (error == 0) {
+      error = address(metas[next], burst.messages[m].msg_hdr, burst.slots[m], &burst.parts[first],
+                      static_cast<size_t>(n));
     }
+    if (error != 0) {
+      descs[next++].length = static_cast<uint32_t>(error);
+      continue;
+    }
+    burst.firsts[m] = first;
+    burst.firsts[m + 1] = first + n;
+    burst.messageCount++;
+    burst.partCount += n;
+    next += n;
+    if (burst.partCount == kBurst) burst.flush();
   }
-  return reply(env, taken);
+  burst.flush();
+  if (count > 0) metas[0].truncated = burst.refused ? 1 : 0;
+  return reply(env, burst.taken);
 }
 
 }  // namespace
 
 void registerUdp(Napi::Env env, Napi::Object exports) {
   exportControl(env, exports, "udpOpen", udpOpen);
+  exportControl(env, exports, "udpSegments", udpSegments);
   exportBurst(env, exports, "udpReceive", udpReceive);
   exportBurst(env, exports, "udpSend", udpSend);
+  exportBurst(env, exports, "scatter", scatter);
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 
 #include "answer.h"
 #include "io.h"
@@ -66,19 +67,23 @@ class Conversation {
     }
   }
 
-  Reply receive(int fd) const {
+  /** The reply to a request of version `asked`; nothing from a daemon of the first version. */
+  std::optional<Reply> receive(int fd, uint32_t asked) const {
     const std::string header = take(fd, kHeaderBytes);
     const uint32_t magic = getNumber(header.data());
     const uint32_t word = getNumber(header.data() + 4);
     const uint32_t length = getNumber(header.data() + 8);
     if (magic >> 8 != kMagic >> 8) misunderstood("is not of our protocol");
-    if (magic != kMagic) {
+    if (magic != asked) {
+      if (magic == kFirstMagic && word == kWordError && length == 0) return std::nullopt;
       misunderstood("is of version " + std::to_string(magic & 0xff) + " of the protocol, not " +
-                    std::to_string(kMagic & 0xff));
+                    std::to_string(asked & 0xff));
     }
     if (word != kWordSuccess && word != kWordError) misunderstood("is neither success nor error");
-    if (length > kMaxReplyBytes) misunderstood("is too long");
-    Reply reply = {word == kWordError, take(fd, length)};
+    Reply reply = {word == kWordError, "", asked == kFirstMagic ? "" : takeSaid(fd, length)};
+    const size_t rest = length - (asked == kFirstMagic ? 0 : 4 + reply.said.size());
+    if (rest > kMaxReplyBytes) misunderstood("is too long");
+    reply.text = take(fd, rest);
     if (reply.text.empty() ? reply.error : !isJsonObject(reply.text)) {
       misunderstood("is not one JSON object");
     }
@@ -121,6 +126,15 @@ class Conversation {
     }
   }
 
+  /** What a reply of `length` bytes has for stderr, in front of the rest. */
+  std::string takeSaid(int fd, size_t length) const {
+    if (length < 4) misunderstood("is cut");
+    const size_t said = getNumber(take(fd, 4).data());
+    if (said > length - 4) misunderstood("is cut");
+    if (said > kMaxStderrBytes) misunderstood("is too long");
+    return take(fd, said);
+  }
+
   std::string take(int fd, size_t count) const {
     std::string bytes(count, '\0');
     for (size_t have = 0; have < count;) {
@@ -149,7 +163,7 @@ std::string encodeRequest(const Environment& environment, std::string_view confi
   for (const std::string_view value : environment.values) length += 4 + value.size();
   std::string message;
   message.reserve(kHeaderBytes + length);
-  putNumber(message, kMagic);
+  putNumber(message, kFirstMagic);
   putNumber(message, kWordCni);
   putNumber(message, static_cast<uint32_t>(length));
   for (const std::string_view value : environment.values) putText(message, value);
@@ -157,12 +171,14 @@ std::string encodeRequest(const Environment& environment, std::string_view confi
   return message;
 }
 
-Reply ask(const std::string& socket, std::string_view message, int connectMs, int answerMs,
-          int away) {
+Reply ask(const std::string& socket, std::string message, int connectMs, int answerMs, int away) {
   const Conversation conversation(socket, answerMs, away);
-  const Fd fd = conversation.connect(connectMs);
-  conversation.send(fd.get(), message);
-  return conversation.receive(fd.get());
+  for (uint32_t magic = kMagic;; magic = kFirstMagic) {
+    message[3] = static_cast<char>(magic & 0xff);
+    const Fd fd = conversation.connect(connectMs);
+    conversation.send(fd.get(), message);
+    if (std::optional<Reply> reply = conversation.receive(fd.get(), magic)) return *reply;
+  }
 }
 
 }  // namespace hawser

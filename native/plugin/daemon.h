@@ -12,17 +12,21 @@ struct Reply {
   bool error;
   /** What goes to stdout: one JSON object, or nothing. */
   std::string text;
+  /** What goes to stderr before: lines, or nothing. */
+  std::string said;
 };
 
-/** The message for the daemon: the variables and the configuration. */
+/**
+ * The message for the daemon: the variables and the configuration, in the first version of the
+ * protocol.
+ */
 std::string encodeRequest(const Environment& environment, std::string_view config);
 
 /**
- * Sends `message` to the daemon at `socket` and gives its reply. A daemon that is away is waited
- * for for `connectMs`; all in all it takes at most `answerMs`. Throws Failure: `away` when there is
- * no answer, kPeerError, kProtocolError.
+ * Sends `message`, in the newest version that the daemon at `socket` speaks, and gives its reply. A
+ * daemon that is away is waited for for `connectMs`; all in all it takes at most `answerMs`. Throws
+ * Failure: `away` when there is no answer, kPeerError, kProtocolError.
  */
-Reply ask(const std::string& socket, std::string_view message, int connectMs, int answerMs,
-          int away);
+Reply ask(const std::string& socket, std::string message, int connectMs, int answerMs, int away);
 
 }  // namespace hawser

@@ -98,14 +98,18 @@ std::string checkConfig(const Config& config) {
   return socket;
 }
 
-int printReply(const Reply& reply) { return print(reply.text, reply.error ? 1 : 0); }
+int printReply(const Reply& reply) {
+  // Whether it can be written or not: the answer counts.
+  (void)writeAll(STDERR_FILENO, reply.said);
+  return print(reply.text, reply.error ? 1 : 0);
+}
 
 /**
  * A DEL that got no answer: it must not keep the pod from going, so it is left for the daemon, and
  * has succeeded. The daemon may have looked into its queue just before that, so it is asked once
  * more; then either it answers, or it will look again after it opened its socket.
  */
-int delLater(const std::string& socket, std::string_view message, const Failure& unanswered) {
+int delLater(const std::string& socket, const std::string& message, const Failure& unanswered) {
   std::string file;
   try {
     file = enqueue(socket, message);

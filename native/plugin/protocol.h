@@ -9,8 +9,9 @@
 
 namespace hawser {
 
-/** "hws" and the version of the protocol. */
-constexpr uint32_t kMagic = 0x68777301;
+/** "hws" and the version of the protocol: the first, which a queued DEL is of, and the newest. */
+constexpr uint32_t kFirstMagic = 0x68777301;
+constexpr uint32_t kMagic = 0x68777302;
 constexpr size_t kHeaderBytes = 12;
 constexpr uint32_t kWordCni = 1;
 constexpr uint32_t kWordSuccess = 0;
@@ -19,6 +20,7 @@ constexpr uint32_t kWordError = 1;
 constexpr size_t kMaxConfigBytes = 1024 * 1024;
 constexpr size_t kMaxVariableBytes = 64 * 1024;
 constexpr size_t kMaxReplyBytes = 1024 * 1024;
+constexpr size_t kMaxStderrBytes = 16 * 1024;
 
 /** A path in sockaddr_un has 108 bytes with its zero (unix(7)). */
 constexpr size_t kMaxSocketPath = 107;

@@ -97,7 +97,11 @@ test.each<[string, Buffer[], string]>([
   ['hangs up', [], 'the daemon hung up'],
   ['hangs up within its answer', [Buffer.from([0x68, 0x77])], 'the daemon hung up'],
   ['says garbage', [Buffer.from('SSH-2.0-OpenSSH_9.2')], 'it is not our protocol'],
-  ['is of another version', [otherVersion], 'version 9 of the protocol, we speak 1 (install both'],
+  [
+    'is of another version',
+    [otherVersion],
+    'version 9 of the protocol, we speak 1, 2 (install both',
+  ],
   ['answers too much', [tooLong], '4294967295 bytes, more than'],
   ['says an unknown word', [encodeMessage(5, Buffer.alloc(0))], 'unknown word 5'],
   ['answers no JSON', [encodeMessage(0, Buffer.from('{'))], "the daemon's answer is not JSON"],

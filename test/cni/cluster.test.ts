@@ -41,6 +41,7 @@ nodes:
       peers: [
         { name: 'node-a', vtep: '192.0.2.11', podCidrs: ['10.244.0.0/24', 'fd00:10:244::/64'] },
       ],
+      networks: [],
     })
     expect(parse([A, B], 'node-a').peers).toEqual([
       { name: 'node-b', vtep: '192.0.2.12', podCidrs: ['10.244.1.0/24'] },

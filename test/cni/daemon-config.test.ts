@@ -80,6 +80,15 @@ describe('the configuration', () => {
     })
   })
 
+  test('folders of namespaces are absolute, and a few', () => {
+    const folders = (text: string) => load(`cluster: /c.yaml\nnamespaces: ${text}\n`).namespaces
+    expect(folders('[/run/containerd/netns, /run/other]')).toEqual([
+      ...['/run/containerd/netns', '/run/other'],
+    ])
+    expect(() => folders('[netns]')).toThrow(/namespaces\[0\]: .*not an absolute path/)
+    expect(() => folders(JSON.stringify(Array(17).fill('/run')))).toThrow(/namespaces/)
+  })
+
   test('metrics are served at an address with a port', () => {
     const listen = (text: string) =>
       load(`cluster: /c.yaml\nmetrics: {listen: '${text}'}\n`).metrics
@@ -94,6 +103,18 @@ describe('the configuration', () => {
       '1.2.3.4:65536',
     ]) {
       expect(() => listen(text)).toThrow(`metrics.listen: ${text}: not an address with a port`)
+    }
+  })
+
+  test('the path of the cluster file is from the folder of this one', () => {
+    const cluster = (text: string) => load(`cluster: ${text}\n`).cluster
+    expect(cluster('cluster.yaml')).toBe(join(folder, 'cluster.yaml'))
+    expect(cluster('../etc/c.yaml')).toBe(join(folder, '../etc/c.yaml'))
+    expect(cluster('/etc/c.yaml')).toBe('/etc/c.yaml')
+    for (const key of ['socket', 'state']) {
+      expect(() => load(`cluster: c\n${key}: run/x\n`)).toThrow(
+        `${key}: run/x: not an absolute path`,
+      )
     }
   })
 
@@ -148,7 +169,8 @@ describe('the configuration', () => {
 describe('what is refused', () => {
   const cases: [text: string, message: string][] = [
     ['node: n', 'cluster: missing (string expected)'],
-    ['cluster: etc/c.yaml', 'cluster: etc/c.yaml: not an absolute path'],
+    ['cluster: ""', 'cluster: : empty'],
+    ['cluster: "a\\0b"', 'cluster: holds a zero byte'],
     ['cluster: /c\nworkers: 9', 'workers: 9: Too big: expected number to be <=8'],
     ['cluster: /c\nvni: 0', 'vni: 0: Too small: expected number to be >=1'],
     ['cluster: /c\nworker: 1', 'worker: unknown key'],
@@ -180,7 +202,7 @@ describe('what is refused', () => {
     expect(() => loadConfig({ cluster, underlayMode: 'x' })).toThrow(
       /^--underlay-mode: x: expected/,
     )
-    expect(() => loadConfig({ cluster: '' })).toThrow(/^--cluster: : not an absolute path/)
+    expect(() => loadConfig({ cluster: '' })).toThrow(/^--cluster: : empty/)
     expect(() => loadConfig({})).toThrow('hawser daemon: cluster: missing (string expected)')
     expect(() => loadConfig({ config: '/nowhere/h.yaml' })).toThrow('/nowhere/h.yaml: no such file')
   })

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync }
 import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { query } from '../../cni/client.ts'
 import { type RunningDaemon, runDaemon } from '../../cni/daemon.ts'
@@ -15,6 +16,8 @@ import { encodeCni, encodeMessage, HEADER_BYTES, WORD } from '../../cni/protocol
 import { State } from '../../cni/state.ts'
 import type { ControlPlane, DataplaneOptions, NodeSpec } from '../../dataplane/control.ts'
 import { Namespaces } from '../harness/netns.ts'
+import { CLI } from '../harness/node.ts'
+import { run } from '../harness/processes.ts'
 import { FakePlane } from './fake-plane.ts'
 
 const HOST: HostFacts = { capabilities: (1n << 41n) - 1n, afXdp: true, nft: true, kernel: '6.1' }
@@ -180,13 +183,15 @@ describe('start', () => {
       /no room/,
     ],
     [
-      'a state file that is none',
+      'a state file of another application',
       () => {
         mkdirSync(join(folder, 'state'))
-        writeFileSync(config.state, 'text '.repeat(1000))
+        const database = new DatabaseSync(config.state)
+        database.exec('CREATE TABLE theirs (a)')
+        database.close()
         return start()
       },
-      /state\.db: file is not a database/,
+      /state\.db: not a state file of hawser/,
     ],
     [
       'a socket path that is taken',
@@ -377,6 +382,23 @@ describe('the cluster file', () => {
 })
 
 describe('questions', () => {
+  test('ready: STATUS would succeed; the command line exits with 1 when not, and says why', async () => {
+    await start()
+    const ready = () => run(process.execPath, [CLI, 'status', '--ready', '--socket', config.socket])
+    expect(await query(config.socket, 'ready')).toEqual({ ready: true, causes: [] })
+    expect(await ready()).toMatchObject({ code: 0, stdout: 'ready\n', stderr: '' })
+    plane!.ready = false
+    const cause = 'the packet engine is not ready: offload was switched off'
+    expect(await query(config.socket, 'ready')).toEqual({ ready: false, causes: [cause] })
+    expect(await ready()).toMatchObject({ code: 1, stdout: `not ready: ${cause}\n`, stderr: '' })
+    const json = [CLI, 'status', '--ready', '--json', '--socket', config.socket]
+    const { code, stdout } = await run(process.execPath, json)
+    expect({ code, ...JSON.parse(stdout) }).toEqual({ code: 1, ready: false, causes: [cause] })
+    // It answers all the same: that is what liveness asks.
+    const alive = await run(process.execPath, [CLI, 'status', '--socket', config.socket])
+    expect(alive).toMatchObject({ code: 0, stderr: '' })
+  })
+
   test('status, pods, routes and drops are the engine’s', async () => {
     await start()
     expect(await query(config.socket, 'status')).toMatchObject({ node: 'node-a', ready: true })
@@ -386,7 +408,7 @@ describe('questions', () => {
     })
     await expect(query(config.socket, 'swap fib wrong')).rejects.toThrow('the oracle says 1')
     expect(await query(config.socket, 'drops')).toMatchObject([{ reason: 'ttl' }])
-    for (const name of ['', 'toString', '__proto__', 'Status']) {
+    for (const name of ['', 'toString', '__proto__', 'Status', 'Ready']) {
       await expect(query(config.socket, name)).rejects.toThrow(/no such question/)
     }
   })

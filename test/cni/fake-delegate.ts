@@ -1,4 +1,7 @@
-/** An IPAM plugin that does as the configuration tells it, and writes down what it was asked. */
+/**
+ * Plugins that do as the configuration tells them, and write down what they were asked: one for
+ * addresses, and as many for further interfaces as a test needs.
+ */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -9,6 +12,8 @@ export type Behaviour =
   | 'good'
   /** An error document, code 117; or code 3. */
   | 'refuse'
+  /** The same, once there is a file `go` in its folder. */
+  | 'wait'
   | 'unknown'
   /** It doesn't speak the version: code 1. */
   | 'too-new'
@@ -27,15 +32,22 @@ export interface Asked {
   config: Record<string, unknown>
 }
 
-/** CommonJS. `ipam.behaviour` says what it does for each verb, `ipam.result` what ADD answers. */
+/**
+ * CommonJS. `ipam.behaviour` (of a plugin for interfaces: `fake.behaviour`) says what it does for each
+ * verb, `.result` what ADD answers; without one it adds an interface of its own name to `prevResult`.
+ */
 const SCRIPT = `#!${process.execPath}
 const fs = require('node:fs')
 const text = fs.readFileSync(0, 'utf8')
 const config = JSON.parse(text)
 const { CNI_COMMAND: verb } = process.env
 fs.appendFileSync(__dirname + '/asked', JSON.stringify({ env: process.env, cwd: process.cwd(), config }) + '\\n')
-const { behaviour = {}, result } = config.ipam
-const { cniVersion } = config
+const { cniVersion, type, prevResult } = config
+const chained = {
+  interfaces: [...(prevResult?.interfaces ?? []), { name: type, sandbox: process.env.CNI_NETNS }],
+  ips: [...(prevResult?.ips ?? []), { address: '192.0.2.' + (config.name ?? '').length + '/24' }],
+}
+const { behaviour = {}, result = chained } = config.ipam ?? config.fake ?? {}
 process.stderr.write(verb + ' is asked\\n')
 const answer = (document, code) => {
   fs.writeSync(1, JSON.stringify(document))
@@ -45,6 +57,8 @@ switch (behaviour[verb] ?? 'good') {
   case 'good':
     if (verb === 'ADD') answer({ cniVersion, ...result }, 0)
     break
+  case 'wait':
+    while (!fs.existsSync(__dirname + '/go')) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
   case 'refuse':
     answer({ cniVersion, code: 117, msg: verb + ' is refused', details: 'ask again' }, 1)
     break
@@ -84,11 +98,11 @@ export interface FakeDelegate {
   pids(): number[]
 }
 
-/** Puts the plugin into a new folder below `parent`. */
-export function fakeDelegate(parent: string): FakeDelegate {
+/** Puts the plugin into a new folder below `parent`, under each of `names`. */
+export function fakeDelegate(parent: string, names: readonly string[] = [FAKE]): FakeDelegate {
   const folder = join(parent, 'plugins')
   mkdirSync(folder)
-  writeFileSync(join(folder, FAKE), SCRIPT, { mode: 0o755 })
+  for (const name of names) writeFileSync(join(folder, name), SCRIPT, { mode: 0o755 })
   const log = join(folder, 'asked')
   return {
     folder,

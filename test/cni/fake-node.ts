@@ -5,6 +5,7 @@ import { Pods } from '../../cni/pods.ts'
 import { State } from '../../cni/state.ts'
 import { Turns } from '../../cni/turns.ts'
 import type { Node } from '../../cni/verbs/index.ts'
+import { cidrsIn } from '../../dataplane/manage/cluster.ts'
 import type { FakePlane } from './fake-plane.ts'
 
 export interface FakeNode {
@@ -21,8 +22,10 @@ export function fakeNode(folder: string, plane: FakePlane, turns = new Turns()):
   const write = (line: string): void => void records.push(JSON.parse(line))
   const log = createLogger('debug', 'node-a', { write })
   const state = new State(join(folder, 'state.db'), 'boot')
-  const podCidrs = (): readonly string[] => plane.self.podCidrs
-  const pods = new Pods({ plane, state, turns, podCidrs, log })
-  const node = { plane, state, pods, turns, podCidrs, outOfSync: () => undefined, log }
+  const podCidrs = (overlay?: string): readonly string[] => cidrsIn(plane.self, overlay)
+  const overlays = (): readonly string[] => Object.keys(plane.self.networks ?? {})
+  const parts = { plane, state, turns, podCidrs, overlays, log }
+  const pods = new Pods(parts)
+  const node = { ...parts, pods, outOfSync: () => undefined }
   return { node, state, records }
 }

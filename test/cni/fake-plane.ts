@@ -5,6 +5,7 @@ import type {
   DataplaneStatus,
   DropCount,
   FibStatus,
+  NetworkSpec,
   NodeSpec,
   PodAttachment,
   PodPorts,
@@ -21,6 +22,7 @@ export const STATUS: DataplaneStatus = {
   vni: 7,
   vxlanPort: 4789,
   underlay: { mode: 'xdp', device: 'eth0', address: '192.0.2.11', xdp: 'native' },
+  networks: [],
   generation: 3,
   pods: 1,
   routes: { ipv4: 2, ipv6: 1 },
@@ -82,6 +84,7 @@ export class FakePlane implements ControlPlane {
   readonly options: DataplaneOptions
   self: NodeSpec
   peers: readonly NodeSpec[] = []
+  networks: readonly NetworkSpec[] = []
   ready = true
   stopped = false
   /** Set to make attach wait for it. */
@@ -92,6 +95,8 @@ export class FakePlane implements ControlPlane {
   /** Port mappings in force; set `refusePorts` to make every change of them fail. */
   ports: readonly PodPorts[] = []
   refusePorts: Error | undefined
+  /** What `verifyPortMappings` finds lost; the next change puts it in force again. */
+  lostPorts: readonly string[] = []
   /** Every spec that was attached. */
   readonly specs: PodSpec[] = []
   /** What `verify` finds wrong with every pod that is attached. */
@@ -114,13 +119,18 @@ export class FakePlane implements ControlPlane {
     return { family: 4, name: fib, routes: 2, bytes: 4096 }
   }
 
-  setCluster(self: NodeSpec, peers: readonly NodeSpec[]): Promise<void> {
+  setCluster(
+    self: NodeSpec,
+    peers: readonly NodeSpec[],
+    networks: readonly NetworkSpec[] = [],
+  ): Promise<void> {
     this.calls.push(`setCluster ${self.name} +${peers.length}`)
     const refused = this.refuseCluster
     this.refuseCluster = undefined
     if (refused) return Promise.reject(refused)
     this.self = self
     this.peers = peers
+    this.networks = networks
     this.onCluster?.()
     return Promise.resolve()
   }
@@ -132,7 +142,7 @@ export class FakePlane implements ControlPlane {
     const taken = !options.adopt && hasInterface(pod.netns, pod.ifname)
     if (taken || this.#pods.has(pod.id))
       throw Object.assign(new Error('there already'), { code: 'EEXIST' })
-    const { kind, netns, ifname, ip4, ip6, mtu = this.mtu } = pod
+    const { kind, netns, ifname, ip4, ip6, network, mtu = this.mtu } = pod
     const attachment: PodAttachment = {
       id: pod.id,
       kind,
@@ -140,6 +150,7 @@ export class FakePlane implements ControlPlane {
       ifname,
       ...(ip4 === undefined ? {} : { ip4 }),
       ...(ip6 === undefined ? {} : { ip6 }),
+      ...(network === undefined ? {} : { network }),
       mtu,
       port: this.#pods.size + 1,
       routes: [
@@ -166,7 +177,12 @@ export class FakePlane implements ControlPlane {
   setPortMappings(pods: readonly PodPorts[]): Promise<void> {
     if (this.refusePorts) return Promise.reject(this.refusePorts)
     this.ports = pods
+    this.lostPorts = []
     return Promise.resolve()
+  }
+
+  verifyPortMappings(pods: readonly PodPorts[]): Promise<readonly string[]> {
+    return Promise.resolve(pods.length === 0 ? [] : this.lostPorts)
   }
 
   pods(): readonly PodAttachment[] {

@@ -39,10 +39,13 @@ let said: string[] = []
 const closers: (() => unknown)[] = []
 const at = (path: string): string => join(folder, path)
 const [BIN, CONF] = ['opt/cni/bin', 'etc/cni/net.d']
+/** A runtime's own need; without it there is one line more (cni/deploy/README.md). */
+const LOOPBACK = `${BIN}/loopback`
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'hawser-install-'))
   for (const each of [BIN, CONF]) mkdirSync(at(each), { recursive: true })
+  writeFileSync(at(LOOPBACK), '')
   said = []
 })
 afterEach(async () => {
@@ -78,11 +81,12 @@ async function daemon(ready: () => boolean): Promise<void> {
   closers.push(() => server.close())
 }
 
-/** Everything below `folder` that is no folder. */
+/** Everything below `folder` that is no folder, but LOOPBACK. */
 function files(): string[] {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter(entry => !entry.isDirectory() && !entry.isSocket())
     .map(entry => join(entry.parentPath, entry.name).slice(folder.length + 1))
+    .filter(path => path !== LOOPBACK)
     .sort()
 }
 
@@ -191,6 +195,18 @@ describe('what is written', () => {
       `${at(CONF)}/05-other.conf sorts before ${CONFLIST}: runtimes use the first one, not ours (move it away)`,
       `${at(CONF)}/99-third.json sorts behind ${CONFLIST}: not used`,
     ])
+  })
+
+  test('a runtime without its loopback is warned of, and installed for', async () => {
+    rmSync(at(LOOPBACK))
+    await daemon(() => true)
+    const warning = `${at(LOOPBACK)} is not there: containerd 1.x starts no pod without it (install the CNI plugins of your distribution)`
+    for (const only of ['executable', 'conflist'] as const) {
+      said = []
+      await install(options({ only }))
+      expect(said).toEqual([expect.stringMatching(/^installed /), warning])
+    }
+    expect(files()).toEqual([`${CONF}/${CONFLIST}`, `${BIN}/hawser`])
   })
 
   test('a missing folder is made, for root alone to write', async () => {
@@ -320,6 +336,8 @@ describe('the configuration list', () => {
 })
 
 describe('uninstall', () => {
+  const DAMAGED = 'lib/hawser/state.db.damaged-20260102T030405678Z'
+
   /** All that a node has, beside files of strangers; returns the strangers'. */
   async function furnish(): Promise<string[]> {
     await daemon(() => true)
@@ -332,6 +350,7 @@ describe('uninstall', () => {
       writeFileSync(at(`run/hawser/queue/${name}`), '')
     }
     writeFileSync(at(`${CONF}/.hawser-0123456789abcdef.tmp`), 'cut')
+    for (const ending of ['', '-wal']) writeFileSync(at(`${DAMAGED}${ending}`), 'no database')
     const strange = {
       [`${CONF}/20-bridge.conflist`]: '{"plugins":[{"type":"bridge"},{"type":"hawser"}]}',
       [`${CONF}/30-hawser.conf`]: 'not JSON at all',
@@ -360,7 +379,7 @@ describe('uninstall', () => {
     ])
 
     await uninstall(leaving())
-    const kept = ['lib/hawser/state.db', 'lib/hawser/state.db.lock']
+    const kept = ['lib/hawser/state.db', DAMAGED, `${DAMAGED}-wal`, 'lib/hawser/state.db.lock']
     const queue = all.filter(name => name.startsWith('run/hawser/queue/'))
     expect(files()).toEqual([...strangers, ...kept, ...queue].sort())
 
@@ -407,7 +426,7 @@ describe('uninstall', () => {
     expect(said[0]).toMatch(/^left alone: .*state\.db: file is not a database/)
   })
 
-  test('addresses of IPAM plugins that were not given back stop a purge', async () => {
+  test('what plugins were not asked to undo stops a purge', async () => {
     const state = new State(at('lib/hawser/state.db'))
     const key = { network: 'net', containerId: 'abc', ifname: 'eth0' }
     const call = {
@@ -422,6 +441,11 @@ describe('uninstall', () => {
     state.close()
     await uninstall(leaving())
     await expect(uninstall(leaving({ purge: true }))).rejects.toThrow(/1 addresses of IPAM plugins/)
+    const later = new State(at('lib/hawser/state.db'))
+    later.forgetDelegation(key)
+    later.keepSecondary(key, { ...call, position: 0 })
+    later.close()
+    await expect(uninstall(leaving({ purge: true }))).rejects.toThrow(/1 further interfaces are/)
     await uninstall(leaving({ purge: true, force: true }))
     expect(files()).toEqual([])
   })

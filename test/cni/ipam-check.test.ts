@@ -106,7 +106,8 @@ test('numbers of each range, and nothing amiss', () => {
     findings: [],
   })
   const [whole] = check.ranges
-  const ranges = new Map([['n', [[{ subnet: '10.0.0.0/28' }, { subnet: '10.0.0.128/25' }]]]])
+  const sets = [[{ subnet: '10.0.0.0/28' }, { subnet: '10.0.0.128/25' }]]
+  const ranges = new Map([['n', { sets, overlay: undefined }]])
   expect(checkAddresses({ ...node, ranges }).ranges.slice(2)).toEqual([
     { ...whole, range: '10.0.0.0/28', network: 'n', size: '16', excluded: '3', free: '10' },
     {
@@ -115,9 +116,9 @@ test('numbers of each range, and nothing amiss', () => {
     },
   ])
   // The node has other pod CIDRs by now.
-  const moved = new Map([['n', [[{ subnet: '10.7.0.0/28' }]]]])
+  const moved = new Map([['n', { sets: [[{ subnet: '10.7.0.0/28' }]], overlay: undefined }]])
   expect(checkAddresses({ ...node, ranges: moved })).toEqual(check)
-  expect(showCheck(check)).toMatch(/10\.0\.0\.0\/24 +- +234 +2 +1 +19 +256\n/)
+  expect(showCheck(check)).toMatch(/10\.0\.0\.0\/24 +- +- +234 +2 +1 +19 +256\n/)
   expect(showCheck(check)).toMatch(/\n\nall agrees$/)
 })
 

@@ -349,6 +349,12 @@ describe('DEL', () => {
     expectNothing()
   })
 
+  test('does not fail for a plugin that was never asked for addresses', async () => {
+    expect(await call('DEL', behaving({ DEL: 'refuse' }))).toBeUndefined()
+    expect(fake.asked()).toMatchObject([{ env: { CNI_COMMAND: 'DEL' } }])
+    expectNothing()
+  })
+
   test('passes on that the plugin refuses, and another one finishes it', async () => {
     await call('ADD')
     const refused = await call('DEL', behaving({ DEL: 'refuse' }))

@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { MAX_REQUEST } from '../../cni/annotations.ts'
 import { CniError } from '../../cni/errors.ts'
-import { MAX_REQUEST, requestedIps } from '../../cni/ipam-request.ts'
+import { requestedIps } from '../../cni/ipam-request.ts'
 
 const ANNOTATIONS = 'io.kubernetes.cri.pod-annotations'
 const annotated = (value: unknown): object => ({
@@ -29,6 +30,7 @@ describe('what a pod asks for', () => {
     expect(asked(annotated(' 10.0.0.5 , fd00::5/64,'))).toEqual(['10.0.0.5', 'fd00::5'])
     expect(asked(annotated(''))).toEqual([])
     expect(asked(annotated('[]'))).toEqual([])
+    expect(asked({ runtimeConfig: annotated('10.0.0.5') })).toEqual(['10.0.0.5'])
   })
 
   test('is read from the first place that names any', () => {

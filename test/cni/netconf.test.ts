@@ -192,6 +192,11 @@ describe('the network configuration', () => {
       expect(delegateOf({ ipam })).toBeUndefined()
       expect(delegateIn({ ...CONF, ipam })).toBeUndefined()
     }
+    expect(delegateOf({ ipam: { type: 'static' } })).toBe('static')
+    expect(code(() => delegateOf({ ipam: { type: 'dhcp' } }))).toEqual([
+      7,
+      expect.stringContaining('ipam.type dhcp: DHCP needs a link'),
+    ])
     expect(delegateOf({ ipam: { type: 'host-local' } })).toBe('host-local')
     expect(delegateIn({ ...CONF, ipam: { type: 'host-local' } })).toBe('host-local')
     for (const type of ['../x', '/bin/sh', 'a/b', '.', '..', 'a.b', '-x', ' x', 'x'.repeat(65)]) {

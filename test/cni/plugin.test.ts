@@ -30,9 +30,11 @@ import {
   type CniRequest,
   collector,
   decodeCni,
+  encodeCniReply,
   encodeMessage,
   MAX_CNI_REPLY_BYTES,
   MAX_CONFIG_BYTES,
+  MAX_STDERR_BYTES,
   MAX_VARIABLE_BYTES,
   requestLimit,
   WORD,
@@ -330,6 +332,76 @@ describe('with a daemon', () => {
     expect(readdirSync(folder)).toEqual(['cni.sock'])
   })
 
+  test('what a plugin of others said comes out of stderr, whatever the answer', async () => {
+    const said = `${'y'.repeat(MAX_STDERR_BYTES - 1)}\n`
+    const error = '{"cniVersion":"1.1.0","code":7,"msg":"no","details":""}'
+    const cni = async ({ env }: CniRequest) =>
+      env.CNI_COMMAND === 'ADD'
+        ? { exit: 0, stdout: RESULT, stderr: said }
+        : { exit: 1, stdout: error, stderr: 'one\ntwo\n' }
+    await daemon(cni)
+    const added = await plugin({ ...POD, CNI_COMMAND: 'ADD' }, config())
+    expect(added).toEqual({ code: 0, signal: null, stdout: RESULT, stderr: said })
+    const ended = await plugin({ ...POD, CNI_COMMAND: 'DEL' }, config())
+    expect(ended).toEqual({ code: 1, signal: null, stdout: error, stderr: 'one\ntwo\n' })
+  })
+
+  test('a stderr that nobody reads, or that is closed, does not keep the answer', async () => {
+    const stderr = `${'y'.repeat(MAX_STDERR_BYTES - 1)}\n`
+    await daemon(async () => ({ exit: 0, stdout: RESULT, stderr }))
+    for (const close of [false, true]) {
+      const env = { ...POD, CNI_COMMAND: 'ADD' }
+      const child = spawn(EXECUTABLE, [], { env, stdio: ['pipe', 'pipe', 'pipe'] })
+      if (close) child.stderr.destroy()
+      let stdout = ''
+      child.stdout.on('data', chunk => {
+        stdout += String(chunk)
+      })
+      const ended = once(child, 'exit')
+      const closed = once(child.stdout, 'close')
+      child.stdin.end(config())
+      expect(await ended).toEqual([0, null])
+      await closed
+      expect(stdout).toBe(RESULT)
+      child.stderr.destroy()
+    }
+  })
+
+  test('of an earlier version it is asked in that one', async () => {
+    const asked: number[] = []
+    const stdout = '{"cniVersion":"1.1.0","code":7,"msg":"no","details":""}'
+    let fails = false
+    await peer(connection => {
+      const collect = collector(requestLimit)
+      let refused = false
+      connection.on('data', chunk => {
+        if (refused) return
+        // As a daemon of version 1: what follows is none of its business.
+        refused = asked.length % 2 === 0
+        if (refused) {
+          asked.push((chunk as Buffer)[3]!)
+          return void connection.end(encodeMessage(WORD.ERROR, Buffer.alloc(0)))
+        }
+        const message = collect(chunk as Buffer)
+        if (message === undefined) return
+        asked.push(message.version)
+        expect(decodeCni(message.body).config).toContain('"name":"pods"')
+        const text = fails ? stdout : RESULT
+        connection.end(encodeMessage(fails ? WORD.ERROR : WORD.SUCCESS, Buffer.from(text)))
+      })
+    })
+    const long = config({ more: 'x'.repeat(900_000) })
+    for (const stdin of [config(), long]) {
+      const ended = await plugin({ ...POD, CNI_COMMAND: 'ADD' }, stdin)
+      expect(ended).toEqual({ code: 0, signal: null, stdout: RESULT, stderr: '' })
+    }
+    fails = true
+    const ended = await plugin({ ...POD, CNI_COMMAND: 'DEL' }, config())
+    expect(ended).toEqual({ code: 1, signal: null, stdout, stderr: '' })
+    expect(asked).toEqual([2, 1, 2, 1, 2, 1])
+    expect(readdirSync(folder)).toEqual(['cni.sock'])
+  })
+
   test('a hundred at once wait their turn, and none fails', async () => {
     let now = 0
     let most = 0
@@ -393,7 +465,8 @@ describe('without a daemon', () => {
     expect(statSync(file).mode & 0o777).toBe(0o600)
     expect(statSync(join(folder, 'queue')).mode & 0o777).toBe(0o700)
     const message = collector(requestLimit)(readFileSync(file))
-    expect(message?.word).toBe(WORD.CNI)
+    // Daemons of all versions understand it.
+    expect(message).toMatchObject({ version: 1, word: WORD.CNI })
     expect(decodeCni(message!.body)).toEqual({
       env: { ...pod, CNI_COMMAND: 'DEL', CNI_NETNS: '' },
       config: config(),
@@ -447,20 +520,40 @@ describe('without a daemon', () => {
 
 describe('a daemon that misbehaves', () => {
   const verbs = ['ADD', 'DEL', 'STATUS'] as const
-  const reply = (word: number, text: string) => encodeMessage(word, Buffer.from(text))
-  const otherVersion = Buffer.from(reply(WORD.ERROR, ''))
-  otherVersion[3] = 7
+  const reply = (word: number, stdout: string) =>
+    encodeMessage(word, encodeCniReply({ exit: 0, stdout }, 2), 2)
+  const ofVersion = (version: number, message: Buffer) => {
+    const bytes = Buffer.from(message)
+    bytes[3] = version
+    return bytes
+  }
+  const otherVersion = ofVersion(7, reply(WORD.ERROR, ''))
   const tooLong = reply(WORD.SUCCESS, '{}')
-  tooLong.writeUInt32BE(MAX_CNI_REPLY_BYTES + 1, 8)
+  tooLong.writeUInt32BE(4 + MAX_CNI_REPLY_BYTES + 1, 8)
+  const saying = (length: number, body: string) => {
+    const said = Buffer.alloc(4)
+    said.writeUInt32BE(length)
+    return encodeMessage(0, Buffer.concat([said, Buffer.from(body)]), 2)
+  }
 
   test.each<[string, Buffer, number, string]>([
     ['hangs up', Buffer.alloc(0), CODE.tryAgain, 'hung up'],
     ['hangs up within a header', reply(0, '{}').subarray(0, 7), CODE.tryAgain, 'hung up'],
-    ['hangs up within a reply', reply(0, '{"a":1}').subarray(0, 15), CODE.tryAgain, 'hung up'],
+    ['hangs up within a reply', reply(0, '{"a":1}').subarray(0, 19), CODE.tryAgain, 'hung up'],
+    ['hangs up within stderr', saying(4, 'ab{}').subarray(0, 18), CODE.tryAgain, 'hung up'],
     ['says garbage', Buffer.from('HTTP/1.1 200 OK\r\n\r\n'), CODE.protocol, 'not of our protocol'],
-    ['is of another version', otherVersion, CODE.protocol, 'version 7 of the protocol, not 1'],
+    ['is of another version', otherVersion, CODE.protocol, 'version 7 of the protocol, not 2'],
+    ['does not say why', ofVersion(1, reply(0, '{}')), CODE.protocol, 'version 1 of the protocol'],
     ['says an unknown word', reply(9, '{}'), CODE.protocol, 'neither success nor error'],
     ['answers too much', tooLong, CODE.protocol, 'too long'],
+    ['cuts stderr short', encodeMessage(0, Buffer.alloc(3), 2), CODE.protocol, 'is cut'],
+    ['cuts stderr', saying(5, 'ab{}'), CODE.protocol, 'is cut'],
+    [
+      'says too much on stderr',
+      saying(MAX_STDERR_BYTES + 1, 'x'.repeat(MAX_STDERR_BYTES + 1)),
+      CODE.protocol,
+      'too long',
+    ],
     ['answers no JSON', reply(0, 'ok'), CODE.protocol, 'not one JSON object'],
     ['answers two', reply(0, '{}{}'), CODE.protocol, 'not one JSON object'],
     ['fails without an error', reply(1, ''), CODE.protocol, 'not one JSON object'],

@@ -51,6 +51,21 @@ test('the engine is told all mappings at each change, and nothing of other pods'
   expect(plane.ports).toEqual([b])
 })
 
+test('what is lost is asked of those that are in force, and tells it of nobody else', async () => {
+  plane.lostPorts = ['it is not there']
+  ports.claim(pod('a', tcp(80)))
+  expect(await ports.lost()).toEqual([])
+  await ports.open('net/a/eth0')
+  plane.lostPorts = ['it is not there']
+  expect(await ports.lost()).toEqual(['it is not there'])
+  expect(await ports.lost('net/a/eth0')).toEqual(['it is not there'])
+  expect(await ports.lost('net/b/eth0')).toEqual([])
+  plane.verifyPortMappings = () => Promise.reject(new Error('no nft'))
+  expect(await ports.lost('net/a/eth0')).toEqual(['no nft'])
+  await ports.close('net/a/eth0')
+  expect(await ports.lost()).toEqual([])
+})
+
 describe('a port that is taken', () => {
   test('is refused, both pods are named, and it is free when the other one goes', async () => {
     ports.claim(pod('a', tcp(80)))

@@ -99,11 +99,11 @@ describe('a veth pod', () => {
   }
 })
 
-test('a TUN pod has neither MAC nor host interface, a pod of one family one address', () => {
+test('a TUN pod has a MAC of zeros and no host interface, a pod of one family one address', () => {
   const { ip6: _, ...v4 } = TUN
   expect(render('1.1.0', resultOf({ ...v4, routes: [{ dst: '0.0.0.0/0' }] }, PODS, null))).toEqual({
     cniVersion: '1.1.0',
-    interfaces: [{ name: 'eth0', mtu: 1450, sandbox: '/run/netns/c' }],
+    interfaces: [{ name: 'eth0', mac: '00:00:00:00:00:00', mtu: 1450, sandbox: '/run/netns/c' }],
     ips: [{ address: '10.244.0.7/32', gateway: '10.244.0.1', interface: 0 }],
     routes: [{ dst: '0.0.0.0/0' }],
     dns: {},
@@ -132,7 +132,10 @@ describe('a prevResult', () => {
     const chained = chain(parseResult('1.1.0', PREVIOUS), resultOf(TUN, PODS, undefined))
     expect(render('1.1.0', chained)).toEqual({
       ...PREVIOUS,
-      interfaces: [...PREVIOUS.interfaces, { name: 'eth0', mtu: 1450, sandbox: '/run/netns/c' }],
+      interfaces: [
+        ...PREVIOUS.interfaces,
+        { name: 'eth0', mac: '00:00:00:00:00:00', mtu: 1450, sandbox: '/run/netns/c' },
+      ],
       ips: [
         ...PREVIOUS.ips,
         { address: '10.244.0.7/32', gateway: '10.244.0.1', interface: 1 },

@@ -28,8 +28,10 @@ import {
   MAX_CNI_BYTES,
   MAX_CNI_REPLY_BYTES,
   MAX_QUERY_BYTES,
+  MAX_STDERR_BYTES,
   MAX_VARIABLE_BYTES,
   type Message,
+  NEWEST,
   ProtocolError,
   queryReplyLimit,
   WORD,
@@ -212,6 +214,27 @@ describe('answers', () => {
     expect(JSON.parse(text)).toMatchObject({ cniVersion: '0.4.0', code: CODE.internal })
   })
 
+  test('are in the version of the request, which may have no place for stderr', async () => {
+    let stderr: string | undefined
+    await started({ cni: async () => ({ exit: 1, stdout: '{}', ...(stderr && { stderr }) }) })
+    const asked = async (version: 1 | 2): Promise<Message> => {
+      const bytes = await say(encodeMessage(WORD.CNI, encodeCni(REQUEST), version))
+      return collector(queryReplyLimit)(bytes) as Message
+    }
+    const expected = (version: 1 | 2, body: string): void =>
+      void expect(answer).toEqual({ version, word: WORD.ERROR, body: Buffer.from(body) })
+    let answer = await asked(2)
+    expected(2, '\0\0\0\0{}')
+    stderr = 'é\n'
+    answer = await asked(2)
+    expected(2, '\0\0\0\x03é\n{}')
+    answer = await asked(1)
+    expected(1, '{}')
+    stderr = 'x'.repeat(MAX_STDERR_BYTES + 1)
+    answer = await asked(2)
+    expected(2, `\0\0\x40\0${'x'.repeat(MAX_STDERR_BYTES)}{}`)
+  })
+
   test('connections beyond those that are served wait, and are served in order', async () => {
     const order: string[] = []
     const gates: (() => void)[] = []
@@ -320,8 +343,11 @@ describe('hostile peers', () => {
   test('another version is told ours', async () => {
     await started()
     const other = encodeMessage(WORD.CNI, encodeCni(REQUEST))
-    other[3] = 2
-    expect(message(await say(other))).toEqual({ word: WORD.ERROR, text: '' })
+    for (const version of [0, NEWEST + 1, 255]) {
+      other[3] = version
+      const told = collector(queryReplyLimit)(await say(other))
+      expect(told).toEqual({ version: NEWEST, word: WORD.ERROR, body: Buffer.alloc(0) })
+    }
   })
 
   test('a request that does not come in time ends the connection', async () => {

@@ -1,5 +1,12 @@
 import { expect, test } from 'vitest'
-import { showDrops, showPods, showRoutes, showStatus, showSwap } from '../../cni/cli/show.ts'
+import {
+  showDrops,
+  showPods,
+  showReadiness,
+  showRoutes,
+  showStatus,
+  showSwap,
+} from '../../cni/cli/show.ts'
 import { printable, table } from '../../cni/cli/table.ts'
 import { POD, STATUS } from './fake-plane.ts'
 
@@ -44,14 +51,46 @@ test('status shows facts, notes, workers and ports', () => {
   expect(text).toMatch(/^ +1 {2}tun +pod +net\/abc\/eth0 +10 +1000 /m)
 })
 
-test('pods and routes are one line each, or a sentence when there are none', () => {
-  expect(showPods([POD]).split('\n')[1]).toMatch(/^net\/abc\/eth0 {2}tun +10\.244\.0\.2 +- +1450 /)
-  expect(
-    showRoutes([{ prefix: '10.244.1.0/24', kind: 'vxlan', via: 'node-b 192.0.2.12', mtu: 1450 }]),
-  ).toBe(
-    'PREFIX         KIND   VIA                 MTU\n10.244.1.0/24  vxlan  node-b 192.0.2.12  1450',
+test('status shows the networks beside the own one', () => {
+  const blue = { name: 'blue', vni: 100, podCidrs: ['10.60.0.0/24', 'fd60::/64'], pods: 3 }
+  const text = showStatus({ ...STATUS, networks: [blue, { ...blue, name: 'red', vni: 0 }] })
+  expect(text).toMatch(/^network {3}blue, VNI 100, 10\.60\.0\.0\/24, fd60::\/64, 3 pods$/m)
+  expect(text).toMatch(/^network {3}red, over, 3 pods$/m)
+})
+
+test('readiness is a word, or a line for each cause', () => {
+  expect(showReadiness({ ready: true, causes: [] })).toBe('ready')
+  expect(showReadiness({ ready: false, causes: ['no frame', 'a\u001b[31mb'] })).toBe(
+    'not ready: no frame\nnot ready: a?[31mb',
   )
+})
+
+test('pods and routes are one line each, or a sentence when there are none', () => {
+  expect(showPods([POD]).split('\n')[1]).toMatch(
+    /^net\/abc\/eth0 {2}tun +10\.244\.0\.2 +- +- +1450 /,
+  )
+  expect(
+    showRoutes([
+      { prefix: '10.244.1.0/24', kind: 'vxlan', via: 'node-b 192.0.2.12', mtu: 1450 },
+      { prefix: '10.60.1.0/24', kind: 'reject', via: '', mtu: 1450, network: 'blue' },
+    ]).split('\n'),
+  ).toEqual([
+    'PREFIX         KIND    VIA                 MTU  OVERLAY',
+    '10.244.1.0/24  vxlan   node-b 192.0.2.12  1450  -',
+    '10.60.1.0/24   reject  -                  1450  blue',
+  ])
   expect(showPods([])).toBe('no pods are attached')
+  const made = { network: 'lan', ifname: 'net1', plugins: ['macvlan', 'sbr'], ips: ['10.9.0.2/24'] }
+  const begun = { ...made, ifname: 'net2', ips: [] }
+  expect(
+    showPods([POD, { ...POD, secondaries: [made, begun] }])
+      .split('\n')
+      .slice(4),
+  ).toEqual([
+    'POD           FURTHER INTERFACE  NETWORK  PLUGINS      ADDRESSES',
+    'net/abc/eth0  net1               lan      macvlan sbr  10.9.0.2/24',
+    'net/abc/eth0  net2               lan      macvlan sbr  -',
+  ])
   expect(showRoutes([])).toBe('there are no routes')
 })
 

@@ -109,6 +109,17 @@ test('a released address cools down, the oldest first, until it is forgotten or 
   expect(again.addressUse(4).cooling.size).toBe(0)
 })
 
+test('what rests can begin anew: by another clock than it was freed by', () => {
+  const state = openState()
+  state.insert(ATTACHMENT)
+  state.release(ATTACHMENT, Date.now() + 1e12)
+  state.restAnew(500)
+  expect([...state.addressUse(4).cooling.values()]).toEqual([500])
+  state.restAnew()
+  const [freed] = state.addressUse(4).cooling.values()
+  expect(Math.abs(freed! - Date.now())).toBeLessThan(60_000)
+})
+
 test('an address can not be given twice, and the transaction that tries leaves nothing', () => {
   const state = openState()
   state.insert(ATTACHMENT)

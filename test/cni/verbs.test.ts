@@ -9,8 +9,10 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { CNI_VERSIONS, type CniRequest } from '../../cni/protocol.ts'
 import type { Attachment, State } from '../../cni/state.ts'
+import { TRIES } from '../../cni/troubles.ts'
 import { Turns } from '../../cni/turns.ts'
 import { answer, type Node } from '../../cni/verbs/index.ts'
+import { readiness } from '../../cni/verbs/status.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
 import { fakeNode } from './fake-node.ts'
 import { FakePlane } from './fake-plane.ts'
@@ -51,6 +53,13 @@ async function restart(): Promise<void> {
   plane = new FakePlane(plane.self, {})
   node = startNode()
   await node.pods.restoreAll()
+}
+
+/** Puts another row in the place of the only one. */
+function change(change: Partial<Attachment>): void {
+  const row = state.list()[0]!
+  state.release(row)
+  state.insert({ ...row, ...change })
 }
 
 interface Call {
@@ -97,7 +106,7 @@ describe('ADD', () => {
     expect(seen).toMatchObject({ phase: 'reserved', ip4: '10.0.0.2', ip6: 'fd00::2', netns })
     expect(result).toEqual({
       cniVersion: '1.1.0',
-      interfaces: [{ name: 'eth0', mtu: 1400, sandbox: netns }],
+      interfaces: [{ name: 'eth0', mac: '00:00:00:00:00:00', mtu: 1400, sandbox: netns }],
       ips: [
         { address: '10.0.0.2/32', gateway: '10.0.0.1', interface: 0 },
         { address: 'fd00::2/128', gateway: 'fd00::1', interface: 0 },
@@ -383,6 +392,65 @@ describe('STATUS', () => {
       msg: `pod ${ID} is not restored: no device`,
     })
   })
+
+  test('says which port mappings are not in force, as they are not one pod', async () => {
+    node.pods.troubles.failed('port mappings', 'no nft')
+    expect(await call('STATUS')).toMatchObject({
+      code: 51,
+      msg: 'port mappings are not restored: no nft',
+    })
+  })
+
+  /** A daemon that can't restore what these pods of an earlier one have, and has tried so often. */
+  async function hurt(tries: number, ids: string[]): Promise<void> {
+    for (const id of ids) await call('ADD', { id })
+    state.close()
+    plane = new FakePlane(plane.self, {})
+    plane.refuseAttach = new Error('no device')
+    node = startNode()
+    await node.pods.restoreAll()
+    for (let k = 1; k < tries; k++) await node.pods.collect()
+  }
+
+  test('51 for a pod that is hurt, but not for ever', async () => {
+    const told = `pod ${ID} is not restored: no device`
+    await hurt(TRIES - 1, ['c1'])
+    expect(await call('STATUS')).toMatchObject({ code: 51, msg: told })
+    expect(readiness(node)).toEqual({ ready: false, causes: [told] })
+    await node.pods.collect()
+    expect(await call('STATUS')).toBeUndefined()
+    expect(readiness(node)).toEqual({ ready: true, causes: [] })
+    expect(node.pods.troubles.sentences()).toEqual([told])
+    // What keeps an ADD from being served is the worse for it.
+    node.outOfSync = () => 'node-b: no'
+    const msg = `not in sync with the cluster: node-b: no; ${told}`
+    expect(await call('STATUS')).toMatchObject({ code: 51, msg })
+    expect(readiness(node).causes).toEqual(['not in sync with the cluster: node-b: no'])
+  })
+
+  test('51 as long as several pods are hurt and none is served', async () => {
+    await hurt(TRIES + 1, ['c1', 'c2'])
+    expect((await call('STATUS')).msg.split('; ')).toHaveLength(2)
+    expect(readiness(node).ready).toBe(false)
+    plane.refuseAttach = undefined
+    await call('ADD', { id: 'c3' })
+    expect(await call('STATUS')).toBeUndefined()
+  })
+
+  test('a pod whose namespace is gone is not hurt', async () => {
+    await hurt(1, ['c1'])
+    expect(await call('STATUS')).toMatchObject({ code: 51 })
+    change({ netnsIno: '1' })
+    expect(await call('STATUS')).toBeUndefined()
+    expect(node.pods.troubles.size).toBe(1)
+  })
+
+  test('a node without an address left is full, and its daemon ready', async () => {
+    plane.self = { ...SELF, podCidrs: ['10.0.0.0/30'] }
+    await call('ADD')
+    expect(await call('STATUS')).toMatchObject({ code: 50 })
+    expect(readiness(node)).toEqual({ ready: true, causes: [] })
+  })
 })
 
 describe('GC', () => {
@@ -455,13 +523,6 @@ describe('after a restart', () => {
     expect((await call('ADD', { id: 'c3' })).ips[0].address).toBe('10.0.0.4/32')
   })
 
-  /** Puts another row in the place of the only one. */
-  function change(change: Partial<Attachment>): void {
-    const row = state.list()[0]!
-    state.release(row)
-    state.insert({ ...row, ...change })
-  }
-
   test('what was reserved and never answered goes, and its interface if there is one', async () => {
     await call('ADD', { ifname: 'eth5' })
     change({ phase: 'reserved' })
@@ -483,15 +544,34 @@ describe('after a restart', () => {
     await call('ADD', { netns: gone })
     await namespaces.remove(gone)
     await restart()
+    // The start is the first look; the second acts.
+    expect(state.list()).toHaveLength(1)
+    expect(plane.calls).toEqual([])
+    expect(node.pods.troubles.size).toBe(0)
+    await node.pods.collect()
     expect(state.list()).toEqual([])
     expect(plane.calls).toEqual([`detach ${ID}`])
-    expect(node.pods.troubles.size).toBe(0)
+  })
+
+  test('a namespace that comes back after the start is served again', async () => {
+    await call('ADD')
+    const { netnsIno } = state.list()[0]!
+    change({ netnsIno: '1' })
+    await restart()
+    expect(plane.pods()).toEqual([])
+    change({ netnsIno })
+    await node.pods.collect()
+    expect(plane.pods().map(pod => pod.id)).toEqual([ID])
+    await node.pods.collect()
+    expect(plane.calls).toEqual([`attach ${ID} adopt`])
   })
 
   test('so does one that has made room for another at the same path', async () => {
     await call('ADD')
     change({ netnsIno: '1' })
     await restart()
+    expect(state.list()).toHaveLength(1)
+    await node.pods.collect()
     expect(state.list()).toEqual([])
     expect(plane.calls).toEqual([`detach ${ID}`])
   })
@@ -563,6 +643,24 @@ describe('what a runtime asks for beside addresses', () => {
     expect(plane.ports).toEqual([])
     await restart()
     expect(plane.ports).toEqual([])
+  })
+
+  test('that the kernel has lost is found by CHECK, and mended by the next look', async () => {
+    const result = await mapped('c1')
+    const { cniVersion: _, ...prevResult } = result
+    const checked = () => call('CHECK', { config: { prevResult } })
+    expect(await checked()).toBeUndefined()
+    plane.lostPorts = ['port mappings: it is not there']
+    const msg = `${ID}: port mappings: it is not there`
+    expect(await checked()).toMatchObject({ code: 104, msg })
+    plane.ports = []
+    await node.pods.collect()
+    expect(plane.ports).toEqual(PORTS)
+    expect(records.at(-1)).toMatchObject({
+      ...{ level: 'warn', lost: ['port mappings: it is not there'], all: 1 },
+      msg: 'port mappings were lost; they are put in force again',
+    })
+    expect(await checked()).toBeUndefined()
   })
 
   test('a port that another pod has is refused before anything is made', async () => {

@@ -2,8 +2,9 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { expect } from 'vitest'
 import { UNDERLAY } from '../../cni/conformance/namespaces.ts'
-import type { Options } from '../../cni/conformance/runner.ts'
+import type { Options, Report } from '../../cni/conformance/runner.ts'
 import { CLI, EXECUTABLE } from '../harness/node.ts'
 
 export interface HawserFiles {
@@ -44,4 +45,14 @@ export function hawserFiles(attach: 'tun' | 'xdp', more: object = {}): HawserFil
     options: { plugin: EXECUTABLE, conflist, daemon: { command, readySocket: socket } },
     remove: () => rmSync(folder, { recursive: true, force: true }),
   }
+}
+
+/** Why a case may not be tried here. */
+const REASONS = /does not list \d|the interface has no MAC|is not in \//
+
+/** Nothing failed, and what was skipped was skipped for a reason that is known. */
+export function expectGreen({ cases }: Pick<Report, 'cases'>): void {
+  const told = cases.filter(each => each.verdict === 'failed')
+  expect(told.map(({ id, specVersion, why }) => `${id}@${specVersion}: ${why}`)).toEqual([])
+  for (const each of cases) if (each.verdict === 'skipped') expect(each.why).toMatch(REASONS)
 }

@@ -1,13 +1,18 @@
-/** hawser with a daemon that hangs: alone in its file, since an ADD takes its time to give up. */
+/**
+ * hawser with a daemon that hangs, behind the executable alone and behind containerd: in a file of
+ * their own and side by side, since an ADD takes its time to give up.
+ */
 import { afterAll, expect, test } from 'vitest'
 import { conformance } from '../../cni/conformance/runner.ts'
+import { hungBehindContainerd } from '../containerd/hung.ts'
+import { missing } from '../containerd/requirements.ts'
 import { hawserFiles } from './hawser-daemon.ts'
 
 const RUN_MS = 300_000
 const files = hawserFiles('xdp')
 afterAll(() => files.remove())
 
-test(
+test.concurrent(
   'a hung daemon: ADD gives up in time, DEL succeeds, STATUS says so',
   async () => {
     const { cases } = await conformance({ ...files.options, only: '*hung*' })
@@ -19,3 +24,11 @@ test(
   },
   RUN_MS,
 )
+
+test
+  .skipIf(missing() !== undefined)
+  .concurrent(
+    'a hung daemon behind containerd: a pod fails in time, another stops, and all heals',
+    hungBehindContainerd,
+    RUN_MS,
+  )

@@ -2,8 +2,10 @@
 // side.
 //
 //   agent pause                      waits for SIGTERM: the sandbox's first process
-//   agent serve PORT NAME            HTTP on [::]:PORT, IPv4 too; a thread a connection
+//   agent serve PORT NAME            HTTP on [::]:PORT, IPv4 too; a thread a connection. NAME to
+//                                    every datagram that comes to that port
 //   agent fetch ADDRESS PORT PATH    GET; the body on stdout, exit 0 exactly for status 200
+//   agent ask ADDRESS PORT           a datagram, again until one comes back: it is on stdout
 //   agent follow ADDRESS PORT PATH   GET of a stream: how many bytes have come, a line now and
 //   then;
 //                                    exit 1 when it breaks, 2 when a byte is wrong
@@ -17,6 +19,7 @@
 //   /crash                   ends the process with code 3, without an answer
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -44,6 +47,9 @@ constexpr auto kStreamPause = std::chrono::milliseconds(2);
 constexpr auto kTellEvery = std::chrono::milliseconds(50);
 constexpr int kPeriod = 251;
 constexpr int kFetchSeconds = 5;
+// A datagram is sent this often, and waited for this long each time.
+constexpr int kAsks = 10;
+constexpr int kAskMs = 500;
 // A stream may rest this long (a daemon that restarts) before it counts as broken.
 constexpr int kFollowSeconds = 60;
 
@@ -59,8 +65,9 @@ bool SendAll(int fd, std::string_view data) {
   return true;
 }
 
-// A connection, or -1 with errno. `seconds` bounds the connect, each send and each receive.
-int Connect(const std::string& address, uint16_t port, int seconds) {
+// A connected socket of `type`, or -1 with errno. `seconds` bounds the connect, each send and each
+// receive.
+int Connect(int type, const std::string& address, uint16_t port, int seconds) {
   const bool six = address.find(':') != std::string::npos;
   sockaddr_in6 to6{};
   sockaddr_in to4{};
@@ -73,7 +80,7 @@ int Connect(const std::string& address, uint16_t port, int seconds) {
     errno = EINVAL;
     return -1;
   }
-  const int fd = socket(six ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int fd = socket(six ? AF_INET6 : AF_INET, type | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
   const timeval limit{seconds, 0};
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
@@ -88,13 +95,31 @@ int Connect(const std::string& address, uint16_t port, int seconds) {
 }
 
 int Request(const std::string& address, uint16_t port, const std::string& path, int seconds) {
-  const int fd = Connect(address, port, seconds);
+  const int fd = Connect(SOCK_STREAM, address, port, seconds);
   if (fd < 0) return -1;
   if (SendAll(fd, "GET " + path + " HTTP/1.0\r\nHost: agent\r\n\r\n")) return fd;
   const int cause = errno;
   close(fd);
   errno = cause;
   return -1;
+}
+
+// Sends a datagram until one comes back, and prints that. A refusal by the other side ends it too.
+int Ask(const std::string& address, uint16_t port) {
+  const int fd = Connect(SOCK_DGRAM, address, port, kFetchSeconds);
+  for (int k = 0; fd >= 0 && k < kAsks; ++k) {
+    if (send(fd, "?", 1, MSG_NOSIGNAL) != 1) break;
+    errno = ETIMEDOUT;
+    pollfd answer{fd, POLLIN, 0};
+    if (poll(&answer, 1, kAskMs) <= 0) continue;
+    std::array<char, 1024> name;
+    const ssize_t got = recv(fd, name.data(), name.size(), 0);
+    if (got < 0) break;
+    std::fwrite(name.data(), 1, static_cast<size_t>(got), stdout);
+    return 0;
+  }
+  std::fputs(std::strerror(errno), stderr);
+  return 1;
 }
 
 // Status and body of GET `path`; status 0 with the cause as the body when there was no answer.
@@ -177,8 +202,9 @@ void Serve(int fd, const std::string& name) {
   close(fd);
 }
 
-int Listen(uint16_t port, const std::string& name) {
-  const int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+// A socket of `type` on [::]:port, IPv4 too; -1 with errno.
+int Bound(int type, uint16_t port) {
+  const int fd = socket(AF_INET6, type | SOCK_CLOEXEC, 0);
   const int off = 0;
   const int on = 1;
   sockaddr_in6 here{};
@@ -186,11 +212,27 @@ int Listen(uint16_t port, const std::string& name) {
   here.sin6_port = htons(port);
   setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (fd < 0 || bind(fd, reinterpret_cast<sockaddr*>(&here), sizeof here) != 0 ||
-      listen(fd, SOMAXCONN) != 0) {
+  return fd >= 0 && bind(fd, reinterpret_cast<sockaddr*>(&here), sizeof here) == 0 ? fd : -1;
+}
+
+void AnswerDatagrams(int fd, const std::string& name) {
+  for (char request[1];;) {
+    sockaddr_in6 from{};
+    socklen_t length = sizeof from;
+    auto* const peer = reinterpret_cast<sockaddr*>(&from);
+    if (recvfrom(fd, request, sizeof request, 0, peer, &length) < 0) continue;
+    sendto(fd, name.data(), name.size(), 0, peer, length);
+  }
+}
+
+int Listen(uint16_t port, const std::string& name) {
+  const int fd = Bound(SOCK_STREAM, port);
+  const int datagrams = Bound(SOCK_DGRAM, port);
+  if (fd < 0 || datagrams < 0 || listen(fd, SOMAXCONN) != 0) {
     std::perror("listen");
     return 1;
   }
+  std::thread(AnswerDatagrams, datagrams, name).detach();
   std::printf("%s listens\n", name.c_str());
   std::fflush(stdout);
   for (;;) {
@@ -252,6 +294,9 @@ int main(int argc, char** argv) {
     std::fwrite(body.data(), 1, body.size(), status == 200 ? stdout : stderr);
     return status == 200 ? 0 : 1;
   }
-  std::fputs("usage: agent pause | serve PORT NAME | fetch|follow ADDRESS PORT PATH\n", stderr);
+  if (role == "ask" && argc == 4) return Ask(argv[2], ParsePort(argv[3]));
+  std::fputs(
+      "usage: agent pause | serve PORT NAME | fetch|follow ADDRESS PORT PATH | ask ADDRESS PORT\n",
+      stderr);
   return 64;
 }

@@ -3,7 +3,7 @@
  * runtime puts below it can be found, ended and removed.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 const ROOT = '/sys/fs/cgroup'
 /** Hierarchies that the runtimes insist on. */
@@ -40,6 +40,13 @@ function folders(top: string): string[] {
   if (!existsSync(top)) return []
   const below = readdirSync(top, { withFileTypes: true }).filter(entry => entry.isDirectory())
   return [...below.flatMap(entry => folders(join(top, entry.name))), top]
+}
+
+/** Whether a cgroup of this name is below the cgroup `path`, in any hierarchy. */
+export function hasCgroup(path: string, name: string): boolean {
+  return hierarchies()
+    .flatMap(hierarchy => folders(join(hierarchy, path)))
+    .some(folder => basename(folder) === name)
 }
 
 /** Processes in the cgroup and below it, in any hierarchy. */

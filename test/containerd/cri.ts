@@ -3,8 +3,8 @@ import { fileURLToPath } from 'node:url'
 import { Client, credentials, type ServiceDefinition } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 
-/** Milliseconds that one call may take: a burst of sandboxes waits its turn. */
-const CALL_MS = 100_000
+/** Milliseconds that one call may take: kubelet's runtimeRequestTimeout. */
+const CALL_MS = 120_000
 
 const definition = loadSync(fileURLToPath(new URL('cri.proto', import.meta.url)), {
   longs: Number,

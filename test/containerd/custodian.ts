@@ -8,26 +8,35 @@
  *     {"cgroup": PATH}          a cgroup in all hierarchies, and every process in it
  *     {"folder": PATH}          a folder, every mount below it, every process that names it in its
  *                              command line or is in a network namespace that is mounted there
+ *     {"podman": true}          when a process had to be ended: network namespaces of a podman that
+ *                              came meanwhile and are empty
  *
  * It ends processes by id, unmounts, removes, and prints a JSON list: the command lines of what it
  * had to end. What a runtime of ours leaves outside its folder is found through it: shims' sockets and
  * libcni's results.
  */
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { run } from '../harness/processes.ts'
 import { cgroupProcesses, removeCgroup } from './cgroups.ts'
-import { kill, netnsProcesses, removeShimSockets, unmountBelow } from './leftovers.ts'
+import type { Care } from './custody.ts'
+import {
+  kill,
+  netnsProcesses,
+  podmanNamespaces,
+  removeResults,
+  removeShimSockets,
+  unmountBelow,
+} from './leftovers.ts'
 
 /** How often it looks whether all has gone, and milliseconds in between. */
 const ROUNDS = 200
 const ROUND_MS = 25
-const LIBCNI_RESULTS = '/var/lib/cni/results'
 
 const prefixes: string[] = []
 const cgroups: string[] = []
 const places: string[] = []
+let podmans: string[] | undefined
 
 const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
 
@@ -90,25 +99,28 @@ async function endProcesses(): Promise<string[]> {
   return [...ended.values()]
 }
 
-/** Results that libcni keeps for pods of a runtime in `place`: they hold the path of the pod's namespace. */
-function removeResults(place: string): void {
-  for (const file of list(LIBCNI_RESULTS)) {
-    const result = join(LIBCNI_RESULTS, file)
-    if (existsSync(result) && readFileSync(result, 'utf8').includes(`${place}/`)) rmSync(result)
+/** Namespaces that came since a podman of ours was announced, with no process in them. */
+async function removePodmanNamespaces(known: readonly string[]): Promise<void> {
+  for (const name of podmanNamespaces().filter(each => !known.includes(each))) {
+    if ((await netnsProcesses(name)).length > 0) continue
+    removeResults(name)
+    await run('ip', ['netns', 'delete', name])
   }
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const order = JSON.parse(line) as { namespaces?: string; cgroup?: string; folder?: string }
+  const order = JSON.parse(line) as Care
   if (order.namespaces !== undefined) prefixes.push(order.namespaces)
   if (order.cgroup !== undefined) cgroups.push(order.cgroup)
   if (order.folder !== undefined) places.push(order.folder)
+  if (order.podman === true) podmans ??= podmanNamespaces()
 }
 const ended = await endProcesses()
+if (podmans !== undefined && ended.length > 0) await removePodmanNamespaces(podmans)
 for (const place of places) {
   await unmountBelow(place)
   removeShimSockets(place)
-  removeResults(place)
+  removeResults(`${place}/`)
   rmSync(place, { recursive: true, force: true })
 }
 for (let round = 0; round < ROUNDS && !cgroups.every(removeCgroup); round++) await pause(ROUND_MS)

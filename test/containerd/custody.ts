@@ -10,6 +10,8 @@ export interface Care {
   namespaces?: string
   cgroup?: string
   folder?: string
+  /** A podman is about to run. */
+  podman?: true
 }
 
 export class Custody {

@@ -8,7 +8,7 @@ import { ip } from '../harness/netns.ts'
 import type { TestNode } from '../harness/node.ts'
 import { until } from '../harness/until.ts'
 import { expectPing, expectSound } from '../netns/expect.ts'
-import { expectHttp, type RuntimePod } from './pods.ts'
+import { expectHttp, type RuntimePod, type ServingPod } from './pods.ts'
 import type { Runtime } from './runtime.ts'
 
 /** What a node holds because of its pods. */
@@ -79,7 +79,7 @@ export async function expectOnly(runtime: Runtime, pods: readonly RuntimePod[]):
 }
 
 /** Pings, and HTTP between containers both ways, in both families, for every pair. */
-export async function expectMesh(pods: readonly RuntimePod[]): Promise<void> {
+export async function expectMesh(pods: readonly ServingPod[]): Promise<void> {
   for (const [k, one] of pods.entries()) {
     for (const other of pods.slice(k + 1)) {
       await expectPing(one, other)

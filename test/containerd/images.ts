@@ -81,7 +81,9 @@ async function writeLayout(layout: string, agent: string): Promise<void> {
       config,
       layers: [layer],
     })
-    return { ...manifest, annotations: { 'io.containerd.image.name': name } }
+    // containerd knows an image of an archive by the first, podman by the second.
+    const names = { 'io.containerd.image.name': name, 'org.opencontainers.image.ref.name': name }
+    return { ...manifest, annotations: names }
   }
   const manifests = [
     await image(PAUSE_IMAGE, ['/agent', 'pause']),

@@ -1,6 +1,7 @@
 // A real containerd: sandboxes and containers through the CRI, the plugin called as containerd calls
 // it, pods of both kinds on two nodes (cluster.ts has the picture).
-import { readFileSync } from 'node:fs'
+import { readFileSync, renameSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { NODE_A } from '../harness/topology.ts'
 import { until } from '../harness/until.ts'
@@ -12,12 +13,18 @@ import {
   fetchFrom,
   PORT,
   type RuntimePod,
+  removeAllPods,
   removePod,
   runPod,
   runSandbox,
   stopPod,
 } from './pods.ts'
 import { missing } from './requirements.ts'
+import { expectShaped, expectUnshaped } from './shaped.ts'
+
+/** Bits a second, as annotations have it and as containerd sends it. */
+const RATE = 20_000_000
+const RATE_TEXT = '20M'
 
 describe.skipIf(missing() !== undefined)('containerd', () => {
   let cluster: Cluster | undefined
@@ -39,6 +46,21 @@ describe.skipIf(missing() !== undefined)('containerd', () => {
     }
   })
 
+  // `hawser install` says so where it is missing.
+  test('no pod starts without the plugin loopback, though the network is ready', async () => {
+    const { a } = cluster!
+    const loopback = join(a.folder, 'cni/bin/loopback')
+    renameSync(loopback, `${loopback}.away`)
+    try {
+      await expect(runSandbox(a, 'lo', 'tun')).rejects.toThrow(/"loopback"/)
+      expect(await a.cri.conditions()).toEqual({ RuntimeReady: true, NetworkReady: true })
+    } finally {
+      renameSync(`${loopback}.away`, loopback)
+    }
+    await removeAllPods(a)
+    await expectOnly(a, [])
+  })
+
   test('pods of both kinds, on one node and on two, reach each other', async () => {
     const { a, b } = cluster!
     pods = await Promise.all([
@@ -56,8 +78,8 @@ describe.skipIf(missing() !== undefined)('containerd', () => {
   test.each(['tun', 'xdp'] as const)('%s: what containerd sends is taken', async attach => {
     const { a } = cluster!
     const bandwidth = {
-      'kubernetes.io/ingress-bandwidth': '800M',
-      'kubernetes.io/egress-bandwidth': '800M',
+      'kubernetes.io/ingress-bandwidth': RATE_TEXT,
+      'kubernetes.io/egress-bandwidth': RATE_TEXT,
     }
     const options = { hostPort: 18_080, annotations: { ...bandwidth, 'test/word': 'hawser' } }
     const pod = await runPod(a, `sent-${attach}`, attach, options)
@@ -66,10 +88,16 @@ describe.skipIf(missing() !== undefined)('containerd', () => {
     const kept = JSON.parse(text.toLowerCase()) as { capabilityargs: Record<string, unknown> }
     expect(kept.capabilityargs).toMatchObject({
       portmappings: [{ hostport: 18_080, containerport: PORT }],
-      bandwidth: { ingressrate: 800_000_000, egressrate: 800_000_000 },
+      bandwidth: { ingressrate: RATE, egressrate: RATE },
       'io.kubernetes.cri.pod-annotations': { 'test/word': 'hawser' },
     })
     await expectHttp(pod, pods[2]!)
+    const free = pods[attach === 'tun' ? 1 : 0]!
+    const [ingress, egress] =
+      attach === 'tun' ? (['tcp', 'udp'] as const) : (['udp', 'tcp'] as const)
+    await expectShaped(pod, ingress, [free, pod], RATE)
+    await expectShaped(pod, egress, [pod, free], RATE)
+    await expectUnshaped(pods[2]!, free)
     const elsewhere = cluster!.b.node.netns
     expect(await fetchFrom(elsewhere, NODE_A.vtep, '/', 18_080)).toBe(pod.name)
     await removePod(pod)

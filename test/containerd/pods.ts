@@ -4,6 +4,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import type { AttachKind } from '../../dataplane/control.ts'
+import type { TestNode } from '../harness/node.ts'
 import { run } from '../harness/processes.ts'
 import { until } from '../harness/until.ts'
 import type { SandboxConfig } from './cri.ts'
@@ -13,15 +14,20 @@ import type { Runtime } from './runtime.ts'
 /** The agent's port. */
 export const PORT = 8080
 
-export interface RuntimePod {
-  runtime: Runtime
+/** A pod in which an agent serves, whatever runs it. */
+export interface ServingPod {
+  runtime: { node: TestNode }
   name: string
-  attach: AttachKind
-  sandboxId: string
   /** Path of its network namespace. */
   netns: string
   ip4: string
   ip6: string
+}
+
+export interface RuntimePod extends ServingPod {
+  runtime: Runtime
+  attach: AttachKind
+  sandboxId: string
 }
 
 export interface PodOptions {
@@ -111,6 +117,13 @@ export async function fetchFrom(
   return stdout
 }
 
+/** What an agent answers a datagram, asked from a network namespace; throws with the cause. */
+export async function askFrom(netns: string, address: string, port = PORT): Promise<string> {
+  const { code, stdout, stderr } = await run(AGENT, ['ask', address, String(port)], { netns })
+  if (code !== 0) throw new Error(`${address} ${port}/udp: ${stderr}`)
+  return stdout
+}
+
 /** The pod's kernel refuses a connection: nothing listens in a sandbox without a container, so it was reached. */
 export async function expectReached(netns: string, address: string): Promise<void> {
   const answer = await fetchFrom(netns, address).catch((error: Error) => error.message)
@@ -118,7 +131,7 @@ export async function expectReached(netns: string, address: string): Promise<voi
 }
 
 /** Has the container of `from` ask the container of `to`, in both families; the order comes from the node of `from`. */
-export async function expectHttp(from: RuntimePod, to: RuntimePod): Promise<void> {
+export async function expectHttp(from: ServingPod, to: ServingPod): Promise<void> {
   for (const [at, address] of [
     [from.ip4, to.ip4],
     [from.ip6, to.ip6],

@@ -9,6 +9,7 @@ const PROGRAMS = [
   ['ctr', 'Debian package containerd'],
   ['runc', 'Debian package runc'],
   ['g++', 'Debian package g++'],
+  ['nft', 'Debian package nftables'],
   [LOOPBACK, 'Debian package containernetworking-plugins'],
 ] as const
 

@@ -3,14 +3,14 @@
 // /run/netns that only receives what the node mounts.
 //
 //     node   under0 192.168.77.1 ── veth ── under1     pods: one TUN, one veth with AF_XDP
-import { mkdirSync, readFileSync, symlinkSync } from 'node:fs'
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import type { DataplaneStatus } from '../../dataplane/control.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
-import { addPod, TestNode } from '../harness/node.ts'
+import { addPod, CLI, TestNode } from '../harness/node.ts'
 import { Running, type RunOptions, run } from '../harness/processes.ts'
 import { NODE_A } from '../harness/topology.ts'
 import { expectPing } from '../netns/expect.ts'
@@ -95,6 +95,7 @@ const ready = (running: Running): Promise<string> =>
 
 test('the init container installs without any', async () => {
   mkdirSync(join(node.folder, 'opt'))
+  writeFileSync(join(node.folder, 'opt/loopback'), '')
   const said = await succeed(init!, '--bin-dir', join(node.folder, 'opt'))
   expect(said).toBe(`installed ${join(node.folder, 'opt/hawser')}\n`)
 })
@@ -103,6 +104,8 @@ test('serves pods of both kinds', async () => {
   await ready(start(CAPABILITIES))
   const { underlay, ready: serves } = await node.cli<DataplaneStatus>('status')
   expect({ serves, mode: underlay.mode }).toEqual({ serves: true, mode: 'xdp' })
+  const probe = await run(process.execPath, [CLI, 'status', '--ready', '--socket', node.socket])
+  expect(probe).toMatchObject({ code: 0, stdout: 'ready\n', stderr: '' })
   const tun = await addPod(namespaces, node, 'tun', 'tun')
   const xdp = await addPod(namespaces, node, 'xdp', 'xdp')
   await expectPing(tun, xdp)

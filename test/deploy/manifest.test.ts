@@ -179,6 +179,12 @@ describe('the commands', () => {
     for (const path of [socket, state]) expect(stdout.replace(/\s+/g, ' ')).toContain(path)
   })
 
+  test('of the probes: a daemon that answers lives, one that serves pods is ready', () => {
+    const [liveness, readiness] = [daemon.livenessProbe!, daemon.readinessProbe!]
+    expect(liveness.exec.command).not.toContain('--ready')
+    expect(readiness.exec.command).toEqual(liveness.exec.command.toSpliced(2, 0, '--ready'))
+  })
+
   test('ask the socket that is configured', () => {
     const { socket } = loadFrom(ConfigMap, 'node-a').config
     const asked = commands.flatMap(([, words]) => {

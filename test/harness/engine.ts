@@ -5,6 +5,8 @@
  *   port 1  underlay  Ethernet
  *   port 2  pod       TUN-like, 10.244.1.2 and fd44:0:0:1::2, superframes
  *   port 3  pod       Ethernet, 10.244.1.3 and fd44:0:0:1::3, as veth
+ *
+ * A pod that is in the network `blue` (option `blue`) has 10.60.1.2 or .3 and fd60:0:0:1::2 or ::3.
  */
 import { ipWords, parseCidr } from '../../dataplane/addresses.ts'
 import { DROPS } from '../../dataplane/drops.ts'
@@ -19,6 +21,7 @@ import { stagesOf } from '../../dataplane/pipeline.ts'
 import { type MemPacket, MemPort } from '../../dataplane/ports/mem.ts'
 import { PORT_KIND, PORT_ROLE } from '../../dataplane/ports/port.ts'
 import { Engine } from '../../dataplane/stages/engine.ts'
+import { writeNetworks } from '../../dataplane/tables/networks.ts'
 import { HOP } from '../../dataplane/tables/next-hops.ts'
 import { macWords, PORT_FLAG } from '../../dataplane/tables/ports.ts'
 import { NO_RATE, type Rate } from '../../dataplane/tables/rates.ts'
@@ -43,6 +46,9 @@ export const UNDERLAY_PEER_MAC = '02:bb:00:00:00:02'
 export const VETH_MAC = '02:cc:00:00:00:01'
 export const POD_MAC = '02:cc:00:00:00:02'
 export const MTU = 1450
+/** VNI and index of the network beside the cluster's own. */
+export const BLUE_VNI = 100
+export const BLUE = 7
 
 export interface TestEngine {
   engine: Engine
@@ -63,6 +69,8 @@ export interface TestEngineOptions {
   superframes?: boolean
   partialChecksums?: boolean
   smallFrames?: number
+  /** The node is in a second network, and so is this pod. */
+  blue?: 'tun' | 'veth' | 'both'
   /** What either pod may receive and send, and monotonic nanoseconds to measure it by. */
   rates?: { ingress?: Rate; egress?: Rate }
   clock?: () => number
@@ -107,13 +115,19 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
     moreFds: [],
     ingress: NO_RATE,
     egress: NO_RATE,
+    network: 0,
   })
-  const pod = (last: number) => ({
+  const pods = [
+    podOf(TUN_POD, 2, options.blue === 'tun' || options.blue === 'both'),
+    podOf(VETH_POD, 3, options.blue === 'veth' || options.blue === 'both'),
+  ] as const
+  const pod = ({ network, ip4, ip6 }: (typeof pods)[number]) => ({
     ...record(PORT_ROLE.POD),
     ...options.rates,
+    network,
     flags: PORT_FLAG.HAS_IPV4 | PORT_FLAG.HAS_IPV6,
-    ip4: ipWords(`10.244.1.${last}`)[0]!,
-    ip6: [...ipWords(`fd44:0:0:1::${last}`)] as [number, number, number, number],
+    ip4: ipWords(ip4)[0]!,
+    ip6: [...ipWords(ip6)] as [number, number, number, number],
   })
   const mac = (own: string, peer: string) => ({
     macHigh: macWords(own).high,
@@ -138,8 +152,8 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
       ...record(PORT_ROLE.UNDERLAY),
       ...mac(UNDERLAY_MAC, UNDERLAY_PEER_MAC),
     })
-    slots.activate(TUN_POD, pod(2))
-    slots.activate(VETH_POD, { ...pod(3), ...mac(VETH_MAC, POD_MAC) })
+    slots.activate(TUN_POD, pod(pods[0]))
+    slots.activate(VETH_POD, { ...pod(pods[1]), ...mac(VETH_MAC, POD_MAC) })
     const words = (text: string) => {
       const four = new Uint32Array(4)
       four.set(ipWords(text))
@@ -149,8 +163,17 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
       { family: 4, words: words(PEER) },
       { family: 6, words: words(PEER6) },
     ])
-    const hop = (kind: number, port: number) => ({
+    if (options.blue !== undefined) {
+      writeNetworks(arena.words, layout.networks.offset / 4, [
+        {
+          ...{ vni: BLUE_VNI, index: BLUE, gateway4: ipWords('10.60.1.1')[0]! },
+          gateway6: ipWords('fd60:0:0:1::1'),
+        },
+      ])
+    }
+    const hop = (kind: number, port: number, network = 0) => ({
       kind,
+      network,
       port,
       mtu: MTU,
       header: new Uint8Array(0),
@@ -158,38 +181,39 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
       macLow: 0,
       macKnown: false,
     })
-    const peer = hops.add({
-      ...hop(HOP.VXLAN, UNDERLAY),
-      header: outerHeader({
-        source: six ? VTEP6 : VTEP,
-        destination: six ? PEER6 : PEER,
-        vxlanPort: 4789,
-        vni: 1,
-        sourceMac: OWN_VTEP_MAC,
-        destinationMac: PEER_VTEP_MAC,
-      }),
-      macHigh: macWords(UNDERLAY_PEER_MAC).high,
-      macLow: macWords(UNDERLAY_PEER_MAC).low,
-      macKnown: true,
-    })
+    const peer = (network: number, vni: number) =>
+      hops.add({
+        ...hop(HOP.VXLAN, UNDERLAY, network),
+        header: outerHeader({
+          source: six ? VTEP6 : VTEP,
+          destination: six ? PEER6 : PEER,
+          vxlanPort: 4789,
+          vni,
+          sourceMac: OWN_VTEP_MAC,
+          destinationMac: PEER_VTEP_MAC,
+        }),
+        macHigh: macWords(UNDERLAY_PEER_MAC).high,
+        macLow: macWords(UNDERLAY_PEER_MAC).low,
+        macKnown: true,
+      })
     const add = (prefix: string, id: number) => {
       const { family, words: network, prefix: length } = parseCidr(prefix)
       const writer = family === 4 ? writer4 : writer6
       writer.insert(network, length, id)
     }
     const host = hops.add(hop(HOP.PORT, HOST))
-    const reject = hops.add(hop(HOP.REJECT, 0))
-    add('10.244.2.0/24', peer)
-    add('fd44:0:0:2::/64', peer)
-    add('10.244.1.0/24', reject)
-    add('fd44:0:0:1::/64', reject)
-    for (const [port, last] of [
-      [TUN_POD, 2],
-      [VETH_POD, 3],
-    ] as const) {
-      const id = hops.add(hop(HOP.PORT, port))
-      add(`10.244.1.${last}/32`, id)
-      add(`fd44:0:0:1::${last}/128`, id)
+    const both = (four: string, six: string, id: number) => {
+      add(four, id)
+      add(six, id)
+    }
+    both('10.244.2.0/24', 'fd44:0:0:2::/64', peer(0, 1))
+    both('10.244.1.0/24', 'fd44:0:0:1::/64', hops.add(hop(HOP.REJECT, 0)))
+    if (options.blue !== undefined) {
+      both('10.60.2.0/24', 'fd60:0:0:2::/64', peer(BLUE, BLUE_VNI))
+      both('10.60.1.0/24', 'fd60:0:0:1::/64', hops.add(hop(HOP.REJECT, 0, BLUE)))
+    }
+    for (const { port, network, ip4, ip6 } of pods) {
+      both(`${ip4}/32`, `${ip6}/128`, hops.add(hop(HOP.PORT, port, network)))
     }
     add('10.244.1.1/32', host)
     add('fd44:0:0:1::1/128', host)
@@ -284,5 +308,14 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
     },
     counter: index => counters[index]!,
     leaked: () => frames.leaked(),
+  }
+}
+
+function podOf(port: number, last: number, blue: boolean) {
+  return {
+    port,
+    network: blue ? BLUE : 0,
+    ip4: blue ? `10.60.1.${last}` : `10.244.1.${last}`,
+    ip6: blue ? `fd60:0:0:1::${last}` : `fd44:0:0:1::${last}`,
   }
 }

@@ -24,16 +24,28 @@ export interface ClusterNode {
   vtep: string
   vtepMac?: string
   podCIDRs: string[]
+  /** By network. */
+  networks?: Record<string, string[]>
+}
+
+/** Of the cluster file, beside the cluster's own. */
+export interface ClusterNetwork {
+  name: string
+  vni: number
+  cidrs?: string[]
 }
 
 export interface NodeOptions {
   cluster: readonly ClusterNode[]
+  networks?: readonly ClusterNetwork[]
   workers?: number
   vxlanPort?: number
   underlayMode?: 'auto' | 'xdp' | 'udp'
   masquerade?: boolean
   /** Further keys of the daemon's configuration. */
   config?: Record<string, unknown>
+  /** Words of the program that is the daemon, with `--config FILE` behind them; `hawser daemon` by default. */
+  program?: readonly string[]
 }
 
 export interface CniAnswer {
@@ -49,6 +61,8 @@ export interface CniCall {
   ifname?: string
   config?: Record<string, unknown>
   args?: string
+  /** CNI_PATH. */
+  path?: string
 }
 
 export class TestNode {
@@ -87,8 +101,8 @@ export class TestNode {
   }
 
   /** Replaces the cluster file, as an editor does: a running daemon sees the old one or the new one. */
-  writeCluster(nodes: readonly ClusterNode[]): void {
-    this.writeClusterText(JSON.stringify({ nodes }))
+  writeCluster(nodes: readonly ClusterNode[], networks = this.options.networks): void {
+    this.writeClusterText(JSON.stringify({ nodes, networks }))
   }
 
   writeClusterText(text: string): void {
@@ -99,7 +113,8 @@ export class TestNode {
 
   /** Starts the daemon, with the environment of this process unless said otherwise; resolves when it serves. */
   async start(env?: Record<string, string>): Promise<void> {
-    const args = [CLI, 'daemon', '--config', join(this.folder, 'hawser.json')]
+    const { program = [CLI, 'daemon'] } = this.options
+    const args = [...program, '--config', join(this.folder, 'hawser.json')]
     this.daemon = new Running(process.execPath, args, {
       netns: this.netns,
       ...(env === undefined ? {} : { env }),
@@ -121,6 +136,15 @@ export class TestNode {
     return JSON.parse(line) as Record<string, unknown>
   }
 
+  /** Writes a line to the daemon's stdin; resolves with the `count`th line that is `answer`. */
+  async tell(line: string, answer: string, count = 1): Promise<void> {
+    const { daemon } = this
+    daemon!.child.stdin!.write(`${line}\n`)
+    await until(`${count} times ${answer}`, () => {
+      return daemon!.lines.filter(each => each === answer).length >= count
+    })
+  }
+
   get pid(): number {
     return this.daemon!.child.pid!
   }
@@ -133,6 +157,14 @@ export class TestNode {
   /** What the daemon has logged, and those that ran before it. */
   get log(): readonly string[] {
     return [...this.earlierLog, ...(this.daemon?.lines ?? [])]
+  }
+
+  /** Resolves when the daemon has ended of its own, with the signal that ended it. */
+  async died(): Promise<NodeJS.Signals | null> {
+    const { child, ended } = this.daemon!
+    await ended
+    await this.stop()
+    return child.signalCode
   }
 
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
@@ -177,7 +209,7 @@ export class TestNode {
         CNI_NETNS: call.netns ?? '',
         CNI_IFNAME: call.ifname ?? 'eth0',
         CNI_ARGS: call.args ?? '',
-        CNI_PATH: '/opt/cni/bin',
+        CNI_PATH: call.path ?? '/opt/cni/bin',
       },
       input: JSON.stringify(call.config ?? this.config()),
     })
@@ -250,4 +282,18 @@ export async function deletePod(pod: TestPod): Promise<CniAnswer> {
     netns: pod.netns,
     config: pod.node.config({ attach: pod.attach }),
   })
+}
+
+/** ADD of a further interface, as Multus asks for one; `pod` with the addresses that it has there. Throws as `addPod` does. */
+export async function addInterface(
+  pod: TestPod,
+  ifname: string,
+  config: Record<string, unknown>,
+): Promise<TestPod> {
+  const { node, containerId, netns } = pod
+  const call = { command: 'ADD', containerId, netns, ifname, config: node.config(config) }
+  const { exit, json, stderr } = await node.cni(call)
+  if (exit !== 0) throw new Error(`ADD ${pod.name}: ${JSON.stringify(json)} ${stderr}`)
+  const [ip4 = '', ip6 = ''] = (json['ips'] as CniIp[]).map(each => each.address.split('/')[0]!)
+  return { ...pod, ip4, ip6, result: json }
 }

@@ -19,6 +19,8 @@ export interface PingOptions {
   ttl?: number
   dontFragment?: boolean
   timeout?: number
+  /** Address to send from. */
+  source?: string
 }
 
 export async function ping(
@@ -31,6 +33,7 @@ export async function ping(
   if (options.size !== undefined) args.push('--size', String(options.size))
   if (options.ttl !== undefined) args.push('--ttl', String(options.ttl))
   if (options.dontFragment === true) args.push('--dont-fragment')
+  if (options.source !== undefined) args.push('--source', options.source)
   args.push('--timeout', String(options.timeout ?? 5))
   return JSON.parse(lastLine(await run('python3', [tool, ...args], { netns }))) as PingResult
 }

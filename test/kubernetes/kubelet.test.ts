@@ -9,11 +9,15 @@
 // A standalone kubelet knows no runtime classes, so the kind of attachment changes by the conflist: what
 // comes later is attached in the other way, what runs stays as it is.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { query } from '../../cni/client.ts'
+import type { AddressCheck } from '../../cni/ipam-check.ts'
 import { type Cluster, networkReady, twoRuntimes } from '../containerd/cluster.ts'
 import { expectMesh, expectOnly, queuedDels, tellRuntimesOnFailure } from '../containerd/expect.ts'
-import { expectHttp, fetchFrom, type RuntimePod } from '../containerd/pods.ts'
+import { askFrom, expectHttp, fetchFrom, type RuntimePod } from '../containerd/pods.ts'
 import { missing } from '../containerd/requirements.ts'
 import { follow, grows } from '../containerd/stream.ts'
+import { must } from '../harness/processes.ts'
+import { NODE_A } from '../harness/topology.ts'
 import { until } from '../harness/until.ts'
 import { goProblem, kubelet } from './build.ts'
 import { Kubelet } from './kubelet.ts'
@@ -21,6 +25,11 @@ import { Kubelet } from './kubelet.ts'
 /** Milliseconds for a kubelet that is built from nothing, on two busy cores. */
 const BUILD_MS = 40 * 60_000
 const TEST_MS = 240_000
+/** Ports of the nodes that lead to their pods. */
+const HOST_PORTS = { tun: 18_080, xdp: 18_081 } as const
+const ADDRESSES_OF_A = [NODE_A.vtep, 'fd77::1']
+/** How many pods are made, and how many others deleted, while the daemon is away. */
+const MEANWHILE = 10
 
 const skip = goProblem() ?? missing()
 describe.skipIf(skip !== undefined)('kubelet', { timeout: TEST_MS }, () => {
@@ -50,39 +59,57 @@ describe.skipIf(skip !== undefined)('kubelet', { timeout: TEST_MS }, () => {
   })
 
   const on = (kubelet: Kubelet) => pods.filter(pod => pod.runtime === kubelet.runtime)
+  const names = (some: readonly RuntimePod[]) => some.map(({ name }) => name)
 
   test('pods of both kinds on both nodes become ready and reach each other', async () => {
     for (const attach of ['tun', 'xdp'] as const) {
       for (const { runtime } of [a, b]) await networkReady(runtime, attach)
-      for (const each of [a, b]) each.addManifest(`pod-${attach}`, { liveness: each === b })
+      for (const each of [a, b]) {
+        each.addManifest(`pod-${attach}`, { liveness: each === b, hostPort: HOST_PORTS[attach] })
+      }
       pods.push(...(await Promise.all([a, b].map(each => each.running(`pod-${attach}`, attach)))))
     }
     await expectMesh(pods)
-    for (const each of [a, b]) await expectOnly(each.runtime, on(each))
+    for (const each of [a, b]) {
+      await each.become(names(on(each)), { ready: true, restarts: 0 })
+      await expectOnly(each.runtime, on(each))
+    }
+  })
+
+  test('hostPort answers on the node and from the other one, TCP and UDP', async () => {
+    const here = [...ADDRESSES_OF_A, '127.0.0.1'].map(at => [a.runtime.node.netns, at] as const)
+    const there = ADDRESSES_OF_A.map(at => [b.runtime.node.netns, at] as const)
+    for (const { attach, name } of on(a)) {
+      for (const [netns, address] of [...here, ...there]) {
+        expect(await fetchFrom(netns, address, '/', HOST_PORTS[attach]), address).toBe(name)
+        expect(await askFrom(netns, address, HOST_PORTS[attach]), address).toBe(name)
+      }
+    }
   })
 
   test('a pod that says it is busy is not ready, and is not restarted', async () => {
-    const { ip4, name } = on(a)[0]!
     const { netns } = a.runtime.node
-    await fetchFrom(netns, ip4, '/busy')
-    await a.becomes(name, { ready: false, restarts: 0 })
-    await fetchFrom(netns, ip4, '/idle')
-    await a.becomes(name, { ready: true, restarts: 0 })
+    for (const { ip4 } of on(a)) await fetchFrom(netns, ip4, '/busy')
+    await a.become(names(on(a)), { ready: false, restarts: 0 })
+    for (const { ip4 } of on(a)) await fetchFrom(netns, ip4, '/idle')
+    await a.become(names(on(a)), { ready: true, restarts: 0 })
   })
 
   test('a pod that says it is sick is restarted where it is', async () => {
+    for (const { ip6 } of on(b)) await fetchFrom(b.runtime.node.netns, ip6, '/sick')
+    await b.become(names(on(b)), { ready: true, restarts: 1 })
     for (const pod of on(b)) {
-      await fetchFrom(b.runtime.node.netns, pod.ip6, '/sick')
-      await b.becomes(pod.name, { ready: true, restarts: 1 })
       expect(await b.running(pod.name, pod.attach)).toEqual(pod)
       await expectHttp(on(a)[0]!, pod)
     }
   })
 
   test('a container that crashes is started again', async () => {
+    for (const { ip4 } of on(a)) {
+      await expect(fetchFrom(a.runtime.node.netns, ip4, '/crash')).rejects.toThrow()
+    }
+    await a.become(names(on(a)), { ready: true, restarts: 1 })
     for (const pod of on(a)) {
-      await expect(fetchFrom(a.runtime.node.netns, pod.ip4, '/crash')).rejects.toThrow()
-      await a.becomes(pod.name, { ready: true, restarts: 1 })
       expect(await a.running(pod.name, pod.attach)).toEqual(pod)
       await expectHttp(pod, on(b)[0]!)
     }
@@ -114,44 +141,54 @@ describe.skipIf(skip !== undefined)('kubelet', { timeout: TEST_MS }, () => {
   })
 
   test('a deleted manifest leaves nothing', async () => {
-    const names = ['short-1', 'short-2']
-    for (const name of names) a.addManifest(name)
-    for (const name of names) await a.running(name, 'xdp')
-    for (const name of names) a.removeManifest(name)
-    for (const name of names) await a.gone(name)
+    const short = ['short-1', 'short-2']
+    for (const [k, name] of short.entries()) a.addManifest(name, { hostPort: 19_080 + k })
+    await a.allRunning(short, 'xdp')
+    expect(await fetchFrom(b.runtime.node.netns, NODE_A.vtep, '/', 19_080)).toBe(short[0])
+    for (const name of short) a.removeManifest(name)
+    await a.gone(short)
+    await expect(fetchFrom(b.runtime.node.netns, NODE_A.vtep, '/', 19_080)).rejects.toThrow()
     await expectOnly(a.runtime, on(a))
   })
 
-  test('pods made and deleted while the daemon is away', async () => {
+  test(`${MEANWHILE} pods made and ${MEANWHILE} deleted while the daemon is dead`, async () => {
     const { node } = a.runtime
-    const doomed = ['doomed-1', 'doomed-2']
-    for (const name of doomed) a.addManifest(name)
-    for (const name of doomed) await a.running(name, 'xdp')
-    await node.stop()
-    const fresh = ['fresh-1', 'fresh-2', 'fresh-3']
+    const each = Array.from({ length: MEANWHILE }, (_, k) => k)
+    const [doomed, fresh] = [each.map(k => `doomed-${k}`), each.map(k => `fresh-${k}`)]
+    for (const attach of ['tun', 'xdp'] as const) {
+      await networkReady(a.runtime, attach)
+      const half = doomed.filter((_, k) => k % 2 === (attach === 'tun' ? 0 : 1))
+      for (const name of half) a.addManifest(name)
+      await a.allRunning(half, attach)
+    }
+    await node.stop('SIGKILL')
     for (const name of fresh) a.addManifest(name)
     for (const name of doomed) a.removeManifest(name)
-    for (const name of doomed) await a.gone(name)
+    await a.gone(doomed)
     for (const name of fresh) {
-      await until(
-        `the kubelet has tried ${name}`,
-        () =>
-          a.runtime.log.some(line => line.includes(`${name}-${node.name}`) && /failed/.test(line)),
-        60,
-      )
+      const tried = (line: string) => line.includes(`${name}-${node.name}`) && /failed/.test(line)
+      await until(`the kubelet has tried ${name}`, () => a.runtime.log.some(tried), 60)
     }
     expect(queuedDels(node).length).toBeGreaterThanOrEqual(doomed.length)
     await node.start()
     await node.acquainted()
-    for (const name of fresh) pods.push(await a.running(name, 'xdp'))
-    await Promise.all(on(a).map(({ name }) => a.becomes(name, { ready: true })))
+    const made = await a.allRunning(fresh, 'xdp')
+    pods.push(...made)
+    expect([...(await a.states()).keys()].sort()).toEqual(names(on(a)).sort())
+    await a.become(names(on(a)), { ready: true })
     await expectOnly(a.runtime, on(a))
-    await expectMesh([...on(a).slice(-2), on(b)[0]!])
+    const { findings } = (await query(node.socket, 'ipam check')) as AddressCheck
+    expect(findings).toEqual([])
+    await Promise.all(made.map(pod => expectMesh([pod, on(b)[0]!])))
   })
 
   test('everything goes with the manifests', async () => {
-    for (const each of [a, b]) for (const { name } of on(each)) each.removeManifest(name)
-    for (const each of [a, b]) for (const { name } of on(each)) await each.gone(name)
-    for (const each of [a, b]) await expectOnly(each.runtime, [])
+    for (const each of [a, b]) for (const name of names(on(each))) each.removeManifest(name)
+    for (const each of [a, b]) await each.gone(names(on(each)))
+    for (const { runtime } of [a, b]) {
+      await expectOnly(runtime, [])
+      const rules = await must('nft', ['list', 'ruleset'], { netns: runtime.node.netns })
+      expect(rules).not.toContain('hawser_ports')
+    }
   })
 })

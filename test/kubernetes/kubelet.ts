@@ -7,9 +7,10 @@
  *     FOLDER/logs            logs of containers
  *     FOLDER/elsewhere       what it writes to fixed places, by mounts that only it sees
  */
-import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { AttachKind } from '../../dataplane/control.ts'
+import { hasCgroup } from '../containerd/cgroups.ts'
 import { AGENT_IMAGE } from '../containerd/images.ts'
 import { fetchFrom, lookAt, PORT, type RuntimePod } from '../containerd/pods.ts'
 import type { Runtime } from '../containerd/runtime.ts'
@@ -41,9 +42,11 @@ interface PodDocument {
   }
 }
 
-export interface Probes {
+export interface PodWishes {
   /** Restart the container when /health fails. */
   liveness?: boolean
+  /** The node's port, TCP and UDP, that leads to the agent. */
+  hostPort?: number
 }
 
 function configuration(runtime: Runtime): object {
@@ -84,6 +87,8 @@ export class Kubelet {
   readonly runtime: Runtime
   private readonly binary: string
   private daemon: Running | undefined
+  /** Of each name the pod that ran last. */
+  private readonly uids = new Map<string, string>()
 
   constructor(runtime: Runtime, binary: string) {
     this.runtime = runtime
@@ -132,7 +137,7 @@ export class Kubelet {
   }
 
   /** Lays down a manifest: a pod whose agent answers with its name, and is asked for /ready from the node. */
-  addManifest(name: string, { liveness = false }: Probes = {}): void {
+  addManifest(name: string, { liveness = false, hostPort }: PodWishes = {}): void {
     const probe = (path: string) => ({
       httpGet: { path, port: PORT },
       periodSeconds: 1,
@@ -144,6 +149,9 @@ export class Kubelet {
       image: AGENT_IMAGE,
       imagePullPolicy: 'Never',
       command: ['/agent', 'serve', String(PORT), name],
+      ports: (hostPort === undefined ? [] : ['TCP', 'UDP']).map(protocol => ({
+        ...{ containerPort: PORT, hostPort, protocol },
+      })),
       readinessProbe: probe('/ready'),
       ...(liveness ? { livenessProbe: probe('/health') } : {}),
     }
@@ -173,58 +181,80 @@ export class Kubelet {
     return join(this.runtime.folder, 'manifests', `${name}.json`)
   }
 
-  /** What the kubelet says of a pod; undefined when it knows none of that name. */
-  async state(name: string): Promise<PodState | undefined> {
-    const full = `${name}-${this.runtime.node.name}`
-    const document = (await this.documents()).find(({ metadata }) => metadata.name === full)
-    if (document === undefined) return undefined
-    const { conditions = [], containerStatuses = [] } = document.status
-    return {
-      uid: document.metadata.uid,
-      ready: conditions.some(({ type, status }) => type === 'Ready' && status === 'True'),
-      restarts: containerStatuses[0]?.restartCount ?? 0,
-    }
+  /** What the kubelet says of its pods, by the names of their manifests. */
+  async states(): Promise<Map<string, PodState>> {
+    const behind = `-${this.runtime.node.name}`
+    return new Map(
+      (await this.documents()).map(({ metadata: { name, uid }, status }) => {
+        const { conditions = [], containerStatuses = [] } = status
+        const ready = conditions.some(each => each.type === 'Ready' && each.status === 'True')
+        const restarts = containerStatuses[0]?.restartCount ?? 0
+        return [name.slice(0, -behind.length), { uid, ready, restarts }]
+      }),
+    )
   }
 
-  /** Resolves when a pod's state is as wanted. */
-  async becomes(name: string, wanted: Partial<PodState>): Promise<void> {
+  /** Resolves when the state of each pod is as wanted. */
+  async become(names: readonly string[], wanted: Partial<PodState>): Promise<void> {
+    const asWanted = (state: Partial<Record<string, unknown>> = {}) =>
+      Object.entries(wanted).every(([key, value]) => state[key] === value)
     await until(
-      `${name} becomes ${JSON.stringify(wanted)}`,
+      `${names} become ${JSON.stringify(wanted)}`,
       async () => {
-        const state: Partial<Record<string, unknown>> = { ...(await this.state(name)) }
-        return Object.entries(wanted).every(([key, value]) => state[key] === value)
+        const states = await this.states()
+        return names.every(name => asWanted({ ...states.get(name) }))
       },
       PATIENCE,
     )
   }
 
-  /** The sandbox in which a pod runs; undefined when there is none. */
-  async sandbox(name: string): Promise<string | undefined> {
-    const full = `${name}-${this.runtime.node.name}`
-    return (await this.runtime.cri.sandboxes()).find(
-      ({ metadata, state }) => metadata.name === full && state === 'SANDBOX_READY',
-    )?.id
+  async becomes(name: string, wanted: Partial<PodState>): Promise<void> {
+    await this.become([name], wanted)
   }
 
-  /** Resolves with a pod when it is ready. */
+  /** The sandboxes in which pods run, by the names of their manifests. */
+  private async sandboxes(): Promise<Map<string, string>> {
+    const behind = `-${this.runtime.node.name}`
+    const all = await this.runtime.cri.sandboxes()
+    return new Map(
+      all
+        .filter(({ state }) => state === 'SANDBOX_READY')
+        .map(({ id, metadata: { name } }) => [name.slice(0, -behind.length), id]),
+    )
+  }
+
+  /** Resolves with pods when all of them are ready. */
+  async allRunning(names: readonly string[], attach: AttachKind): Promise<RuntimePod[]> {
+    await this.become(names, { ready: true })
+    for (const [name, { uid }] of await this.states()) this.uids.set(name, uid)
+    const { runtime } = this
+    const sandboxes = await this.sandboxes()
+    return Promise.all(
+      names.map(async name => {
+        const sandboxId = sandboxes.get(name)!
+        return { runtime, name, attach, sandboxId, ...(await lookAt(runtime, sandboxId)) }
+      }),
+    )
+  }
+
   async running(name: string, attach: AttachKind): Promise<RuntimePod> {
-    await this.becomes(name, { ready: true })
-    const sandboxId = (await this.sandbox(name))!
-    return {
-      runtime: this.runtime,
-      name,
-      attach,
-      sandboxId,
-      ...(await lookAt(this.runtime, sandboxId)),
-    }
+    return (await this.allRunning([name], attach))[0]!
   }
 
-  /** Resolves when nothing runs of a pod whose manifest was removed. */
-  async gone(name: string): Promise<void> {
+  /** Resolves when nothing runs, and nothing is kept, of pods whose manifests were removed. */
+  async gone(names: readonly string[]): Promise<void> {
+    const { folder, cgroup } = this.runtime
+    const remains = (name: string) => {
+      const uid = this.uids.get(name)
+      if (uid === undefined) return false
+      return existsSync(join(folder, 'kubelet/pods', uid)) || hasCgroup(cgroup, `pod${uid}`)
+    }
     await until(
-      `${name} is gone`,
-      async () =>
-        (await this.sandbox(name)) === undefined && (await this.state(name)) === undefined,
+      `${names} are gone`,
+      async () => {
+        const [states, sandboxes] = [await this.states(), await this.sandboxes()]
+        return !names.some(name => states.has(name) || sandboxes.has(name) || remains(name))
+      },
       PATIENCE,
     )
   }

@@ -47,7 +47,7 @@ function sendThrough(lengths: number[], port = 4000): Buffer[] {
     arena.bytes.set(payload, LARGE_FRAMES)
     arena.putDescriptors(OUT, [{ offset: LARGE_FRAMES, length: payload.length }])
     arena.bytes.set([4, 0, 0, 0, 0x88, 0x13, 0, 0, 10, 9, 0, 2], META)
-    expect(native.udpSend(fd, OUT, META, 1)).toBe(1)
+    expect(native.udpSend(fd, OUT, META, 1, 1)).toBe(1)
   }
   return payloads
 }
@@ -396,7 +396,7 @@ describe('tunWrite', () => {
 
     awaitPacket(socket)
     arena.put(LARGE_LIST, frames.large)
-    expect(native.udpReceive(socket, 3, LARGE_LIST, LARGE, OUT, META)).toBe(3)
+    expect(native.udpReceive(socket, 3, LARGE_LIST, LARGE, 0, 0, OUT, META)).toBe(3)
     arena.descriptors(OUT, 3).forEach((descriptor, i) => {
       expect(arena.packet(descriptor).equals(payloads[i]!)).toBe(true)
       const meta = Buffer.from(arena.bytes.slice(META + 32 * i, META + 32 * i + 12))

@@ -5,6 +5,7 @@ import { addNamespace, type Namespace, removeNamespaces, track } from './namespa
 
 const CAP = 2048
 const COUNT = 512
+const SEGMENTS = 64
 
 // Arena layout.
 const FRAME_LIST = 0
@@ -73,7 +74,7 @@ function send(fd: number, payloads: Buffer[], peers: Peer[]): number {
     return { offset: frame(i), length: payload.length }
   })
   arena.putDescriptors(OUT, descriptors)
-  return native.udpSend(fd, OUT, META, payloads.length)
+  return native.udpSend(fd, OUT, META, payloads.length, SEGMENTS)
 }
 
 /** Waits for a datagram and receives up to `count`. */
@@ -84,7 +85,7 @@ function receive(fd: number, count: number, cap = CAP): Descriptor[] {
   native.close(epfd)
   expect(ready).toBe(1)
   const list = Array.from({ length: count }, (_, i) => frame(i))
-  const got = native.udpReceive(fd, count, arena.put(FRAME_LIST, list), cap, OUT, META)
+  const got = native.udpReceive(fd, count, arena.put(FRAME_LIST, list), cap, 0, 0, OUT, META)
   return arena.descriptors(OUT, got)
 }
 
@@ -113,7 +114,7 @@ describe('udp', () => {
     tos.forEach((value, i) => {
       expect(getMeta(i)).toEqual({ ...home(4001, value), ttl: 77, truncated: 0 })
     })
-    expect(native.udpReceive(b, 8, FRAME_LIST, CAP, OUT, META)).toBe(0)
+    expect(native.udpReceive(b, 8, FRAME_LIST, CAP, 0, 0, OUT, META)).toBe(0)
   })
 
   test('IPv6: payloads, addresses, traffic class, hop limit; no IPv4 on the same socket', () => {
@@ -128,7 +129,7 @@ describe('udp', () => {
     expect(send(four, [Buffer.from('four'), Buffer.from('more')], [home(4002), home(4003)])).toBe(2)
     expect(receive(four, 8).length).toBe(1)
     for (const fd of [b, six]) {
-      expect(native.udpReceive(fd, 8, FRAME_LIST, CAP, OUT, META)).toBe(0)
+      expect(native.udpReceive(fd, 8, FRAME_LIST, CAP, 0, 0, OUT, META)).toBe(0)
     }
   })
 
@@ -170,7 +171,7 @@ describe('udp', () => {
     const list = payloads.map((payload, i) => ({ offset: frame(i), length: payload.length }))
     list[3] = { offset: arena.bytes.length - 1, length: 2 }
     arena.putDescriptors(OUT, list)
-    expect(native.udpSend(a, OUT, META, 7)).toBe(3)
+    expect(native.udpSend(a, OUT, META, 7, SEGMENTS)).toBe(3)
     // ENETUNREACH, EAFNOSUPPORT, EFAULT; an IPv6 address on an IPv4 socket is EAFNOSUPPORT too.
     expect(results(7)).toEqual([0, 101, 97, 14, 0, 97, 0])
     const got = receive(b, 8)
@@ -191,9 +192,9 @@ describe('udp', () => {
     const peers = payloads.map(() => ({ ...home(4002), address: [10, 9, 0, 2] }))
     const taken = send(fd, payloads, peers)
     expect(taken).toBeGreaterThan(0)
-    expect(taken).toBeLessThan(30)
+    expect(taken).toBeLessThan(100)
     expect(results(count)).toEqual([...Array(taken).fill(0), ...Array(count - taken).fill(11)])
-    expect(native.udpSend(fd, OUT, META, 0)).toBe(0)
+    expect(native.udpSend(fd, OUT, META, 0, SEGMENTS)).toBe(0)
   })
 
   test('noChecksum sends IPv4 without a UDP checksum', () => {
@@ -211,6 +212,184 @@ describe('udp', () => {
     expect(fields[1]).not.toBe(0)
   })
 
+  describe('segments', () => {
+    /** Receives with large frames: what each datagram had, its segment size, and whether it was cut. */
+    function wholes(fd: number, count: number, cap: number, largeCap = 65_507) {
+      const epfd = native.epollCreate()
+      native.epollAdd(epfd, fd, 0, 1)
+      expect(native.epollWait(epfd, OUT, 1, 5000)).toBe(1)
+      native.close(epfd)
+      const small = arena.put(
+        FRAME_LIST,
+        Array.from({ length: count }, (_, i) => frame(i)),
+      )
+      const larges = arena.put(
+        FRAME_LIST + 1024,
+        Array.from({ length: count }, (_, i) => frame(128) + i * 65_536),
+      )
+      const got = native.udpReceive(fd, count, small, cap, larges, largeCap, OUT, META)
+      return arena.descriptors(OUT, got).map((descriptor, i) => ({
+        data: arena.packet(descriptor),
+        large: descriptor.offset >= frame(128),
+        size: arena.bytes[META + 32 * i + 6]! | (arena.bytes[META + 32 * i + 7]! << 8),
+        truncated: arena.bytes[META + 32 * i + 3],
+      }))
+    }
+    const refused = () => arena.bytes[META + 3]
+    const some = (...lengths: number[]) =>
+      lengths.map((length, i) => Buffer.alloc(length, 65 + (i % 26)))
+
+    test.each([
+      ['IPv4', '127.0.0.1', home],
+      ['IPv6', '::1', home6],
+    ])('%s: neighbours of one length are one datagram to a socket that takes it', (_, at, peer) => {
+      const [a, b] = [open(at, 4001), open(at, 4002)]
+      expect(native.udpSegments(b)).toBe(true)
+      const list = some(100, 100, 100, 40, 100, 30, 101, 0, 7, 7)
+      const peers = list.map(() => peer(4002, 0x02))
+      expect(send(a, list, peers)).toBe(10)
+      expect(results(10)).toEqual(Array(10).fill(0))
+      expect(refused()).toBe(0)
+      const got = wholes(b, 8, 300)
+      expect(got.map(({ data, size }) => [data.length, size])).toEqual([
+        [340, 100],
+        [130, 100],
+        [101, 0],
+        [0, 0],
+        [14, 7],
+      ])
+      expect(Buffer.concat(got.map(({ data }) => data))).toEqual(Buffer.concat(list))
+      expect(got.map(({ large }) => large)).toEqual([true, false, false, false, false])
+      expect(getMeta(0)).toEqual({ ...peer(4001, 0x02), ttl: 64, truncated: 0 })
+    })
+
+    test('they come apart at a socket that does not', () => {
+      const [a, b] = [open('127.0.0.1', 4001), open('127.0.0.1', 4002)]
+      const list = some(9, 9, 9, 3)
+      expect(
+        send(
+          a,
+          list,
+          list.map(() => home(4002)),
+        ),
+      ).toBe(4)
+      arena.bytes.fill(0, FRAMES)
+      expect(receive(b, 8).map(each => arena.packet(each))).toEqual(list)
+    })
+
+    test('another place or tos, 64 packets and 65,507 bytes end a message', () => {
+      const [a, b, c] = [4001, 4002, 4003].map(port => open('127.0.0.1', port)) as [
+        number,
+        number,
+        number,
+      ]
+      for (const fd of [b, c]) native.udpSegments(fd)
+      const mixed = some(8, 8, 8, 8)
+      expect(send(a, mixed, [home(4002), home(4002, 4), home(4002, 4), home(4003, 4)])).toBe(4)
+      expect(wholes(b, 8, 99).map(({ data }) => data.length)).toEqual([8, 16])
+      expect(wholes(c, 8, 99).map(({ data }) => data.length)).toEqual([8])
+      const many = some(...Array(100).fill(5))
+      const peers = many.map(() => home(4002))
+      expect(send(a, many, peers)).toBe(100)
+      expect(wholes(b, 8, 999).map(({ data }) => data.length)).toEqual([320, 180])
+      const long = some(...Array(64).fill(1500))
+      expect(send(a, long, peers)).toBe(64)
+      expect(wholes(b, 8, 1500).map(({ data }) => data.length)).toEqual([64_500, 31_500])
+      // And asked for one at a time, they go so.
+      for (const i of [0, 1, 2]) putMeta(i, home(4002))
+      arena.putDescriptors(
+        OUT,
+        many.slice(0, 3).map((_, i) => ({ offset: frame(i), length: 5 })),
+      )
+      expect(native.udpSend(a, OUT, META, 3, 1)).toBe(3)
+      expect(wholes(b, 8, 999).map(({ data, size }) => [data.length, size])).toEqual(
+        Array(3).fill([5, 0]),
+      )
+    })
+
+    test('what is refused as segments is sent packet by packet, and told', () => {
+      // Segments need checksums.
+      const a = track(native.udpOpen(namespace.path, '127.0.0.1', 4001, false, true, 1 << 20))
+      const b = open('127.0.0.1', 4002)
+      const list = some(9, 9, 3, 20)
+      expect(
+        send(
+          a,
+          list,
+          list.map(() => home(4002)),
+        ),
+      ).toBe(4)
+      expect(results(4)).toEqual([0, 0, 0, 0])
+      expect(refused()).toBe(1)
+      arena.bytes.fill(0, FRAMES)
+      expect(receive(b, 8).map(each => arena.packet(each))).toEqual(list)
+      // A place that none of them can go to is no matter of segments.
+      const nowhere = { ...home(4002), address: [203, 0, 113, 1] }
+      expect(send(open('127.0.0.1', 4003), list.slice(0, 2), [nowhere, nowhere])).toBe(0)
+      expect(results(2)).toEqual([101, 101])
+      expect(refused()).toBe(0)
+    })
+
+    test('a packet outside the arena is refused alone', () => {
+      const [a, b] = [open('127.0.0.1', 4001), open('127.0.0.1', 4002)]
+      const list = some(4, 4, 4)
+      for (const [i, payload] of list.entries()) {
+        arena.bytes.set(payload, frame(i))
+        putMeta(i, home(4002))
+      }
+      const end = arena.bytes.length
+      arena.putDescriptors(OUT, [
+        { offset: frame(0), length: 4 },
+        { offset: end - 3, length: 4 },
+        { offset: frame(2), length: 4 },
+      ])
+      expect(native.udpSend(a, OUT, META, 3, SEGMENTS)).toBe(2)
+      expect(results(3)).toEqual([0, 14, 0])
+      expect(receive(b, 8)).toHaveLength(2)
+    })
+
+    test('a datagram longer than the large frame is cut, and says so', () => {
+      const [a, b] = [open('127.0.0.1', 4001), open('127.0.0.1', 4002)]
+      expect(send(a, some(1001, 1000), [home(4002), home(4002)])).toBe(2)
+      const got = wholes(b, 2, 100, 1000)
+      expect(got.map(({ data, truncated }) => [data.length, truncated])).toEqual([
+        [1000, 1],
+        [1000, 0],
+      ])
+      expect(arena.bytes[frame(128) + 1000]).toBe(0)
+    })
+
+    test('scatter deals out a datagram, and nothing beyond the places and the arena', () => {
+      const from = frame(128)
+      arena.bytes.set(Buffer.from('abcdefghij'), from)
+      const list = arena.put(FRAME_LIST, [frame(3), frame(1), frame(2)])
+      expect(native.scatter(from, 10, 4, list, 3)).toBe(3)
+      const at = (i: number, length: number) =>
+        `${arena.packet({ offset: frame(i), length: length + 1 })}`
+      expect([at(3, 4), at(1, 4), at(2, 2)]).toEqual(['abcd\0', 'efgh\0', 'ij\0'])
+      expect(native.scatter(from, 10, 1, list, 2)).toBe(2)
+      expect(at(1, 4)).toBe('bfgh\0')
+      expect(native.scatter(from, 0, 1, list, 3)).toBe(0)
+      const end = arena.bytes.length
+      expect(native.scatter(from, 10, 0, list, 3)).toBe(-22)
+      expect(native.scatter(end - 9, 10, 4, list, 3)).toBe(-14)
+      expect(native.scatter(from, 10, 4, end - 8, 3)).toBe(-14)
+      arena.put(FRAME_LIST, [frame(3), end - 3])
+      expect(native.scatter(from, 10, 4, list, 2)).toBe(1)
+    })
+
+    test('lists of large frames outside the arena are refused', () => {
+      const fd = open('127.0.0.1', 4001)
+      const end = arena.bytes.length
+      const list = arena.put(FRAME_LIST, [frame(0)])
+      expect(native.udpReceive(fd, 1, list, 16, end - 3, 99, OUT, META)).toBe(-14)
+      const larges = arena.put(FRAME_LIST + 1024, [end - 98])
+      expect(native.udpReceive(fd, 1, list, 16, larges, 99, OUT, META)).toBe(-14)
+      expect(native.udpReceive(fd, 1, list, 16, larges, 15, OUT, META)).toBe(-22)
+      expect(native.udpSend(fd, OUT, META, 1, 0)).toBe(-22)
+    })
+  })
+
   test('with reusePort the flows to one port are shared among its sockets', () => {
     const shared = [0, 1].map(() =>
       track(native.udpOpen(namespace.path, '127.0.0.1', 4789, true, false, 1 << 20)),
@@ -226,23 +405,23 @@ describe('udp', () => {
     const fd = open('127.0.0.1', 4001)
     const end = arena.bytes.length
     const list = arena.put(FRAME_LIST, [end - CAP + 1])
-    expect(native.udpReceive(fd, 1, list, CAP, OUT, META)).toBe(-14)
-    expect(native.udpReceive(fd, 1, end - 3, CAP, OUT, META)).toBe(-14)
-    expect(native.udpReceive(fd, 2, list, 16, end - 8, META)).toBe(-14)
-    expect(native.udpReceive(fd, 1, list, 16, OUT, end - 31)).toBe(-14)
-    expect(native.udpReceive(fd, 1, list, -1, OUT, META)).toBe(-22)
-    expect(native.udpSend(fd, end - 7, META, 1)).toBe(-14)
-    expect(native.udpSend(fd, OUT, end - 31, 1)).toBe(-14)
-    expect(native.udpSend(fd, OUT, META, -1)).toBe(-14)
-    expect(native.udpReceive(-1, 1, list, 16, OUT, META)).toBe(-9)
+    expect(native.udpReceive(fd, 1, list, CAP, 0, 0, OUT, META)).toBe(-14)
+    expect(native.udpReceive(fd, 1, end - 3, CAP, 0, 0, OUT, META)).toBe(-14)
+    expect(native.udpReceive(fd, 2, list, 16, 0, 0, end - 8, META)).toBe(-14)
+    expect(native.udpReceive(fd, 1, list, 16, 0, 0, OUT, end - 31)).toBe(-14)
+    expect(native.udpReceive(fd, 1, list, -1, 0, 0, OUT, META)).toBe(-22)
+    expect(native.udpSend(fd, end - 7, META, 1, SEGMENTS)).toBe(-14)
+    expect(native.udpSend(fd, OUT, end - 31, 1, SEGMENTS)).toBe(-14)
+    expect(native.udpSend(fd, OUT, META, -1, SEGMENTS)).toBe(-14)
+    expect(native.udpReceive(-1, 1, list, 16, 0, 0, OUT, META)).toBe(-9)
   })
 
   test('a frame outside the arena ends a burst in front of it', () => {
     const [a, b] = [open('127.0.0.1', 4001), open('127.0.0.1', 4002)]
     expect(send(a, [Buffer.from('x'), Buffer.from('y')], [home(4002), home(4002)])).toBe(2)
     arena.put(FRAME_LIST, [frame(0), 0xffff_ffff])
-    expect(native.udpReceive(b, 2, FRAME_LIST, CAP, OUT, META)).toBe(1)
-    expect(native.udpReceive(b, 2, FRAME_LIST, CAP, OUT, META)).toBe(1)
+    expect(native.udpReceive(b, 2, FRAME_LIST, CAP, 0, 0, OUT, META)).toBe(1)
+    expect(native.udpReceive(b, 2, FRAME_LIST, CAP, 0, 0, OUT, META)).toBe(1)
     expect(`${arena.packet(arena.descriptors(OUT, 1)[0]!)}`).toBe('y')
   })
 

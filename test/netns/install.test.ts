@@ -63,7 +63,7 @@ beforeAll(async () => {
   strangers = await links(netns)
   folder = mkdtempSync(join(tmpdir(), 'hawser-inst-'))
   for (const name of ['bin', 'net.d']) mkdirSync(at(name))
-  writeFileSync(at('bin/bridge'), '')
+  for (const name of ['bridge', 'loopback']) writeFileSync(at(`bin/${name}`), '')
   node = new TestNode('node-a', netns, { cluster: [NODE_A], ...(NFT ? { masquerade: true } : {}) })
 })
 afterAll(async () => {
@@ -77,7 +77,7 @@ test('install waits for a daemon that starts, and says when it is done', async (
   const refused = await hawser('install')
   expect(refused).toMatchObject({ code: 1, stdout: '' })
   expect(refused.stderr).toMatch(/can not serve, nothing is installed: .*no such socket/)
-  expect([readdirSync(at('bin')), readdirSync(at('net.d'))]).toEqual([['bridge'], []])
+  expect([readdirSync(at('bin')), readdirSync(at('net.d'))]).toEqual([['bridge', 'loopback'], []])
 
   const waiting = hawser('install', '--wait', '100')
   await node.start()
@@ -188,7 +188,7 @@ test('with --force all that is ours goes, and nothing else', async () => {
   for (const pod of pods) expect(await links(pod.netns)).toEqual(['lo'])
   if (NFT)
     expect(await tables()).toEqual(['table inet hawser', 'table ip hawser-other', 'table ip world'])
-  expect([readdirSync(at('bin')), readdirSync(at('net.d'))]).toEqual([['bridge'], []])
+  expect([readdirSync(at('bin')), readdirSync(at('net.d'))]).toEqual([['bridge', 'loopback'], []])
   expect(readdirSync(join(node.folder, 'run'))).toEqual([])
   expect(readdirSync(join(node.folder, 'state'))).toEqual([])
 })

@@ -4,6 +4,7 @@
 //            2001:db8::9              2001:db8::1           10.244.1.0/24, fd44:0:0:1::/64
 import { symlinkSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { connect, ip, Namespaces } from '../harness/netns.ts'
 import { addPod, deletePod, TestNode, type TestPod } from '../harness/node.ts'
@@ -70,6 +71,7 @@ beforeAll(async () => {
     { netns, device: 'under0', addresses: ['192.0.2.1/24', '192.0.2.2/24', '2001:db8::1/64'] },
   )
   node = new TestNode('node-a', netns, {
+    program: [fileURLToPath(new URL('../contract/collecting-daemon.ts', import.meta.url))],
     cluster: [
       { name: 'node-a', vtep: '192.0.2.1', podCIDRs: ['10.244.1.0/24', 'fd44:0:0:1::/64'] },
     ],
@@ -194,6 +196,30 @@ describe.each(['tun', 'xdp'] as const)('a pod on %s', attach => {
     expect(answer.json['msg']).toContain(server.containerId)
     expect(await rules()).toBe(before)
     expect(await ip(netns, '-o', 'link')).not.toContain('eth0')
+  })
+
+  test('CHECK finds them flushed, and the next look brings them back', async () => {
+    if (!hasNft) return
+    const check = async (pod: TestPod): Promise<Record<string, unknown> | undefined> => {
+      const { containerId, netns, result } = pod
+      const config = node.config({ attach: pod.attach, prevResult: result })
+      return (await node.cni({ command: 'CHECK', containerId, netns, config })).json
+    }
+    expect(await check(server)).toEqual({})
+    // A map has no order.
+    const parts = async () => (await rules()).split(/[\s{},]+/).sort()
+    const before = await parts()
+    await must('nft', ['flush', 'ruleset'], { netns: node.netns })
+    expect(await ask('tcp', outside, '192.0.2.1', 8080)).toBeUndefined()
+    expect(await check(server)).toMatchObject({
+      code: 104,
+      msg: expect.stringContaining('the nft table inet hawser_ports is not there'),
+    })
+    expect(await check(client)).toEqual({})
+    await node.tell('look', 'collected')
+    expect(await parts()).toEqual(before)
+    expect(await check(server)).toEqual({})
+    expect(await ask('tcp', outside, '192.0.2.1', 8080)).toBe('192.0.2.9')
   })
 
   test('a restart keeps them', async () => {

@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url'
 import { type PacketCase, writeCase } from './case.ts'
 import { answers } from './cases/answers.ts'
 import { forward } from './cases/forward.ts'
+import { networks } from './cases/networks.ts'
 import { offload } from './cases/offload.ts'
 import { refused } from './cases/refused.ts'
 
@@ -19,6 +20,7 @@ export const GENERATED: Readonly<Record<string, PacketCase>> = {
   ...offload,
   ...answers,
   ...refused,
+  ...networks,
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

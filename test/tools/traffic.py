@@ -3,7 +3,7 @@
 
 A receiver prints {"port": N} when it listens, every command prints one JSON line when it is done.
 
-  ping ADDRESS [--count N] [--size BYTES]
+  ping ADDRESS [--count N] [--size BYTES] [--source ADDRESS]
   tcp-receive [--bind ADDRESS]               tcp-send ADDRESS PORT (--seconds S | --bytes N)
   udp-receive [--bind ADDRESS]               udp-send ADDRESS PORT (--seconds S | --bytes N) [--size BYTES]
 
@@ -48,6 +48,8 @@ def ping(args):
     proto = socket.IPPROTO_ICMPV6 if ipv6 else socket.IPPROTO_ICMP
     request, answer = (128, 129) if ipv6 else (8, 0)
     sock = socket.socket(family_of(args.address), socket.SOCK_RAW, proto)
+    if args.source:
+        sock.bind((args.source, 0))
     if args.dont_fragment:
         # IP_MTU_DISCOVER = IP_PMTUDISC_DO; IPV6_MTU_DISCOVER likewise (linux/in.h, linux/in6.h).
         if ipv6:
@@ -237,6 +239,7 @@ def main():
     sub.add_argument("--size", type=int, default=56)
     sub.add_argument("--ttl", type=int, default=0)
     sub.add_argument("--dont-fragment", action="store_true")
+    sub.add_argument("--source")
     for name, run in (("tcp-receive", tcp_receive), ("udp-receive", udp_receive)):
         command(name, run).add_argument("--bind", default="0.0.0.0")
     for name, run in (("tcp-send", tcp_send), ("udp-send", udp_send)):

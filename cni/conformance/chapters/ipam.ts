@@ -1,6 +1,7 @@
 /**
- * IPAM plugins (contract 11, 21), for plugins whose configuration has an `ipam.type`: a delegate of
- * the runner's own stands in its place, does as it is told, and writes down what it was asked.
+ * IPAM plugins (contract 11, 21): a delegate of the runner's own stands in the place of the
+ * configuration's `ipam.type`, does as it is told, and writes down what it was asked. A plugin whose
+ * configuration has none may do without delegates; that shows when one is offered and not asked.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { isIPv4 } from 'node:net'
@@ -68,11 +69,30 @@ async function address(context: Context): Promise<ResultIp> {
 
 /** The delegate with a behaviour: how the plugin is called with it, and what it was asked since. */
 async function delegate(context: Context, behaviour: Behaviour): Promise<Delegate> {
-  const { config, cniPath } = context.subject
+  const { config } = context.subject
   const ipam = config['ipam'] as { type?: unknown } | undefined
-  if (typeof ipam?.type !== 'string' || ipam.type === '') {
-    throw new Skipped("the plugin's configuration has no ipam.type")
+  const configured = typeof ipam?.type === 'string' && ipam.type !== ''
+  if (!configured && !(await asksDelegates(context))) {
+    throw new Skipped("the plugin's configuration has no ipam.type, and it asks none that it gets")
   }
+  return prepared(context, behaviour)
+}
+
+/** Whether the plugin asks a delegate that is offered to it in an ADD, whatever becomes of that. */
+async function asksDelegates(context: Context): Promise<boolean> {
+  const known = context.memo.get('delegates') as boolean | undefined
+  if (known !== undefined) return known
+  const { options, asked } = await prepared(context, 'good')
+  const pod = await context.pod()
+  await context.call('ADD', pod, options)
+  const asks = asked().length > 0
+  await context.call('DEL', pod, options)
+  context.memo.set('delegates', asks)
+  return asks
+}
+
+async function prepared(context: Context, behaviour: Behaviour): Promise<Delegate> {
+  const { cniPath } = context.subject
   const { cidr, gateway } = await address(context)
   const folder = join(context.folder, 'delegate')
   mkdirSync(folder, { recursive: true })

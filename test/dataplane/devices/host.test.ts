@@ -91,7 +91,7 @@ describe('the host device', () => {
 
 describe('masquerading', () => {
   test('one table a family, of what leaves the cluster by another device', () => {
-    const rules = masqueradeRules('hawser0', OWN, CLUSTER)
+    const rules = masqueradeRules('hawser0', OWN, CLUSTER, 4789)
     for (const [word, own, other] of [
       ['ip', OWN[0], CLUSTER[2]],
       ['ip6', OWN[1], CLUSTER[3]],
@@ -105,28 +105,30 @@ describe('masquerading', () => {
       )
     }
     expect(rules.match(/oifname "hawser0" return/g)).toHaveLength(2)
+    // No pod speaks VXLAN in the node's name.
+    expect(rules.match(/udp dport 4789 return/g)).toHaveLength(2)
     // A family without pods has no table left.
-    const four = masqueradeRules('hawser0', ['10.244.1.0/24'], ['10.244.0.0/16'])
+    const four = masqueradeRules('hawser0', ['10.244.1.0/24'], ['10.244.0.0/16'], 4789)
     expect(four).toMatch(/table ip6 hawser \{\}\ndelete table ip6 hawser\n$/)
   })
 
   test('nothing but names and prefixes gets into the rules', () => {
     for (const name of ['', 'a"b', 'x'.repeat(16), 'a b', 'a;b', 'a\nb']) {
-      expect(() => masqueradeRules(name, OWN, CLUSTER), name).toThrow(RangeError)
+      expect(() => masqueradeRules(name, OWN, CLUSTER, 4789), name).toThrow(RangeError)
     }
     for (const prefix of ['10.244.1.0/24 }', '10.244.1.1/24', '', '10.244.1.0']) {
-      expect(() => masqueradeRules('hawser0', [prefix], CLUSTER), prefix).toThrow(RangeError)
-      expect(() => masqueradeRules('hawser0', OWN, [prefix]), prefix).toThrow(RangeError)
+      expect(() => masqueradeRules('hawser0', [prefix], CLUSTER, 4789), prefix).toThrow(RangeError)
+      expect(() => masqueradeRules('hawser0', OWN, [prefix], 4789), prefix).toThrow(RangeError)
     }
   })
 
   test('the rules are in the kernel, or the error says what is missing', async () => {
     const nft = hasNft()
     if (!nft) console.log('host.test.ts: no nft here, only its absence is tested')
-    const set = process.call('setMasquerade', 'hawser0', OWN, CLUSTER)
+    const set = process.call('setMasquerade', 'hawser0', OWN, CLUSTER, 4789)
     if (nft) {
       await set
-      await process.call('setMasquerade', 'hawser0', OWN, CLUSTER)
+      await process.call('setMasquerade', 'hawser0', OWN, CLUSTER, 4789)
       const words = [`--net=${node.path}`, '--', 'nft', 'list', 'ruleset']
       const ruleset = execFileSync('nsenter', words, { encoding: 'utf8' })
       expect(ruleset.match(/table ip6? hawser/g)).toHaveLength(2)

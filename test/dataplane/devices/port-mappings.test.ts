@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { PodPorts, PortMapping } from '../../../dataplane/control.ts'
-import { portMappingRules } from '../../../dataplane/devices/port-mappings.ts'
+import { lackingRules, portMappingRules } from '../../../dataplane/devices/port-mappings.ts'
 import { addNamespace, removeNamespaces } from '../../native/namespace.ts'
 
 afterEach(removeNamespaces)
@@ -94,6 +94,31 @@ test('nft takes them, one table in the place of the one before', () => {
   ]) {
     expect(listed).toMatch(part)
   }
+  expect(lackingRules(listed, all)).toEqual([])
+  const says = (change: string[], lacks: string[]): void => {
+    nft(['-f', '-'], rules(...all))
+    nft(change)
+    const left = nft(['list', 'ruleset'])
+    const sentences = lacks.map(
+      each => `port mappings: the nft table inet hawser_ports lacks ${each}`,
+    )
+    expect(lackingRules(left, all)).toEqual(sentences)
+    expect(lackingRules(left, [])).toEqual([])
+  }
+  const table = ['inet', 'hawser_ports']
+  says(
+    ['delete', 'element', ...table, 'one4', '{ udp . 192.0.2.1 . 8080 : 10.244.1.2 . 80 }'],
+    ['udp . 192.0.2.1 . 8080 : 10.244.1.2 . 80'],
+  )
+  says(
+    ['flush', 'chain', ...table, 'translate'],
+    ['map @any4', 'map @any6', 'map @one4', 'map @one6'],
+  )
+  says(['delete', 'chain', ...table, 'output'], ['type nat hook output'])
+  expect(lackingRules('', all)).toEqual([
+    'port mappings: the nft table inet hawser_ports is not there',
+  ])
+  expect(lackingRules('', [{ ...web, mappings: [] }])).toEqual([])
   nft(['-f', '-'], rules())
   expect(nft(['list', 'ruleset'])).toBe('')
 })

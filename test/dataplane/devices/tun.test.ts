@@ -96,12 +96,12 @@ describe('the device', () => {
 
 describe('its configuration', () => {
   test('addresses of a single host, everything goes out of the device', () => {
-    const made = configurePodTun(nl, open('eth0', 1), 1280, '10.244.1.2', 'fd44::2')
+    const made = configurePodTun(nl, open('eth0', 1), 1280, '10.244.1.2', 'fd44::2', 'whose')
     expect(made).toEqual([{ dst: '0.0.0.0/0' }, { dst: '::/0' }])
     expect(addresses(pod, 'eth0')).toEqual(['10.244.1.2/32', 'fd44::2/128'])
     expect(routes(pod, 4, 'eth0')).toEqual([{ dst: 'default', scope: 'link' }])
     expect(routes(pod, 6, 'eth0')).toEqual([{ dst: 'default' }])
-    expect(link(pod, 'eth0')).toMatchObject({ mtu: 1280 })
+    expect(link(pod, 'eth0')).toMatchObject({ mtu: 1280, ifalias: 'whose' })
     expect(link(pod, 'eth0')!.flags).toContain('UP')
   })
 

@@ -99,6 +99,7 @@ describe('UDP sockets', () => {
     const sockets = await process.call<UdpSockets>('openUdpUnderlay', '192.0.2.1', 4789, 3)
     expect(sockets.value.receivers).toHaveLength(3)
     expect(sockets.value.senders).toHaveLength(UDP_ENTROPY_SOCKETS)
+    expect(sockets.value.segments).toBe(true)
     const senders = [49_152, 49_154, 49_155, 49_156, 49_157, 49_158, 49_159, 49_160]
     expect(await ports()).toEqual([4789, 4789, 4789, 49_152, 49_153, ...senders.slice(1)])
     await process.method(sockets, 'close')

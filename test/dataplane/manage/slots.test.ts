@@ -39,6 +39,7 @@ const POD: Omit<PortRecord, 'state'> = {
   moreFds: [],
   ingress: NO_RATE,
   egress: NO_RATE,
+  network: 0,
 }
 
 let arena: Arena

@@ -164,6 +164,14 @@ describe('changes', () => {
     expect(link).toMatchObject({ mac: '02:00:00:00:00:33', gsoMaxSize: 20_000 })
     setLink(here.nl, index, { up: false })
     expect(getLink(here.nl, index)!.up).toBe(false)
+    for (const alias of ['hawser/1//n/c/eth0/10.0.0.2/', 'é'.repeat(127), 'x'.repeat(255)]) {
+      setLink(here.nl, index, { alias })
+      expect(getLink(here.nl, index)!.alias).toBe(alias)
+      expect(here.json('link', 'show', 'renamed')[0]).toMatchObject({ ifalias: alias })
+    }
+    for (const alias of ['', 'x'.repeat(256), 'a\0b']) {
+      expect(() => setLink(here.nl, index, { alias })).toThrow(/1 \.\. 255 without NUL/)
+    }
   })
 
   test('errors name the interface, the value and the namespace', () => {

@@ -30,6 +30,7 @@ export const NOTHING: PortRecord = {
   moreFds: [],
   ingress: NO_RATE,
   egress: NO_RATE,
+  network: 0,
 }
 
 const EPOLLIN = 1
@@ -120,7 +121,7 @@ export class Place {
   }
 
   /** Waits for packets on a port and receives what is there. */
-  receive(port: Port, max = 64): number {
+  receive(port: Port, max = 256): number {
     this.await(port.fd)
     this.batch.reset(port.index)
     return port.receive(this.batch, max)
@@ -134,7 +135,7 @@ export class Place {
     const frame = this.frames.small.take()
     view.setUint32(scratch.small, frame, true)
     const { small, received, receivedMeta } = scratch
-    if (native.udpReceive(fd, 1, small, 2048, received, receivedMeta) !== 1) {
+    if (native.udpReceive(fd, 1, small, 2048, 0, 0, received, receivedMeta) !== 1) {
       throw new Error('no datagram came')
     }
     const length = view.getUint32(received + 4, true)
@@ -160,7 +161,7 @@ export class Place {
     view.setUint8(meta + 1, tos)
     view.setUint16(meta + 4, port, true)
     bytes.set(address, meta + 8)
-    const sent = native.udpSend(fd, descriptor, meta, 1)
+    const sent = native.udpSend(fd, descriptor, meta, 1, 1)
     const error = view.getUint32(descriptor + 4, true)
     this.frames.release(frame)
     if (sent !== 1) throw new Error(`the datagram was not sent: errno ${error}`)

@@ -122,7 +122,7 @@ describe('send', () => {
         const { data, port, tos } = place.datagram(socket)
         expect([[...data], port, tos]).toEqual([[1, 2, 3], 777, 8])
       }
-      expect(native.udpReceive(socket, 1, place.scratch.small, 1, 0, 0)).toBe(0)
+      expect(native.udpReceive(socket, 1, place.scratch.small, 1, 0, 0, 0, 0)).toBe(0)
     }
     expect(place.portCounters(0)).toMatchObject({ TX_PACKETS: 6, TX_DROPS: 0 })
     expect(place.frames.leaked()).toBe(0)

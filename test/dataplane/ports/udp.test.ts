@@ -4,15 +4,20 @@
  *   peer :40001 ──► VTEP :4789  receives
  *   peer :4789  ◄── VTEP :50000 … :50007  send
  */
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { ipBytes, ipWords } from '../../../dataplane/addresses.ts'
-import { DROP_TX_ERROR } from '../../../dataplane/drops.ts'
-import { FRAME_HEADROOM, UDP_ENTROPY_SOCKETS } from '../../../dataplane/limits.ts'
+import { DROP_NO_FRAMES, DROP_TX_ERROR } from '../../../dataplane/drops.ts'
+import {
+  FRAME_HEADROOM,
+  UDP_ENTROPY_SOCKETS,
+  UDP_REFUSALS,
+  UDP_SEGMENTS,
+} from '../../../dataplane/limits.ts'
 import { PORT_ROLE } from '../../../dataplane/ports/port.ts'
 import { UdpPort } from '../../../dataplane/ports/udp.ts'
 import { ipv4, ipv6, OK, PROTO_UDP, udp } from '../../../dataplane/wire/index.ts'
 import { native } from '../../../native/native.ts'
-import { udp as udpPacket } from '../../harness/packets.ts'
+import { tcp as tcpPacket, udp as udpPacket, vxlan } from '../../harness/packets.ts'
 import { addNamespace, type Namespace, removeNamespaces, track } from '../../native/namespace.ts'
 import { NOTHING, Place } from './place.ts'
 
@@ -34,11 +39,12 @@ interface Family {
 const FOUR = { vtep: '127.0.0.1', peer: '127.0.0.2' }
 const SIX = { vtep: 'fd00::1', peer: 'fd00::2' }
 
-function open(address: string, port: number): number {
-  return track(native.udpOpen(namespace.path, address, port, false, true, 1 << 20))
+function open(address: string, port: number, noChecksum = false): number {
+  return track(native.udpOpen(namespace.path, address, port, false, noChecksum, 1 << 20))
 }
 
-function underlay({ vtep }: Family): UdpPort {
+/** With `noChecksum` the kernel refuses segments. */
+function underlay({ vtep }: Family, noChecksum = false): UdpPort {
   if (vtep.includes(':')) {
     native.sysctlWrite(namespace.path, 'ipv6/conf/lo/disable_ipv6', '0')
     for (const address of [SIX.vtep, SIX.peer]) {
@@ -55,8 +61,11 @@ function underlay({ vtep }: Family): UdpPort {
       number,
     ],
   }
-  const senders = Array.from({ length: UDP_ENTROPY_SOCKETS }, (_, i) => open(vtep, FIRST + i))
+  const senders = Array.from({ length: UDP_ENTROPY_SOCKETS }, (_, i) =>
+    open(vtep, FIRST + i, noChecksum),
+  )
   const fd = open(vtep, VXLAN_PORT)
+  expect(native.udpSegments(fd)).toBe(true)
   const record = { ...NOTHING, role: PORT_ROLE.UNDERLAY, fds: [fd], moreFds: senders }
   const { arena, frames, scratch, counters } = place
   return new UdpPort(1, record, fd, node, arena, frames, scratch, counters)
@@ -139,7 +148,199 @@ describe.each([
   })
 })
 
+describe.each([
+  ['IPv4', FOUR],
+  ['IPv6', SIX],
+])('segments, %s', (_, family) => {
+  /** Sends `packets`, one behind the other in a large frame, to the VTEP; at most `segments` in a datagram. */
+  function sendSegments(fd: number, packets: Uint8Array[], tos = 0, segments = UDP_SEGMENTS): void {
+    const { view, bytes } = place.arena
+    const [descriptors, metas] = [place.scratch.lane(0), place.scratch.laneMeta(0)]
+    const frame = place.frames.large.take()
+    let at = frame
+    for (const [k, packet] of packets.entries()) {
+      bytes.set(packet, at)
+      view.setUint32(descriptors + k * 8, at, true)
+      view.setUint32(descriptors + k * 8 + 4, packet.length, true)
+      const meta = metas + k * 32
+      bytes.fill(0, meta, meta + 32)
+      view.setUint8(meta, family === FOUR ? 4 : 6)
+      view.setUint8(meta + 1, tos)
+      view.setUint16(meta + 4, VXLAN_PORT, true)
+      bytes.set(ipBytes(family.vtep), meta + 8)
+      at += packet.length
+    }
+    expect(native.udpSend(fd, descriptors, metas, packets.length, segments)).toBe(packets.length)
+    place.frames.release(frame)
+  }
+  const payload = (length: number, seed: number) =>
+    Uint8Array.from({ length }, (__, i) => (i * 7 + seed) & 255)
+
+  test('a datagram of segments is packets, in order, each with an outer header', () => {
+    const port = underlay(family)
+    const peer = open(family.peer, 40_001)
+    const sent = [...Array(40).keys()].map(k => payload(k === 39 ? 77 : 1400, k))
+    sendSegments(peer, sent, 0x2)
+    // And what is small comes in a small frame.
+    const acks = [...Array(10).keys()].map(k => payload(74, k))
+    sendSegments(peer, acks)
+    expect(place.receive(port)).toBe(50)
+    const { view } = place.arena
+    const header = family === FOUR ? 28 : 48
+    for (const [i, each] of [...sent, ...acks].entries()) {
+      const at = place.batch.l3[i]!
+      expect(place.packet(i).slice(header)).toEqual(each)
+      expect(place.frames.isLarge(at)).toBe(false)
+      expect(place.batch.gsoSize[i]).toBe(0)
+      const total = each.length + header
+      if (family === FOUR) {
+        expect(ipv4.totalLength(view, at)).toBe(total)
+        expect(ipv4.verifyChecksum(view, at)).toBe(true)
+        expect(ipv4.source(view, at)).toBe(ipWords(family.peer)[0])
+        expect(ipv4.tos(view, at)).toBe(i < 40 ? 2 : 0)
+      } else {
+        expect(40 + ipv6.payloadLength(view, at)).toBe(total)
+        expect(ipv6.addressText(view, at + 8)).toBe(family.peer)
+        expect(ipv6.trafficClass(view, at)).toBe(i < 40 ? 2 : 0)
+      }
+      expect(udp.udpLength(view, at + header - 8)).toBe(each.length + 8)
+    }
+    expect(place.frames.leaked()).toBe(50)
+    place.releaseAll()
+    expect(place.frames.leaked()).toBe(0)
+  })
+
+  test('neighbours in a lane leave as one datagram', () => {
+    const port = underlay(family)
+    const peer = open(family.peer, VXLAN_PORT)
+    native.udpSegments(peer)
+    const flow = { src: family.vtep, dst: family.peer, sport: 0xc003 }
+    for (let k = 0; k < 20; k++) place.put(udpPacket(flow, payload(k === 19 ? 5 : 1000, k)))
+    expect(place.sendAll(port).every(reason => reason === 0)).toBe(true)
+    place.await(peer)
+    const { view, bytes } = place.arena
+    const { small, large, received, receivedMeta } = place.scratch
+    const frames = [place.frames.small.take(), place.frames.large.take()]
+    view.setUint32(small, frames[0]!, true)
+    view.setUint32(large, frames[1]!, true)
+    expect(native.udpReceive(peer, 1, small, 2048, large, 65_507, received, receivedMeta)).toBe(1)
+    expect(view.getUint32(received + 4, true)).toBe(19_005)
+    expect(view.getUint16(receivedMeta + 6, true)).toBe(1000)
+    expect(bytes.slice(frames[1]! + 3000, frames[1]! + 4000)).toEqual(payload(1000, 3))
+    for (const frame of frames) place.frames.release(frame)
+    expect(place.portCounters(1)).toMatchObject({ TX_PACKETS: 20, TX_BYTES: 19_005, TX_DROPS: 0 })
+    expect(place.frames.leaked()).toBe(0)
+  })
+
+  test('the superframe of a kernel peer stays one packet', () => {
+    const port = underlay(family)
+    const peer = open(family.peer, 40_001)
+    const macs = { innerDst: '02:00:00:00:00:01', innerSrc: '02:00:00:00:00:02' }
+    const outer = { src: family.peer, dst: family.vtep, ...macs }
+    const header = family === FOUR ? 28 : 48
+    const inner4 = { src: '10.244.2.9', dst: '10.244.1.2', partial: true }
+    const inner6 = { src: 'fd44:0:0:2::9', dst: 'fd44:0:0:1::2', partial: true }
+    for (const inner of [
+      tcpPacket(inner4, payload(60_000, 1)),
+      tcpPacket(inner6, payload(60_000, 2)),
+    ]) {
+      const datagram = vxlan({ ...outer, inner }).slice(header)
+      sendSegments(peer, [datagram])
+      expect(place.receive(port)).toBe(1)
+      expect(place.frames.isLarge(place.batch.frame[0]!)).toBe(true)
+      expect(place.batch.gsoSize[0]).toBe(0)
+      expect(place.packet(0).slice(header)).toEqual(datagram)
+      place.releaseAll()
+    }
+    // A UDP one comes with the size of its own segments, long or short.
+    for (const length of [9000, 900]) {
+      for (const flow of [inner4, inner6]) {
+        const datagram = vxlan({ ...outer, inner: udpPacket(flow, payload(length, 3)) }).slice(
+          header,
+        )
+        const size = length / 3
+        sendSegments(
+          peer,
+          [...Array(Math.ceil(datagram.length / size)).keys()].map(k =>
+            datagram.slice(k * size, (k + 1) * size),
+          ),
+        )
+        expect(place.receive(port)).toBe(1)
+        expect(place.batch.gsoSize[0]).toBe(size)
+        expect(place.packet(0).slice(header)).toEqual(datagram)
+        place.releaseAll()
+      }
+    }
+    expect(place.frames.leaked()).toBe(0)
+  })
+
+  test('hostile segments: tiny ones are bounded, large ones dropped, none lost uncounted', () => {
+    const port = underlay(family)
+    const peer = open(family.peer, 40_001)
+    // Tiny: a datagram of one-byte packets.
+    const tiny = [...Array(UDP_SEGMENTS).keys()].map(k => payload(1, k))
+    sendSegments(peer, tiny)
+    expect(place.receive(port)).toBe(UDP_SEGMENTS)
+    expect(place.packet(63).at(-1)).toBe(tiny[63]![0])
+    place.releaseAll()
+    // Longer than a small frame: the loopback device carries them.
+    sendSegments(peer, [payload(1900, 1), payload(1900, 2), payload(10, 3)])
+    expect(place.receive(port)).toBe(0)
+    expect(place.drops(DROP_NO_FRAMES)).toBe(3)
+    expect(place.portCounters(1)).toMatchObject({ RX_DROPS: 3 })
+    expect(place.frames.leaked()).toBe(0)
+  })
+
+  test('too few frames: what has one is there, what has none is counted', () => {
+    const port = underlay(family)
+    const peer = open(family.peer, 40_001)
+    sendSegments(
+      peer,
+      [...Array(10).keys()].map(k => payload(1000, k)),
+    )
+    const taken: number[] = []
+    while (place.frames.small.free > 5) taken.push(place.frames.small.take())
+    expect(place.receive(port)).toBe(5)
+    expect(place.drops(DROP_NO_FRAMES)).toBe(5)
+    place.releaseAll()
+    for (const frame of taken.splice(0)) place.frames.release(frame)
+    // Without large frames a long datagram is cut off and dropped.
+    sendSegments(peer, [payload(1000, 1), payload(1000, 2)])
+    while (place.frames.large.free > 0) taken.push(place.frames.large.take())
+    expect(place.receive(port)).toBe(1)
+    expect(place.batch.drop[0]).toBe(DROP_NO_FRAMES)
+    place.releaseAll()
+    for (const frame of taken) place.frames.release(frame)
+    expect(place.frames.leaked()).toBe(0)
+  })
+})
+
 describe('limits', () => {
+  test('where segments are refused all packets go one by one, after a while at once', () => {
+    const port = underlay(FOUR, true)
+    const peer = open(FOUR.peer, VXLAN_PORT)
+    const flow = { src: FOUR.vtep, dst: FOUR.peer, sport: 0xc003 }
+    const send = vi.spyOn(native, 'udpSend')
+    try {
+      for (let burst = 0; burst < UDP_REFUSALS + 2; burst++) {
+        for (let k = 0; k < 4; k++) place.put(udpPacket(flow, Uint8Array.of(k, 2, 3)))
+        place.sendAll(port)
+        for (let k = 0; k < 4; k++)
+          expect(place.datagram(peer).data).toEqual(Uint8Array.of(k, 2, 3))
+      }
+      expect(send.mock.calls.map(call => call[4])).toEqual([
+        ...Array(UDP_REFUSALS).fill(UDP_SEGMENTS),
+        1,
+        1,
+      ])
+    } finally {
+      send.mockRestore()
+    }
+    const sent = (UDP_REFUSALS + 2) * 4
+    expect(place.portCounters(1)).toMatchObject({ TX_PACKETS: sent, TX_DROPS: 0 })
+    expect(place.frames.leaked()).toBe(0)
+  })
+
   test('more packets than a lane gathers are sent in between', () => {
     const port = underlay(FOUR)
     const peer = open(FOUR.peer, VXLAN_PORT)

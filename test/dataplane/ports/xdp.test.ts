@@ -194,7 +194,8 @@ describe('send', () => {
     right.feed(8)
     new TableWriter(memory.arena).change(() => {
       memory.arena.header()[HEADER.NEXT_HOP_COUNT] = 3
-      const hop = { kind: HOP.VXLAN, port: 1, mtu: 1450, header: new Uint8Array(0) }
+      const to = { network: 0, port: 1, mtu: 1450, header: new Uint8Array(0) }
+      const hop = { kind: HOP.VXLAN, ...to }
       const mac = { macHigh: 0xfedcba98, macLow: 0x7654 }
       writeNextHop(memory.arena, 1, { ...hop, ...mac, macKnown: true })
       writeNextHop(memory.arena, 2, { ...hop, ...mac, macKnown: false })

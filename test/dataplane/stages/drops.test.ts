@@ -18,6 +18,7 @@ import {
   VETH_MAC,
   VETH_POD,
   VTEP,
+  VTEP6,
 } from '../../harness/engine.ts'
 import {
   bytesOf,
@@ -176,6 +177,20 @@ const cases: Record<string, [port: number, packet: Uint8Array | MemPacket][]> = 
     [UNDERLAY, overlay()],
     [HOST, udp({ src: '192.88.99.9', dst: '10.244.1.3' }, data)],
   ],
+  redirect: [
+    [TUN_POD, icmp({ ...pod, dst: '10.244.1.3' }, 5, 1, new Uint8Array(32))],
+    [VETH_POD, fromVeth(icmp(veth, 5, 1, new Uint8Array(32)))],
+    [TUN_POD, icmp(pod, 9)],
+  ],
+  'other-network': [[TUN_POD, udp({ src: '10.244.1.2', dst: '10.60.1.3' }, data)]],
+  'to-vtep': [
+    [TUN_POD, udp({ ...pod, dst: VTEP, dport: 4789 }, data)],
+    [TUN_POD, udp({ ...pod, dst: PEER, dport: 4789 }, data)],
+    [TUN_POD, udp({ ...pod6, dst: VTEP6, dport: 4789 }, data)],
+    [VETH_POD, fromVeth(udp({ ...veth, dst: PEER, dport: 4789 }, data))],
+    // The first fragment of one.
+    [TUN_POD, udp({ ...pod, dst: PEER, dport: 4789, fragment: 0x2000 }, data)],
+  ],
   handled: [
     // Duplicate address detection of the pod's own address; an ARP announcement; a router solicitation.
     [VETH_POD, fromVeth(solicitation('::', 'fd44:0:0:1::3'), 0x86dd)],
@@ -194,6 +209,8 @@ const LIMITED: Record<string, TestEngineOptions> = {
     clock: () => 0,
   },
 }
+/** What else an engine must have for a case. */
+const WITH: Record<string, TestEngineOptions> = { 'other-network': { blue: 'veth' }, ...LIMITED }
 
 let world: TestEngine
 beforeEach(() => {
@@ -206,7 +223,7 @@ afterEach(() => {
 describe('every drop is counted by its reason', () => {
   for (const [reason, packets] of Object.entries(cases)) {
     test(reason, () => {
-      world = testEngine(LIMITED[reason])
+      world = testEngine(WITH[reason])
       const passes = reason in LIMITED ? packets.splice(0, 2) : []
       for (const [port, packet] of [...passes, ...packets]) world.send(port, packet)
       expect(world.drops()).toEqual({ [reason]: packets.length })

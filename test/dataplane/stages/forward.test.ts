@@ -1,6 +1,7 @@
 // What comes out for what goes in: routing, encapsulation, decapsulation, offloads, ICMP errors.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { COUNTER } from '../../../dataplane/memory/arena.ts'
+import { PORT_KIND } from '../../../dataplane/ports/port.ts'
 import {
   HOST,
   OWN_VTEP_MAC,
@@ -275,6 +276,41 @@ describe('superframes', () => {
     expect(inner.map(each => each.length - 28)).toEqual([999, 999, 999, 999, 999, 5])
     expect(inner.every(checksumsRight)).toBe(true)
     expect(concat(...inner.map(each => each.slice(28)))).toEqual(payload)
+  })
+
+  test('the superframe of a kernel peer, whole behind one outer header, fits its next hop', () => {
+    Object.assign(world.ports[UNDERLAY]!, { kind: PORT_KIND.UDP })
+    const overlay = (inner: Uint8Array) =>
+      ethernet(
+        UNDERLAY_MAC,
+        UNDERLAY_PEER_MAC,
+        0x0800,
+        vxlan({ src: PEER, dst: VTEP, ...macs, inner }),
+      )
+    for (const [src, dst, gsoType, l4] of [
+      ['10.244.2.9', '10.244.1.2', 1, 20],
+      ['fd44:0:0:2::9', 'fd44:0:0:1::2', 4, 40],
+    ] as const) {
+      const flow = { src, dst, ttl: 63, flags: 0x18 }
+      const sent = overlay(tcp({ ...flow, partial: true }, payload))
+      const [whole] = world.send(UNDERLAY, sent)[TUN_POD]!
+      expect(whole).toMatchObject({ gsoType, gsoSize: 1450 - l4 - 20, partial: true })
+      expect(whole!.bytes.slice(l4 + 20)).toEqual(payload)
+      // A small one, and a datagram, go by as they are; a large segment with a checksum of its own is too big.
+      const small = world.send(UNDERLAY, overlay(tcp({ ...flow, partial: true }, data)))[TUN_POD]!
+      expect(small[0]).toMatchObject({ gsoType: 0, partial: true })
+      expect(world.send(UNDERLAY, overlay(tcp(flow, payload)))[TUN_POD]).toEqual([])
+      const datagrams = { bytes: overlay(udp({ ...flow, partial: true }, payload)), gsoSize: 900 }
+      const [cut] = world.send(UNDERLAY, datagrams)[TUN_POD]!
+      expect(cut).toMatchObject({ gsoType: 5, gsoSize: 900, partial: true })
+    }
+    // A size for what is no datagram to be cut.
+    const tcpWithSize = {
+      bytes: overlay(tcp({ src: '10.244.2.9', dst: '10.244.1.2', partial: true }, payload)),
+      gsoSize: 900,
+    }
+    expect(world.send(UNDERLAY, tcpWithSize)[TUN_POD]).toEqual([])
+    expect(world.drops().offload).toBe(1)
   })
 
   test('more segments than a batch holds', () => {

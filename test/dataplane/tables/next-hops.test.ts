@@ -10,6 +10,7 @@ import {
   HOP_MAC_KNOWN,
   HOP_MAC_LOW,
   HOP_MTU,
+  HOP_NETWORK,
   HOP_PORT,
   type NextHop,
   writeNextHop,
@@ -18,6 +19,7 @@ import { smallArena } from '../memory/plan.ts'
 
 const VXLAN: NextHop = {
   kind: HOP.VXLAN,
+  network: 255,
   port: 511,
   mtu: 1450,
   header: Uint8Array.from({ length: VXLAN_OVERHEAD_IPV6 }, (_, i) => i + 1),
@@ -34,12 +36,9 @@ test('an entry is where the stages look for it, and nowhere else', () => {
     writeNextHop(arena, id, VXLAN)
     const at = layout.nextHops.offset + id * NEXT_HOP_BYTES
     const word = (offset: number) => view.getUint32(at + offset, true)
-    expect([HOP_KIND, HOP_PORT, HOP_MTU, HOP_HEADER_BYTES].map(word)).toEqual([
-      HOP.VXLAN,
-      511,
-      1450,
-      70,
-    ])
+    expect([HOP_PORT, HOP_MTU, HOP_HEADER_BYTES].map(word)).toEqual([511, 1450, 70])
+    const half = (offset: number) => view.getUint16(at + offset, true)
+    expect([HOP_KIND, HOP_NETWORK].map(half)).toEqual([HOP.VXLAN, 255])
     expect([HOP_MAC_HIGH, HOP_MAC_LOW, HOP_MAC_KNOWN].map(word)).toEqual([0xfedcba98, 0x7654, 1])
     expect(arena.bytes.slice(at + HOP_HEADER, at + HOP_HEADER + 70)).toEqual(VXLAN.header)
     // The longest template ends before the fields behind it.
@@ -58,5 +57,5 @@ test('a shorter header takes the place of a longer one', () => {
   const at = arena.layout.nextHops.offset + 3 * NEXT_HOP_BYTES
   expect(arena.view.getUint32(at + HOP_HEADER_BYTES, true)).toBe(0)
   expect(arena.view.getUint32(at + HOP_MAC_KNOWN, true)).toBe(0)
-  expect(arena.view.getUint32(at + HOP_KIND, true)).toBe(HOP.PORT)
+  expect(arena.view.getUint16(at + HOP_KIND, true)).toBe(HOP.PORT)
 })

@@ -32,6 +32,7 @@ const record: fc.Arbitrary<PortRecord> = fc.record({
   moreFds: list(fd),
   ingress: rate,
   egress: rate,
+  network: fc.nat(255),
 })
 
 describe('port records', () => {

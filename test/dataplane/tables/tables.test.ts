@@ -35,7 +35,7 @@ function writeStamp(arena: Arena, stamp: number): void {
   for (let port = 0; port < PORTS; port++) writePort(arena, port, record)
   const hop = { kind: HOP.PORT, port: 1, header: new Uint8Array(0), macHigh: 0, macLow: 0 }
   for (let id = 1; id <= HOPS; id++) {
-    writeNextHop(arena, id, { ...hop, mtu: stamp, macKnown: false })
+    writeNextHop(arena, id, { ...hop, network: 0, mtu: stamp, macKnown: false })
   }
 }
 

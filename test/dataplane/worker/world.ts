@@ -96,6 +96,7 @@ export function makeWorld(fib4 = defaultFib(4)): World {
     moreFds: [],
     ingress: NO_RATE,
     egress: NO_RATE,
+    network: 0,
   })
   const devices: ReturnType<typeof openTun>[] = []
   const pods: Namespace[] = []
@@ -113,6 +114,7 @@ export function makeWorld(fib4 = defaultFib(4)): World {
       slots.activate(port, record(device.fds, address))
       const hop = hops.add({
         kind: HOP.PORT,
+        network: 0,
         port,
         mtu: MTU,
         header: new Uint8Array(0),

@@ -278,7 +278,7 @@ export class Listener {
     if (native.epollWait(this.epoll, at, 1, TIMEOUT_MS) !== 1) throw new Error('no datagram came')
     const frame = frames.small.take()
     arena.view.setUint32(at, frame, true)
-    if (native.udpReceive(this.fd, 1, at, 2048, at + 64, at + 128) !== 1) {
+    if (native.udpReceive(this.fd, 1, at, 2048, 0, 0, at + 64, at + 128) !== 1) {
       throw new Error('no datagram came')
     }
     const from = arena.view.getUint32(at + 64, true)

@@ -27,8 +27,8 @@ export interface Kind {
   type6: number
   mtu?: number
 }
-const TIME_EXCEEDED: Kind = { type4: 11, code4: 0, type6: 3 }
-const UNREACHABLE: Kind = { type4: 3, code4: 1, type6: 1 }
+export const TIME_EXCEEDED: Kind = { type4: 11, code4: 0, type6: 3 }
+export const UNREACHABLE: Kind = { type4: 3, code4: 1, type6: 1 }
 const TOO_BIG: Kind = { type4: 3, code4: 4, type6: 2, mtu: 1450 }
 
 /**
@@ -36,11 +36,17 @@ const TOO_BIG: Kind = { type4: 3, code4: 4, type6: 2, mtu: 1450 }
  * network control over IPv4 (RFC 1812 section 4.3.2.5), cut to 576 bytes (section 4.3.2.3), over IPv6 to
  * 1280 (RFC 4443 section 2.4).
  */
-function error(kind: Kind, family: Family, to: string, quoted: Uint8Array, ttl = 64): Uint8Array {
+export function error(
+  kind: Kind,
+  family: Family,
+  to: string,
+  quoted: Uint8Array,
+  ttl = 64,
+): Uint8Array {
   const mtu = kind.mtu ?? 0
   const rest = Uint8Array.of(0, 0, mtu >> 8, mtu & 255)
   const body = (most: number) => concat(rest, quoted.slice(0, most))
-  if (family === FOUR) {
+  if (!family.gateway.includes(':')) {
     const flow = { src: family.gateway, dst: to, ttl, tos: 0xc0 }
     return icmp(flow, kind.type4, kind.code4, body(576 - 28))
   }

@@ -42,6 +42,24 @@ export const SIX: Family = {
   nobody: 'fd44:0:0:1::77',
 }
 export const FAMILIES = [FOUR, SIX] as const
+/** In the network `blue`, of the same shape. */
+export const BLUE4: Family = {
+  tun: '10.60.1.2',
+  veth: '10.60.1.3',
+  far: '10.60.2.9',
+  farther: '10.60.2.10',
+  gateway: '10.60.1.1',
+  nobody: '10.60.1.77',
+}
+export const BLUE6: Family = {
+  tun: 'fd60:0:0:1::2',
+  veth: 'fd60:0:0:1::3',
+  far: 'fd60:0:0:2::9',
+  farther: 'fd60:0:0:2::a',
+  gateway: 'fd60:0:0:1::1',
+  nobody: 'fd60:0:0:1::77',
+}
+export const BLUE_FAMILIES = [BLUE4, BLUE6] as const
 /** IPv4 addresses that are not of the cluster: behind the node, and behind a port that is gone. */
 export const WORLD = '198.51.100.7'
 export const GONE = '203.0.113.5'

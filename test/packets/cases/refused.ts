@@ -1,6 +1,6 @@
 /** Packets that go no further: forged, foreign, malformed. */
-import { PEER, PEER_VTEP_MAC, POD_MAC, VETH_MAC, VTEP } from '../../harness/engine.ts'
-import { concat, ethernet, icmp, ip, tcp, udp } from '../../harness/packets.ts'
+import { PEER, PEER_VTEP_MAC, PEER6, POD_MAC, VETH_MAC, VTEP, VTEP6 } from '../../harness/engine.ts'
+import { concat, ethernet, icmp, ip, tcp, udp, vxlan } from '../../harness/packets.ts'
 import type { PacketCase } from '../case.ts'
 import {
   FAMILIES,
@@ -25,6 +25,11 @@ const inner4 = udp({ src: FOUR.far, dst: FOUR.tun }, data)
 const inner6 = udp({ src: SIX.far, dst: SIX.tun }, data)
 const flow4 = { src: FOUR.tun, dst: FOUR.far }
 const flow6 = { src: SIX.tun, dst: SIX.far }
+
+/** What a pod sends that would like to be a node: a packet for another pod, in VXLAN. */
+function inVxlan(src: string, dst: string): Uint8Array {
+  return vxlan({ src, dst, innerDst: PEER_VTEP_MAC, innerSrc: POD_MAC, inner: inner4 })
+}
 
 /** Offset of the UDP checksum in a frame of the underlay, over IPv4 and over IPv6. */
 const OUTER_SUM4 = 14 + 20 + 6
@@ -244,6 +249,31 @@ export const refused: Record<string, PacketCase> = {
       out: { underlay: [toPeer(udp({ ...flow4, ttl: 63 }, data))] },
       drops: { rate: 2 },
       counters: { encapsulated: 1 },
+    },
+  ),
+  'redirects-of-pods': simple(
+    'ICMP redirects and router advertisements that pods send each other.',
+    'tun',
+    [
+      icmp({ src: FOUR.tun, dst: FOUR.veth }, 5, 1, payload(32)),
+      icmp({ src: FOUR.tun, dst: FOUR.far }, 9, 0, payload(12)),
+      ...[133, 134, 135, 136, 137].map(type =>
+        icmp({ src: SIX.tun, dst: SIX.veth, ttl: 255 }, type, 0, payload(36)),
+      ),
+    ],
+    { drops: { redirect: 2, 'nd-malformed': 5 } },
+  ),
+  'pod-to-vtep': simple(
+    "Pods that speak VXLAN to this node and to another one; UDP to their other ports is the node's to route.",
+    'tun',
+    [
+      ...[VTEP, PEER].map(dst => inVxlan(FOUR.tun, dst)),
+      ...[VTEP6, PEER6].map(dst => inVxlan(SIX.tun, dst)),
+      udp({ src: FOUR.tun, dst: WORLD, dport: 4789 }, data),
+    ],
+    {
+      out: { host: [udp({ src: FOUR.tun, dst: WORLD, dport: 4789, ttl: 63 }, data)] },
+      drops: { 'to-vtep': 4 },
     },
   ),
   'port-gone': simple(

@@ -1,0 +1,73 @@
+/** The tables of the state file (state.ts), and how a file of an earlier version becomes one of this. */
+
+/** "hwsr" in SQLite's header. */
+export const APPLICATION_ID = 0x68_77_73_72
+export const SCHEMA_VERSION = 3
+
+const DELEGATIONS = `
+  CREATE TABLE delegations (
+    network TEXT NOT NULL,
+    container TEXT NOT NULL,
+    ifname TEXT NOT NULL,
+    type TEXT NOT NULL,
+    netns TEXT NOT NULL,
+    args TEXT NOT NULL,
+    path TEXT NOT NULL,
+    config TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (network, container, ifname)
+  ) STRICT;
+`
+
+const SECONDARIES = `
+  CREATE TABLE secondaries (
+    network TEXT NOT NULL,
+    container TEXT NOT NULL,
+    ifname TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    netns TEXT NOT NULL,
+    args TEXT NOT NULL,
+    path TEXT NOT NULL,
+    config TEXT NOT NULL,
+    result TEXT,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (network, container, ifname, position)
+  ) STRICT;
+`
+
+/** What brings a file of that schema version to the next one. */
+export const MIGRATIONS: Readonly<Record<number, string>> = {
+  1: `${DELEGATIONS} ALTER TABLE attachments ADD COLUMN runtime TEXT;`,
+  2: `${SECONDARIES} ALTER TABLE attachments ADD COLUMN overlay TEXT;`,
+}
+
+export const SCHEMA = `
+  CREATE TABLE attachments (
+    network TEXT NOT NULL,
+    container TEXT NOT NULL,
+    ifname TEXT NOT NULL,
+    phase TEXT NOT NULL CHECK (phase IN ('reserved', 'attached')),
+    netns TEXT NOT NULL,
+    netnsDev TEXT NOT NULL,
+    netnsIno TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('tun', 'xdp')),
+    mtu INTEGER,
+    ip4 TEXT UNIQUE,
+    ip6 TEXT UNIQUE,
+    pod TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    runtime TEXT,
+    overlay TEXT,
+    PRIMARY KEY (network, container, ifname)
+  ) STRICT;
+  CREATE TABLE cooling (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    family INTEGER NOT NULL,
+    address TEXT NOT NULL UNIQUE,
+    freed INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE cursors (family INTEGER PRIMARY KEY, address TEXT NOT NULL) STRICT;
+  CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+  ${DELEGATIONS}
+  ${SECONDARIES}
+`

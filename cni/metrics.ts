@@ -138,12 +138,14 @@ function nodeMetrics(
 
 function addressMetrics(registry: Registry, node: Node): void {
   const help = 'Addresses of a range by what they are: free, taken, cooling (freed a moment ago)'
-  const labels = ['network', 'range', 'state']
+  const labels = ['overlay', 'network', 'range', 'state']
   gauge(registry, ['hawser_addresses', help], labels, put => {
-    for (const { network = '', range, free, taken, cooling } of rangeReports(node)) {
-      put(Number(free), { network, range, state: 'free' })
-      put(taken, { network, range, state: 'taken' })
-      put(cooling, { network, range, state: 'cooling' })
+    for (const each of rangeReports(node)) {
+      const { overlay = '', network = '', range, free, taken, cooling } = each
+      const counts = { free: Number(free), taken, cooling }
+      for (const [state, count] of Object.entries(counts)) {
+        put(count, { overlay, network, range, state })
+      }
     }
   })
 }

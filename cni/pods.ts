@@ -6,15 +6,15 @@
  * the call on disk, then the call, then the addresses), interface and way in the engine, further
  * interfaces of other plugins (secondaries.ts), `attached` on disk. Removed in the reverse: further
  * interfaces, the engine's way and the interface, then the row, and with it the addresses; an IPAM
- * plugin's DEL last, and then what was kept of its call (delegations.ts). A step that fails undoes those before it; an address is released only when
- * nothing can use it any more, so a process that dies anywhere leaves a row that tells the next one
- * what may be there. Interfaces are known as ours by the row, and by what the engine
- * derives from its id (dataplane/README.md, "After a restart").
+ * plugin's DEL last, and then what was kept of its call (delegations.ts). A step that fails undoes
+ * those before it; an address is released only when nothing can use it any more, so a process that
+ * dies anywhere leaves a row that tells the next one what may be there. Interfaces are known as ours
+ * by the row, and by what the engine derives from its id (dataplane/README.md, "After a restart").
+ *
+ * It is long because adding, removing, restoring and collecting must agree on that order.
  */
-import { existsSync } from 'node:fs'
-import { dirname } from 'node:path'
 import type { AttachKind, ControlPlane, PodAttachment, PodSpec } from '../dataplane/control.ts'
-import { hasInterface, netnsIdentity } from '../dataplane/netns.ts'
+import { hasInterface } from '../dataplane/netns.ts'
 import type { Address } from './cidr.ts'
 import type { DelegateCall } from './delegate.ts'
 import {
@@ -32,6 +32,7 @@ import { gatewayFor, type Pool } from './ipam-ranges.ts'
 import { labelOf } from './label.ts'
 import type { Logger } from './logger.ts'
 import type { Dns } from './netconf.ts'
+import { look, podNamespace } from './pod-namespace.ts'
 import { PortMappings } from './port-mappings.ts'
 import type { Runtime } from './runtime-config.ts'
 import {
@@ -329,8 +330,8 @@ export class Pods {
   /**
    * Collects attachments whose namespaces are gone without a DEL, LOOKS looks in a row (that of
    * `restoreAll` counts), and tries again to restore, and to give back, what could not be. Rules of
-   * port mappings that were lost come back. To be
-   * called every few minutes: that is the time that a namespace has to come back. Never rejects.
+   * port mappings that were lost come back. To be called every few minutes: that is the time that a
+   * namespace has to come back. Never rejects.
    */
   async collect(): Promise<void> {
     const { plane, state, turns, log } = this.#parts
@@ -407,41 +408,6 @@ function podSpec(attachment: Attachment): PodSpec {
     ...(further === undefined ? {} : { further }),
     ...(overlay === undefined ? {} : { network: overlay }),
     ...(label === undefined ? {} : { label }),
-  }
-}
-
-/** The namespace at `path`; throws CniError when it is none (code 4) or the node's own (code 8). */
-export function podNamespace(path: string): { dev: bigint; ino: bigint } {
-  let found: { dev: bigint; ino: bigint }
-  try {
-    found = netnsIdentity(path)
-  } catch (error) {
-    throw new CniError(CODE.environment, `CNI_NETNS: ${(error as Error).message}`, '', {
-      cause: error,
-    })
-  }
-  const own = netnsIdentity('/proc/self/ns/net')
-  if (found.dev === own.dev && found.ino === own.ino) {
-    throw new CniError(CODE.ownNetns, `CNI_NETNS ${path}: it is the node's own namespace`)
-  }
-  return found
-}
-
-/**
- * Whether an attachment's namespace is still there. `gone` only when that is certain: a path that
- * merely can't be read as a namespace may be a mount that this process doesn't see yet.
- */
-export function look({
-  netns,
-  netnsDev,
-  netnsIno,
-}: Pick<Attachment, 'netns' | 'netnsDev' | 'netnsIno'>): 'there' | 'gone' | 'unsure' {
-  try {
-    const { dev, ino } = netnsIdentity(netns)
-    return String(dev) === netnsDev && String(ino) === netnsIno ? 'there' : 'gone'
-  } catch (error) {
-    if ((error as { code?: string }).code !== 'ENOENT') return 'unsure'
-    return existsSync(dirname(netns)) || netns.startsWith('/proc/') ? 'gone' : 'unsure'
   }
 }
 

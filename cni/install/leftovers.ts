@@ -9,7 +9,7 @@ import { vethNames } from '../../dataplane/devices/veth.ts'
 import { deleteLink, getLink } from '../../dataplane/netlink/link.ts'
 import { Netlink } from '../../dataplane/netlink/socket.ts'
 import { hasInterface } from '../../dataplane/netns.ts'
-import { look } from '../pods.ts'
+import { look } from '../pod-namespace.ts'
 import { APPLICATION_ID, type Attachment, attachmentId, bootId } from '../state.ts'
 
 /** Our nftables tables (dataplane/devices/masquerade.ts and port-mappings.ts), family and name. */

@@ -15,7 +15,6 @@ import { setLink } from '../netlink/link.ts'
 import {
   addRoute,
   listRoutes,
-  type RouteOptions,
   RT_TABLE_MAIN,
   RTPROT_STATIC,
   replaceRoute,
@@ -52,7 +51,12 @@ export function configureFurther(
       replaceRoute(nl, { ...out, destination: six ? '::/0' : '0.0.0.0/0', table })
       once('EEXIST', () => addSourceRule(nl, { source: address, table, priority: FIRST_TABLE }))
       const own = further.filter(each => each.includes(':') === six)
-      for (const destination of own) addRouteOnce(nl, { ...out, destination, family: six ? 6 : 4 })
+      const there = listRoutes(nl, { family: six ? 6 : 4, ifindex: index })
+      for (const destination of own) {
+        // One that leads by another interface is not taken away: EEXIST.
+        if (there.some(each => each.destination === destination)) continue
+        addRoute(nl, { ...out, destination })
+      }
       return own.map(dst => (gateway === undefined ? { dst } : { dst, gw: gateway }))
     })
   })
@@ -87,16 +91,6 @@ export function readFurther(nl: Netlink, ifindex: number): string[] | undefined 
 /** Replies to what came by it may leave by another interface, and the reverse. */
 function acceptReturns(netns: string, ifname: string): void {
   native.sysctlWrite(netns, `ipv4/conf/${ifname}/rp_filter`, '2')
-}
-
-/** Adds a route unless the interface has it; one by another interface is not taken away: EEXIST. */
-function addRouteOnce(
-  nl: Netlink,
-  options: RouteOptions & { family: 4 | 6; ifindex: number },
-): void {
-  const { destination, family, ifindex } = options
-  const there = listRoutes(nl, { family, ifindex })
-  if (!there.some(each => each.destination === destination)) addRoute(nl, options)
 }
 
 function addressesOf({ ip4, ip6 }: PodSpec): string[] {

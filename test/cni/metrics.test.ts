@@ -61,7 +61,7 @@ describe('what is told', () => {
     fake.state.release({ network: 'n', containerId: 'b', ifname: 'eth0' })
     const samples = await scrape()
     const of = (range: string, state: string) =>
-      samples.get(`hawser_addresses{network="",range="${range}",state="${state}"}`)
+      samples.get(`hawser_addresses{overlay="",network="",range="${range}",state="${state}"}`)
     // Of eight: network, gateway and broadcast are nobody's.
     expect(['free', 'taken', 'cooling'].map(state => of('10.0.0.0/29', state))).toEqual([3, 1, 1])
     expect(of('fd00::/126', 'taken')).toBe(0)

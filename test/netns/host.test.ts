@@ -123,7 +123,9 @@ test('metrics tell what the engine and the state have counted', async () => {
   }
   expect(value('hawser_ready')).toBe(1)
   expect(value('hawser_pods')).toBe(2)
-  expect(value('hawser_addresses{network="",range="10.244.1.0/24",state="taken"}')).toBe(2)
+  expect(value('hawser_addresses{overlay="",network="",range="10.244.1.0/24",state="taken"}')).toBe(
+    2,
+  )
   expect(value('hawser_cni_requests_total{verb="ADD",outcome="ok"}')).toBe(2)
   expect(value('hawser_worker_frames{worker="0",size="any",state="leaked"}')).toBe(0)
   const received = stdout.matchAll(/^hawser_port_receive_packets_total\{role="pod".*\} (\d+)$/gm)

@@ -352,7 +352,7 @@ describe('hawser ipam check', () => {
     const { code, stdout } = await run(process.execPath, args, { netns: node.netns })
     expect(code).toBe(0)
     expect(stdout).toMatch(
-      /^RANGE +NETWORK +FREE +TAKEN +COOLING +EXCLUDED +ALL\n10\.244\.1\.0\/27 /,
+      /^RANGE +NETWORK +OVERLAY +FREE +TAKEN +COOLING +EXCLUDED +ALL\n10\.244\.1\.0\/27 /,
     )
     expect(stdout).toMatch(/\nall agrees\n$/)
   })

@@ -8,6 +8,7 @@ import { seededRoutes } from '../../../dataplane/fib/columns.ts'
 import { fibSource, isFibFile, loadFib, openFib } from '../../../dataplane/fib/load.ts'
 import { guarded, newTable } from '../../../dataplane/fib/table.ts'
 import { vetFib } from '../../../dataplane/fib/vet.ts'
+import { MAX_NEXT_HOPS } from '../../../dataplane/limits.ts'
 
 const linear = fileURLToPath(new URL('../../../dataplane/fib/linear.ts', import.meta.url))
 const limits = { routes: 4096 }
@@ -163,7 +164,9 @@ test('a guarded reader answers 0 instead of throwing, and instead of what is no 
   }
   guarded(boom, fault).lookup(new Uint32Array(3), 2, out)
   expect([...out]).toEqual([0, 0, 5])
-  const wild = { lookup: (_: Uint32Array, n: number, to: Uint16Array) => void to.fill(4096, 0, n) }
+  const wild = {
+    lookup: (_: Uint32Array, n: number, to: Uint16Array) => void to.fill(MAX_NEXT_HOPS, 0, n),
+  }
   guarded(wild, fault).lookup(new Uint32Array(3), 2, out)
   expect([...out]).toEqual([0, 0, 5])
   expect(faults).toBe(3)

@@ -8,12 +8,14 @@ import { Program } from '../harness/program.ts'
 import { Skipped } from '../harness/suite.ts'
 import { later } from '../harness/undo.ts'
 
-export const PLUGINS = ['hawser', 'bridge', 'ptp'] as const
+export const PLUGINS = ['hawser', 'bridge', 'ptp', 'macvlan'] as const
 export type PluginName = (typeof PLUGINS)[number]
 
 const REFERENCE = '/usr/lib/cni'
 const HAWSER = 'build/Release/hawser'
 const VTEP = '192.0.2.1'
+/** The node's underlay device. */
+const UNDERLAY = 'und0'
 
 /** Addresses of the node's pods. */
 const PODS = '10.1.0.0/22'
@@ -71,8 +73,15 @@ async function startHawser(): Promise<Plugin> {
   }
 }
 
-/** `bridge` as Flannel delegates to it (gateway on the bridge, default route), or `ptp`; with `host-local`. */
-async function startReference(name: 'bridge' | 'ptp'): Promise<Plugin> {
+/** What a reference plugin is given beside its addresses: `bridge` as Flannel delegates to it (gateway on the bridge, default route). */
+const REFERENCES = {
+  bridge: { bridge: 'cni0', isDefaultGateway: true, mtu: 1450 },
+  ptp: { mtu: 1450 },
+  macvlan: { master: UNDERLAY, mode: 'bridge' },
+} as const
+
+/** A reference plugin with `host-local`. */
+async function startReference(name: keyof typeof REFERENCES): Promise<Plugin> {
   const executable = join(REFERENCE, name)
   for (const plugin of [name, 'host-local']) {
     if (existsSync(join(REFERENCE, plugin))) continue
@@ -86,13 +95,12 @@ async function startReference(name: 'bridge' | 'ptp'): Promise<Plugin> {
     cniVersion: '1.0.0',
     name: 'bench',
     type: name,
-    ...(name === 'bridge' ? { bridge: 'cni0', isDefaultGateway: true } : {}),
-    mtu: 1450,
+    ...REFERENCES[name],
     ipam: {
       type: 'host-local',
       dataDir: join(state, 'addresses'),
       ranges: [[{ subnet: PODS }]],
-      ...(name === 'ptp' ? { routes: [{ dst: '0.0.0.0/0' }] } : {}),
+      ...(name === 'bridge' ? {} : { routes: [{ dst: '0.0.0.0/0' }] }),
     },
   }
   const spawner = await startSpawner(executable, REFERENCE, state, netconf, node)
@@ -123,9 +131,9 @@ async function startSpawner(
 /** A node's namespace with an underlay device that leads nowhere. */
 function underlayNode(): Namespace {
   const node = new Namespace('cni')
-  node.ip('link add und0 type veth peer name und1')
-  node.ip(`address add ${VTEP}/24 dev und0`)
-  node.ip('link set und0 up')
+  node.ip(`link add ${UNDERLAY} type veth peer name und1`)
+  node.ip(`address add ${VTEP}/24 dev ${UNDERLAY}`)
+  node.ip(`link set ${UNDERLAY} up`)
   node.ip('link set und1 up')
   return node
 }

@@ -1,6 +1,6 @@
 /**
- * How long a runtime waits for ADD and DEL: hawser beside the reference plugins bridge and ptp with
- * host-local. One container at a time, a burst at once, and a node that fills up.
+ * How long a runtime waits for ADD and DEL: hawser beside the reference plugins bridge, ptp and macvlan
+ * with host-local. One container at a time, a burst at once, and a node that fills up.
  */
 import { readFileSync } from 'node:fs'
 import { Namespace, requireRoot } from '../harness/namespaces.ts'
@@ -31,7 +31,8 @@ const QUICK = { rounds: 3, bursts: 1, pods: 20 }
 
 export const cni: Suite = {
   name: 'cni',
-  about: 'ADD and DEL through the CNI executables: hawser, bridge + host-local, ptp + host-local',
+  about:
+    'ADD and DEL through the CNI executables: hawser, and bridge, ptp, macvlan with host-local',
   run,
 }
 
@@ -151,13 +152,12 @@ function report(
     },
   ]
   const ratios: Record<string, number> = {}
-  for (const peer of ['bridge', 'ptp'] as const) {
+  for (const peer of PLUGINS.slice(1)) {
     if (!(names.includes('hawser') && names.includes(peer))) continue
     const [ours, theirs] = [both(one.hawser), both(one[peer])]
     ratios[`add_del_vs_${peer}`] = significant(median(ours) / median(theirs))
     ratios[`add_del_p99_vs_${peer}`] = significant(quantile(ours, 0.99) / quantile(theirs, 0.99))
-    const suffix = peer === 'bridge' ? 'parallel_vs_bridge' : 'parallel_vs_ptp'
-    ratios[suffix] = significant(pairedRatio(both(burst.hawser), both(burst[peer])))
+    ratios[`parallel_vs_${peer}`] = significant(pairedRatio(both(burst.hawser), both(burst[peer])))
   }
   const figures: Record<string, Figure> = {}
   if (full !== undefined) {

@@ -2,6 +2,8 @@
 // copied but the three strings that are asked for.
 #include "json.h"
 
+#include <cstdint>
+
 #include "answer.h"
 
 namespace hawser {

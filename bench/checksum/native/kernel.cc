@@ -7,6 +7,7 @@
 // all their sums, modulo 2^32.
 #include <time.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <iostream>
 #include <sstream>

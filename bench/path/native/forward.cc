@@ -10,6 +10,7 @@
 // A frame's way: fill ring (pod) -> rx ring (pod) -> tx ring (underlay) -> completion ring
 // (underlay) -> fill ring (pod).
 #include <algorithm>
+#include <cstdint>
 
 #include "bpf.h"
 #include "frame.h"

@@ -6,6 +6,7 @@
 // kernel has finished with. Nothing is built while it sends: every frame lies ready in the UMEM and
 // only its descriptor goes round.
 #include <algorithm>
+#include <cstdint>
 
 #include "frame.h"
 #include "xsk.h"

@@ -8,6 +8,7 @@
 //
 // Prints "ready", then {"packets":N,"cpuNs":N,"ns":N} for each line on stdin. The far side of D has
 // to poll (an XDP program or GRO on it), else veth takes no such frames.
+#include <cstdint>
 #include <thread>
 
 #include "bpf.h"

@@ -11,6 +11,8 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 
+#include <cstdint>
+
 #include "bpf.h"
 #include "frame.h"
 

@@ -11,6 +11,8 @@
 #include <rte_acl.h>
 #include <rte_byteorder.h>
 
+#include <cstdint>
+
 #include "serve.h"
 
 namespace {

@@ -5,6 +5,8 @@
 // BYTES of an entry: 1, 2 or 4. Table: records of address, length, next hop.
 #include <rte_fib.h>
 
+#include <cstdint>
+
 #include "routes.h"
 #include "serve.h"
 

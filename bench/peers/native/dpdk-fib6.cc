@@ -6,6 +6,8 @@
 #include <rte_byteorder.h>
 #include <rte_fib6.h>
 
+#include <cstdint>
+
 #include "routes.h"
 #include "serve.h"
 

@@ -9,6 +9,8 @@
 #include <rte_hash.h>
 #include <rte_hash_crc.h>
 
+#include <cstdint>
+
 #include "serve.h"
 
 namespace {

@@ -8,6 +8,8 @@
 // of a minute, in whatever order its routes come.
 #include <rte_lpm.h>
 
+#include <cstdint>
+
 #include "routes.h"
 #include "serve.h"
 

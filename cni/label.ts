@@ -10,7 +10,7 @@
  * change its interface may write there what it likes.
  */
 import { ALIAS_BYTES } from '../dataplane/netlink/link.ts'
-import { netnsIdentity } from '../dataplane/netns.ts'
+import { ownNetns } from '../dataplane/netns.ts'
 import { ifnameProblem, nameProblem } from './args.ts'
 import { parseAddress } from './cidr.ts'
 import type { Attachment, AttachmentKey } from './state.ts'
@@ -29,7 +29,7 @@ export function labelOf(attachment: Labelled): string | undefined {
 
 /** What labels of this node begin with. */
 export function ourLabels(): string {
-  return `${OWNER}${netnsIdentity('/proc/self/ns/net').ino}/`
+  return `${OWNER}${ownNetns().ino}/`
 }
 
 /** What a label that begins with `ourLabels` says, or why it can't be one of ours. */

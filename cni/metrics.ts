@@ -67,30 +67,15 @@ export function createMetrics(node: Node, inSync: () => boolean): Metrics {
   }
 }
 
-/** A gauge that `read` fills whenever it is asked for. */
-function gauge(
+/** A metric that somebody else keeps: `read` tells where it stands whenever it is asked for. */
+function told(
   registry: Registry,
+  Kind: typeof Gauge | typeof Counter,
   [name, help]: readonly [string, string],
   labelNames: string[],
   read: (put: Put) => void,
 ): void {
-  const made = new Gauge({
-    ...{ name, help, labelNames, registers: [registry] },
-    collect: () => {
-      made.reset()
-      read((value, labels = {}) => made.set(labels, value))
-    },
-  })
-}
-
-/** A counter that somebody else keeps: `read` tells where it stands. */
-function counter(
-  registry: Registry,
-  [name, help]: readonly [string, string],
-  labelNames: string[],
-  read: (put: Put) => void,
-): void {
-  const made = new Counter({
+  const made: Gauge | Counter = new Kind({
     ...{ name, help, labelNames, registers: [registry] },
     collect: () => {
       made.reset()
@@ -120,18 +105,20 @@ function nodeMetrics(
   inSync: () => boolean,
 ): void {
   const ready = 'Whether the node serves pods and follows its cluster file'
-  gauge(registry, ['hawser_ready', ready], [], put => put(status().ready && inSync() ? 1 : 0))
-  gauge(registry, ['hawser_pods', 'Interfaces of pods that are served'], [], put =>
+  told(registry, Gauge, ['hawser_ready', ready], [], put => put(status().ready && inSync() ? 1 : 0))
+  told(registry, Gauge, ['hawser_pods', 'Interfaces of pods that are served'], [], put =>
     put(plane.pods().length),
   )
   const troubles = 'Attachments of an earlier daemon that could not be restored'
-  gauge(registry, ['hawser_troubled_attachments', troubles], [], put => put(pods.troubles.size))
-  gauge(registry, ['hawser_routes', 'Routes in the FIB'], ['family', 'fib'], put => {
+  told(registry, Gauge, ['hawser_troubled_attachments', troubles], [], put =>
+    put(pods.troubles.size),
+  )
+  told(registry, Gauge, ['hawser_routes', 'Routes in the FIB'], ['family', 'fib'], put => {
     for (const { family, name, routes } of status().fibs) {
       put(routes, { family: `ipv${family}`, fib: name })
     }
   })
-  counter(registry, ['hawser_table_changes_total', 'Changes of the tables'], [], put =>
+  told(registry, Counter, ['hawser_table_changes_total', 'Changes of the tables'], [], put =>
     put(status().generation),
   )
 }
@@ -139,7 +126,7 @@ function nodeMetrics(
 function addressMetrics(registry: Registry, node: Node): void {
   const help = 'Addresses of a range by what they are: free, taken, cooling (freed a moment ago)'
   const labels = ['overlay', 'network', 'range', 'state']
-  gauge(registry, ['hawser_addresses', help], labels, put => {
+  told(registry, Gauge, ['hawser_addresses', help], labels, put => {
     for (const each of rangeReports(node)) {
       const { overlay = '', network = '', range, free, taken, cooling } = each
       const counts = { free: Number(free), taken, cooling }
@@ -152,7 +139,7 @@ function addressMetrics(registry: Registry, node: Node): void {
 
 function packetMetrics(registry: Registry, { plane }: Node, status: () => DataplaneStatus): void {
   const dropped = 'Packets that were dropped, by reason (`hawser drops` explains them)'
-  counter(registry, ['hawser_dropped_packets_total', dropped], ['reason'], put => {
+  told(registry, Counter, ['hawser_dropped_packets_total', dropped], ['reason'], put => {
     for (const { reason, count } of plane.drops()) put(count, { reason })
   })
   const ofPorts = {
@@ -164,7 +151,7 @@ function packetMetrics(registry: Registry, { plane }: Node, status: () => Datapl
     transmit_drops: ['txDrops', 'Packets that a port did not take'],
   } as const
   for (const [name, [key, help]] of Object.entries(ofPorts)) {
-    counter(registry, [`hawser_port_${name}_total`, help], ['role', 'kind', 'name'], put => {
+    told(registry, Counter, [`hawser_port_${name}_total`, help], ['role', 'kind', 'name'], put => {
       for (const port of status().ports) {
         put(port[key], { role: port.role, kind: port.kind, name: port.name })
       }
@@ -180,14 +167,14 @@ function packetMetrics(registry: Registry, { plane }: Node, status: () => Datapl
     icmp_errors_total: ['icmpErrors', 1, 'ICMP errors that were sent'],
   } as const
   for (const [name, [key, factor, help]] of Object.entries(ofWorkers)) {
-    counter(registry, [`hawser_worker_${name}`, help], ['worker'], put => {
+    told(registry, Counter, [`hawser_worker_${name}`, help], ['worker'], put => {
       for (const each of status().workers) {
         put(each[key] * factor, { worker: each.worker })
       }
     })
   }
   const frames = 'Frames of a worker; one that leaked has no owner, which is a bug'
-  gauge(registry, ['hawser_worker_frames', frames], ['worker', 'size', 'state'], put => {
+  told(registry, Gauge, ['hawser_worker_frames', frames], ['worker', 'size', 'state'], put => {
     for (const { worker, smallFree, smallHeld, largeFree, leaked } of status().workers) {
       put(smallFree, { worker, size: 'small', state: 'free' })
       put(smallHeld, { worker, size: 'small', state: 'held' })

@@ -1,7 +1,7 @@
 /** Namespaces of pods, as paths that a runtime has named. */
 import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { netnsIdentity } from '../dataplane/netns.ts'
+import { netnsIdentity, ownNetns } from '../dataplane/netns.ts'
 import { CniError, CODE } from './errors.ts'
 import type { Attachment } from './state.ts'
 
@@ -15,7 +15,7 @@ export function podNamespace(path: string): { dev: bigint; ino: bigint } {
       cause: error,
     })
   }
-  const own = netnsIdentity('/proc/self/ns/net')
+  const own = ownNetns()
   if (found.dev === own.dev && found.ino === own.ino) {
     throw new CniError(CODE.ownNetns, `CNI_NETNS ${path}: it is the node's own namespace`)
   }

@@ -20,6 +20,7 @@ import type { DelegateCall } from './delegate.ts'
 import {
   askDelegate,
   type Delegated,
+  type DelegationParts,
   giveBack,
   giveBackOrphans,
   type Reserved,
@@ -30,7 +31,6 @@ import { reserve, storedAddress, type Wanted } from './ipam.ts'
 import type { Gateways } from './ipam-delegated.ts'
 import { gatewayFor, type Pool } from './ipam-ranges.ts'
 import { labelOf } from './label.ts'
-import type { Logger } from './logger.ts'
 import type { Dns } from './netconf.ts'
 import { look, podNamespace } from './pod-namespace.ts'
 import { PortMappings } from './port-mappings.ts'
@@ -41,9 +41,9 @@ import {
   removeSecondaries,
   type WantedSecondaries,
 } from './secondaries.ts'
-import { type Attachment, type AttachmentKey, attachmentId, type State } from './state.ts'
+import { type Attachment, type AttachmentKey, attachmentId } from './state.ts'
 import { PORTS, Troubles } from './troubles.ts'
-import { MAX_PARALLEL, type Turns } from './turns.ts'
+import { MAX_PARALLEL } from './turns.ts'
 
 /** Looks, one after the other, that must find a namespace gone before its attachment is removed. */
 export const LOOKS = 2
@@ -77,16 +77,8 @@ export interface Added {
   dns?: Dns
 }
 
-export interface PodsParts {
+export interface PodsParts extends DelegationParts {
   plane: ControlPlane
-  state: State
-  turns: Turns
-  /** This node's, as they are now, and its overlay networks beside the cluster's own (verbs/index.ts). */
-  podCidrs: (overlay?: string) => readonly string[]
-  overlays?: () => readonly string[]
-  log: Logger
-  /** Ends the calls of IPAM plugins that are under way. */
-  stopping?: AbortSignal
 }
 
 export class Pods {

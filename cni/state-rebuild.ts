@@ -26,7 +26,7 @@ import { listAddresses } from '../dataplane/netlink/address.ts'
 import { type Link, listLinks } from '../dataplane/netlink/link.ts'
 import { namespaceId } from '../dataplane/netlink/nsid.ts'
 import { Netlink } from '../dataplane/netlink/socket.ts'
-import { netnsIdentity } from '../dataplane/netns.ts'
+import { netnsIdentity, ownNetns } from '../dataplane/netns.ts'
 import { parseAddress } from './cidr.ts'
 import { clean } from './document.ts'
 import { storedAddress } from './ipam.ts'
@@ -70,7 +70,7 @@ interface Claim {
 export function rebuildState(parts: RebuildParts): void {
   const { state, log } = parts
   if (!state.rebuildDue) return
-  const own = netnsIdentity('/proc/self/ns/net')
+  const own = ownNetns()
   const host = linksOf('', log)
   const claims = namespaces(parts, own.ino).flatMap(each => claimsIn(each, host, parts))
   const good = withoutConflicts(claims, log)

@@ -6,6 +6,14 @@ export function netnsIdentity(path: string): { dev: bigint; ino: bigint } {
   return native.netnsIdentity(path)
 }
 
+let own: { dev: bigint; ino: bigint } | undefined
+
+/** Device and inode of the node's own network namespace, which this process never leaves. */
+export function ownNetns(): { dev: bigint; ino: bigint } {
+  own ??= netnsIdentity('')
+  return own
+}
+
 /** Whether `name` is an interface of the namespace at `path`. */
 export function hasInterface(path: string, name: string): boolean {
   return native.interfaceIndex(path, name) !== 0

@@ -1,4 +1,7 @@
-/** The daemon's end of the socket: who is let in, what hostile bytes do, how it closes. */
+/**
+ * The daemon's end of the socket: who is let in, what hostile bytes do, how it closes. Long, because all
+ * of it is asked of one server.
+ */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {

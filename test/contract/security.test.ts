@@ -1,5 +1,5 @@
-// What nobody outside may bring about, each on real devices. S1 .. S5 are the executable and the
-// daemon, S6 .. S9 the packets of pods:
+// What nobody outside may bring about, each on real devices; long, because all share one pair of nodes.
+// S1 .. S5 are the executable and the daemon, S6 .. S9 the packets of pods:
 //
 //   node a   192.168.77.1 ──── veth ──── 192.168.77.2   node b    (VXLAN by the kernel's UDP sockets)
 //   pods: tun, xdp, victim                  far

@@ -72,7 +72,8 @@ export function rebuildState(parts: RebuildParts): void {
   if (!state.rebuildDue) return
   const own = ownNetns()
   const host = linksOf('', log)
-  const claims = namespaces(parts, own.ino).flatMap(each => claimsIn(each, host, parts))
+  const created = bootTime()
+  const claims = namespaces(parts, own.ino).flatMap(each => claimsIn(each, host, parts, created))
   const good = withoutConflicts(claims, log)
   state.rebuilt(good.map(({ attachment }) => attachment))
   for (const { name, alias } of host.filter(link => isOurs(link))) {
@@ -142,10 +143,15 @@ function linksOf(netns: string, log: Logger): Link[] {
   }
 }
 
-function claimsIn(namespace: Namespace, host: readonly Link[], parts: RebuildParts): Claim[] {
+function claimsIn(
+  namespace: Namespace,
+  host: readonly Link[],
+  parts: RebuildParts,
+  created: number,
+): Claim[] {
   const { path } = namespace
   return linksOf(path, parts.log).flatMap(link => {
-    const attachment = examine(namespace, link, host, parts)
+    const attachment = examine(namespace, link, host, parts, created)
     if (typeof attachment !== 'string') return [{ namespace, link, attachment }]
     refuse(parts.log, { namespace, link }, attachment)
     return []
@@ -166,6 +172,7 @@ function examine(
   link: Link,
   host: readonly Link[],
   { cidrs }: RebuildParts,
+  created: number,
 ): Attachment | string {
   const label = parseLabel(link.alias ?? '')
   if ('problem' in label) return label.problem
@@ -206,7 +213,7 @@ function examine(
     kind: link.kind === 'veth' ? 'xdp' : 'tun',
     mtu: link.mtu,
     pod: '',
-    created: bootTime(),
+    created,
     ...(asked || further !== undefined ? { runtime } : {}),
   }
 }

@@ -9,7 +9,7 @@
   "targets": [
     {
       "target_name": "hawser_native",
-      "sources": ["<!@(ls native/addon/*.cc)"],
+      "sources": ["<!@(ls native/addon/*.cc native/addon/lookup/*.cc)"],
       "include_dirs": ["native/addon"],
       "cflags_cc": ["-isystem", "<!(node -p \"require('path').dirname(require.resolve('node-addon-api'))\")"],
       "defines": ["NAPI_VERSION=9", "NAPI_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],

@@ -11,6 +11,8 @@
 import { availableParallelism } from 'node:os'
 import { native } from '../native/native.ts'
 import { ipWords } from './addresses.ts'
+import { RING_SLOT_BYTES, RingSlots } from './afxdp/ring-slots.ts'
+import { Umem } from './afxdp/umem.ts'
 import {
   type ControlPlane,
   type DataplaneOptions,
@@ -26,7 +28,6 @@ import {
   vtepMac,
 } from './control.ts'
 import { openHost, routeCluster } from './devices/host.ts'
-import { setMasquerade } from './devices/masquerade.ts'
 import { Neighbours } from './devices/neighbours.ts'
 import { openPod, type PodDevice, verifyPod } from './devices/pod.ts'
 import { closeTun, removeTun, type TunDevice } from './devices/tun.ts'
@@ -38,7 +39,7 @@ import {
   type XdpQueues,
 } from './devices/underlay.ts'
 import { faultPoint } from './fault-points.ts'
-import { vetFib } from './fib/vet.ts'
+import { vetFib } from './fib/vet/vet.ts'
 import {
   DEFAULT_HOST_DEVICE,
   DEFAULT_LARGE_FRAMES,
@@ -72,11 +73,11 @@ import { outerHeader } from './manage/outer-header.ts'
 import { Peers } from './manage/peers.ts'
 import { PortMappings } from './manage/port-mappings.ts'
 import { PortSlots } from './manage/port-slots.ts'
-import { RING_SLOT_BYTES, RingSlots } from './manage/ring-slots.ts'
 import { discard, type Fibs, Routes } from './manage/routes.ts'
 import { readDrops, readFibFaults, readPorts, readWorkers } from './manage/status.ts'
 import { Arena, HEADER, planArena } from './memory/arena.ts'
 import type { Link } from './netlink/link.ts'
+import { setMasquerade } from './nft/masquerade.ts'
 import { PORT_KIND, PORT_ROLE } from './ports/port.ts'
 import { HOP } from './tables/next-hops.ts'
 import { macWords, NO_PORT, PORT_FLAG } from './tables/ports.ts'
@@ -84,7 +85,6 @@ import { rateOf } from './tables/rates.ts'
 import { TableWriter } from './tables/tables.ts'
 import { writeVteps } from './tables/vteps.ts'
 import { WorkerPool } from './worker/pool.ts'
-import { Umem } from './xdp/umem.ts'
 
 interface Pod {
   spec: PodSpec

@@ -6,13 +6,14 @@
  *   host       parse             antiSpoof                route  icmpErrors  policeIngress  coalesce  segment  encap  transmit
  *   underlay   parse  decap      antiSpoof                route  icmpErrors  policeIngress  coalesce  segment  encap  transmit
  */
+
+import type { Engine } from './engine/engine.ts'
 import type { Batch } from './packet/batch.ts'
 import { PORT_ROLE } from './ports/port.ts'
 import { antiSpoof } from './stages/anti-spoof.ts'
 import { coalesce } from './stages/coalesce.ts'
 import { decap } from './stages/decap.ts'
 import { encap } from './stages/encap.ts'
-import type { Engine } from './stages/engine.ts'
 import { icmpErrors } from './stages/icmp-errors.ts'
 import { neighbour } from './stages/neighbour.ts'
 import { parse } from './stages/parse.ts'

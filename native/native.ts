@@ -295,29 +295,29 @@ export interface Native {
    * are. Other pages stay untouched. Returns how many it asked for, 0 when the kernel grants none.
    */
   adviseHugePages(memory: Uint8Array): number
-  /** Next hops of `n` IPv4 addresses, from a table of dataplane/fib/dir24_8.ts. */
+  /** Next hops of `n` IPv4 addresses, from a table of dataplane/fib/dir24_8/dir24_8.ts. */
   lookupDir24_8(table: TableHandle, addresses: Uint32Array, n: number, nextHops: Uint16Array): void
   /** As `lookupDir24_8`, always without AVX-512; for tests and benches. */
   lookupDir24_8Scalar: Native['lookupDir24_8']
-  /** Next hops of `n` IPv4 addresses, from a table of dataplane/fib/dxr.ts. */
+  /** Next hops of `n` IPv4 addresses, from a table of dataplane/fib/dxr/dxr.ts. */
   lookupDxr(table: TableHandle, addresses: Uint32Array, n: number, nextHops: Uint16Array): void
   /** As `lookupDxr`, always without the POPCNT instruction; for tests and benches. */
   lookupDxrPortable: Native['lookupDxr']
-  /** Next hops of `n` IPv4 addresses, from a table of dataplane/fib/poptrie.ts. */
+  /** Next hops of `n` IPv4 addresses, from a table of dataplane/fib/poptrie/poptrie.ts. */
   lookupPoptrie4(table: TableHandle, addresses: Uint32Array, n: number, nextHops: Uint16Array): void
   /** The same of IPv6 addresses, four words each. */
   lookupPoptrie6: Native['lookupPoptrie4']
   /** As those, always without the CPU's bit count; for tests and benches. */
   lookupPoptrie4Scalar: Native['lookupPoptrie4']
   lookupPoptrie6Scalar: Native['lookupPoptrie6']
-  /** Next hops of `n` IPv6 addresses, from a table of dataplane/fib/planb6.ts. */
+  /** Next hops of `n` IPv6 addresses, from a table of dataplane/fib/planb/planb6.ts. */
   lookupPlanb6(table: TableHandle, addresses: Uint32Array, n: number, nextHops: Uint16Array): void
   /** As `lookupPlanb6`, always with AVX2 where the CPU has it, or with neither; for tests and benches. */
   lookupPlanb6Avx2: Native['lookupPlanb6']
   lookupPlanb6Scalar: Native['lookupPlanb6']
-  /** Next hops of `n` IPv6 addresses, from a table of dataplane/fib/trie6.ts. */
+  /** Next hops of `n` IPv6 addresses, from a table of dataplane/fib/trie6/trie6.ts. */
   lookupTrie6(table: TableHandle, addresses: Uint32Array, n: number, nextHops: Uint16Array): void
-  /** Rule ids of `n` IPv4 headers, from an ACL of dataplane/acl/tree.ts. */
+  /** Rule ids of `n` IPv4 headers, from an ACL of dataplane/acl/tree/tree.ts. */
   classifyTree4(table: TableHandle, headers: Uint32Array, n: number, rules: Uint16Array): void
   classifyTree6: Native['classifyTree4']
   /** As `classifyTree4`, at most with AVX2, or without SIMD; for tests and benches. */
@@ -325,7 +325,7 @@ export interface Native {
   classifyTree6Avx2: Native['classifyTree4']
   classifyTree4Scalar: Native['classifyTree4']
   classifyTree6Scalar: Native['classifyTree4']
-  /** Rule ids of `n` IPv4 headers, from an ACL of dataplane/acl/tuplemerge.ts or tss.ts. */
+  /** Rule ids of `n` IPv4 headers, from an ACL of dataplane/acl/tuple/tuplemerge.ts or tss.ts. */
   classifyTuples4(table: TableHandle, headers: Uint32Array, n: number, rules: Uint16Array): void
   /** The same of IPv6 headers. */
   classifyTuples6: Native['classifyTuples4']

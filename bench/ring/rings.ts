@@ -4,7 +4,7 @@
  * completion ring. Both are then what they are in hawser, one end each of a ring with one producer
  * and one consumer.
  */
-import { Arena, type ArenaHandle, PAGE, planArena } from '../../dataplane/memory/arena.ts'
+
 import {
   CompletionRing,
   FillRing,
@@ -12,7 +12,8 @@ import {
   ringBytes,
   ringLayout,
   TxRing,
-} from '../../dataplane/xdp/rings.ts'
+} from '../../dataplane/afxdp/rings.ts'
+import { Arena, type ArenaHandle, PAGE, planArena } from '../../dataplane/memory/arena.ts'
 
 /** Entries, as of the sockets of a daemon. */
 export const RING_SIZE = 2048

@@ -1,10 +1,10 @@
 /** The work of each contender: it moves so many entries, and returns a sum of what came out. */
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
+import type { TxRing } from '../../dataplane/afxdp/rings.ts'
 import { BATCH_SIZE, FRAME_BYTES } from '../../dataplane/limits.ts'
 import type { Arena } from '../../dataplane/memory/arena.ts'
 import { Frames } from '../../dataplane/memory/frames.ts'
-import type { TxRing } from '../../dataplane/xdp/rings.ts'
 import {
   CONTROL,
   control,

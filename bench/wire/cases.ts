@@ -2,6 +2,8 @@
  * One batch of frames on its way through the stages, stopped in front of each: what a stage works
  * on, how that is made again after it, and the proof that what comes out is right.
  */
+
+import type { Engine } from '../../dataplane/engine/engine.ts'
 import { BATCH_SIZE, FRAME_HEADROOM } from '../../dataplane/limits.ts'
 import { Batch } from '../../dataplane/packet/batch.ts'
 import { type Stage, stagesOf } from '../../dataplane/pipeline.ts'
@@ -9,7 +11,6 @@ import { PORT_ROLE } from '../../dataplane/ports/port.ts'
 import { antiSpoof } from '../../dataplane/stages/anti-spoof.ts'
 import { decap } from '../../dataplane/stages/decap.ts'
 import { encap } from '../../dataplane/stages/encap.ts'
-import type { Engine } from '../../dataplane/stages/engine.ts'
 import { parse } from '../../dataplane/stages/parse.ts'
 import { route } from '../../dataplane/stages/route.ts'
 import { macWords } from '../../dataplane/tables/ports.ts'

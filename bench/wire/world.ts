@@ -7,6 +7,7 @@
  * What is sent stays where it is, so that a batch of frames can go down the pipeline again.
  */
 import { ipWords, parseCidr } from '../../dataplane/addresses.ts'
+import { Engine } from '../../dataplane/engine/engine.ts'
 import { defaultFib, fibByName } from '../../dataplane/fib/index.ts'
 import { NextHopSlots } from '../../dataplane/manage/next-hop-slots.ts'
 import { outerHeader } from '../../dataplane/manage/outer-header.ts'
@@ -14,7 +15,6 @@ import { PortSlots } from '../../dataplane/manage/port-slots.ts'
 import { Arena, HEADER, PAGE, planArena } from '../../dataplane/memory/arena.ts'
 import { Frames } from '../../dataplane/memory/frames.ts'
 import { PORT_KIND, PORT_ROLE, type Port } from '../../dataplane/ports/port.ts'
-import { Engine } from '../../dataplane/stages/engine.ts'
 import { HOP } from '../../dataplane/tables/next-hops.ts'
 import { macWords, NO_PORT, PORT_FLAG } from '../../dataplane/tables/ports.ts'
 import { TableWriter } from '../../dataplane/tables/tables.ts'

@@ -12,7 +12,7 @@ import { hasInterface } from '../../dataplane/netns.ts'
 import { look } from '../pod-namespace.ts'
 import { APPLICATION_ID, type Attachment, attachmentId, bootId } from '../state.ts'
 
-/** Our nftables tables (dataplane/devices/masquerade.ts and port-mappings.ts), family and name. */
+/** Our nftables tables (dataplane/nft/masquerade.ts and port-mappings.ts), family and name. */
 const TABLES: readonly string[] = ['ip hawser', 'ip6 hawser', 'inet hawser_ports']
 /** Bytes of nft's list of tables that are read. */
 const MAX_TABLES_BYTES = 4 * 1024 * 1024

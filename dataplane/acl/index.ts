@@ -1,12 +1,12 @@
 /** The ACLs by name. To add one: a file beside this one, and its two families in ACLS. */
 import type { Acl } from './acl.ts'
-import { bitvector4, bitvector6 } from './bitvector.ts'
+import { bitvector4, bitvector6 } from './bitvector/bitvector.ts'
 import { linear4, linear6 } from './linear.ts'
-import { tree4, tree6 } from './tree.ts'
-import { tree4_native, tree6_native } from './tree_native.ts'
-import { tss4, tss6 } from './tss.ts'
-import { tuplemerge4, tuplemerge6 } from './tuplemerge.ts'
-import { tuplemerge4_native, tuplemerge6_native } from './tuplemerge_native.ts'
+import { tree4, tree6 } from './tree/tree.ts'
+import { tree4_native, tree6_native } from './tree/tree_native.ts'
+import { tss4, tss6 } from './tuple/tss.ts'
+import { tuplemerge4, tuplemerge6 } from './tuple/tuplemerge.ts'
+import { tuplemerge4_native, tuplemerge6_native } from './tuple/tuplemerge_native.ts'
 
 /** Of each family, the first one is what an engine takes when nobody says otherwise. */
 const ACLS: readonly Acl[] = [

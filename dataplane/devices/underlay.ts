@@ -4,14 +4,14 @@
  */
 import { native } from '../../native/native.ts'
 import { ipBytes } from '../addresses.ts'
+import type { RingSlots } from '../afxdp/ring-slots.ts'
+import { type Umem, XdpSocket } from '../afxdp/umem.ts'
+import { attachXdp, type XdpLink } from '../bpf/attach.ts'
+import { underlayProgram } from '../bpf/programs.ts'
 import { UDP_ENTROPY_SOCKETS, XDP_RING_SIZE } from '../limits.ts'
-import type { RingSlots } from '../manage/ring-slots.ts'
 import { listAddresses } from '../netlink/address.ts'
 import { getLink, type Link } from '../netlink/link.ts'
 import { Netlink } from '../netlink/socket.ts'
-import { attachXdp, type XdpLink } from '../xdp/attach.ts'
-import { underlayProgram } from '../xdp/programs.ts'
-import { type Umem, XdpSocket } from '../xdp/umem.ts'
 
 const BPF_MAP_TYPE_XSKMAP = 17
 /** Receive queues that are served at the most. */

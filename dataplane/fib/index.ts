@@ -1,17 +1,17 @@
 /** The FIBs by name. To add one: a file beside this one, and a line in FIBS. */
 import { binary4, binary6 } from './binary.ts'
-import { dir24_8 } from './dir24_8.ts'
-import { dir24_8_native } from './dir24_8_native.ts'
-import { dxr } from './dxr.ts'
-import { dxr_native } from './dxr_native.ts'
+import { dir24_8 } from './dir24_8/dir24_8.ts'
+import { dir24_8_native } from './dir24_8/dir24_8_native.ts'
+import { dxr } from './dxr/dxr.ts'
+import { dxr_native } from './dxr/dxr_native.ts'
 import type { Fib } from './fib.ts'
 import { linear4, linear6 } from './linear.ts'
-import { planb6 } from './planb6.ts'
-import { planb6_native } from './planb6_native.ts'
-import { poptrie4, poptrie6 } from './poptrie.ts'
-import { poptrie4_native, poptrie6_native } from './poptrie_native.ts'
-import { trie6 } from './trie6.ts'
-import { trie6_native } from './trie6_native.ts'
+import { planb6 } from './planb/planb6.ts'
+import { planb6_native } from './planb/planb6_native.ts'
+import { poptrie4, poptrie6 } from './poptrie/poptrie.ts'
+import { poptrie4_native, poptrie6_native } from './poptrie/poptrie_native.ts'
+import { trie6 } from './trie6/trie6.ts'
+import { trie6_native } from './trie6/trie6_native.ts'
 
 /** Of each family, the first one is what an engine takes when nobody says otherwise. */
 const FIBS: readonly Fib[] = [

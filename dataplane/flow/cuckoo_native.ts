@@ -1,6 +1,6 @@
 /**
  * The native twin of `cuckoo` (cuckoo.ts): the same table, the same writers; a probe is one call into
- * native/addon/lookup-flow.cc for the whole batch.
+ * native/addon/lookup/flow.cc for the whole batch.
  */
 import { native } from '../../native/native.ts'
 import { cuckooWith } from './cuckoo.ts'

@@ -1,5 +1,5 @@
 /** What the hashes share when they write themselves as eBPF: it has no rotation. */
-import { ALU, type Assembler } from '../xdp/assembler.ts'
+import { ALU, type Assembler } from '../bpf/assembler.ts'
 
 /** Rotates the 32-bit `register` left by `bits`, 1 .. 31; `scratch` is lost. */
 export function rotate(asm: Assembler, register: number, bits: number, scratch: number): Assembler {

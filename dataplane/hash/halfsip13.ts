@@ -7,7 +7,7 @@
  * Four words of state; a round is four additions, six rotations and four xors. The last word that
  * goes in is the key's length in bytes (mod 256) in its top byte.
  */
-import { ALU, type Assembler, R0, R2, R3, R4, R5, R7, R8, R9, SIZE } from '../xdp/assembler.ts'
+import { ALU, type Assembler, R0, R2, R3, R4, R5, R7, R8, R9, SIZE } from '../bpf/assembler.ts'
 import { rotate } from './emit.ts'
 import { FLOW_KEY_WORDS } from './flow-key.ts'
 import { checkEmitWords, type Hash, type Hasher, type HashSeed } from './hash.ts'

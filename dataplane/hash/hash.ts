@@ -16,7 +16,7 @@
  * length are different keys.
  */
 import { randomBytes } from 'node:crypto'
-import type { Assembler } from '../xdp/assembler.ts'
+import type { Assembler } from '../bpf/assembler.ts'
 
 /** Two 32-bit words, 0 .. 2^32 - 1. */
 export type HashSeed = readonly [number, number]

@@ -8,7 +8,7 @@
  * Bernstein, "SipHash: a fast short-input PRF", Indocrypt 2012, section 7). For keys that no stranger
  * chooses.
  */
-import { ALU, type Assembler, R0, R2, R3, R4, SIZE } from '../xdp/assembler.ts'
+import { ALU, type Assembler, R0, R2, R3, R4, SIZE } from '../bpf/assembler.ts'
 import { rotate } from './emit.ts'
 import { FLOW_KEY_WORDS } from './flow-key.ts'
 import { checkEmitWords, type Hash, type Hasher, type HashSeed } from './hash.ts'

@@ -1,7 +1,7 @@
 /** Which FIBs an engine starts with. */
 import { defaultFib, fibNames } from '../fib/index.ts'
 import { fibSource, isFibFile, openFib } from '../fib/load.ts'
-import { vetFib } from '../fib/vet.ts'
+import { vetFib } from '../fib/vet/vet.ts'
 import type { Fibs, OpenFib } from './routes.ts'
 
 /**

@@ -3,8 +3,8 @@
  * time (devices/port-mappings.ts), and then the UDP flows that still go the way of before.
  */
 import type { DataplaneOptions, PodPorts } from '../control.ts'
-import { applyPortMappings, verifyPortMappings } from '../devices/port-mappings.ts'
 import { type FlowPort, forgetFlows } from '../netlink/conntrack.ts'
+import { applyPortMappings, verifyPortMappings } from '../nft/port-mappings.ts'
 import { PROTO_UDP } from '../wire/numbers.ts'
 
 export class PortMappings {

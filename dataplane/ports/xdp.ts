@@ -6,6 +6,7 @@
  * completion ring -> free list. The rings are the kernel's own memory, mapped into the arena.
  */
 import { native } from '../../native/native.ts'
+import type { CompletionRing, FillRing, RxRing, TxRing } from '../afxdp/rings.ts'
 import { DROP_NEIGHBOUR, DROP_NO_FRAMES, DROP_TX_FULL } from '../drops.ts'
 import { FRAME_BYTES, FRAME_RESERVE, MAX_KICKS, MIN_FILL_FRAMES } from '../limits.ts'
 import { type Arena, COUNTER, NEXT_HOP_BYTES, PORT_COUNTER, portCounters } from '../memory/arena.ts'
@@ -15,7 +16,6 @@ import { HOP_MAC_HIGH, HOP_MAC_KNOWN, HOP_MAC_LOW } from '../tables/next-hops.ts
 import { PORT_FLAG, type PortRecord } from '../tables/ports.ts'
 import type { TableReader } from '../tables/tables.ts'
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_TCP, PROTO_UDP } from '../wire/numbers.ts'
-import type { CompletionRing, FillRing, RxRing, TxRing } from '../xdp/rings.ts'
 import { PORT_KIND, type Port } from './port.ts'
 
 const ETHERNET = 14

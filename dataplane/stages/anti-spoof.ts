@@ -12,13 +12,13 @@ import {
   DROP_SOURCE_IP,
   DROP_TO_VTEP,
 } from '../drops.ts'
+import type { Engine } from '../engine/engine.ts'
 import { type Batch, F_IPV6 } from '../packet/batch.ts'
 import { PORT_ROLE } from '../ports/port.ts'
 import { PORT_FLAG } from '../tables/ports.ts'
 import { knowsVtep } from '../tables/vteps.ts'
 import { PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP } from '../wire/numbers.ts'
 import { toOurVtep } from './decap.ts'
-import type { Engine } from './engine.ts'
 
 /** RFC 792; RFC 1256. */
 const ICMP_REDIRECT = 5

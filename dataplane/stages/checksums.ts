@@ -4,9 +4,9 @@
  * what belongs into the field (RFC 1071; UDP writes 0xffff for 0, RFC 768).
  */
 import { native } from '../../native/native.ts'
+import type { Engine } from '../engine/engine.ts'
 import { COUNTER } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL } from '../packet/batch.ts'
-import type { Engine } from './engine.ts'
 import { checksumOffset } from './parse.ts'
 
 /** Completes the checksum of packet `i`. True before and after `encap`: the segment ends where the packet ends. */

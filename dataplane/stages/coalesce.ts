@@ -10,8 +10,11 @@
  * mark, IPv4 with DF and without options, IPv6 without extension headers. A complete checksum is
  * proven while the payload is copied; a segment whose sum is wrong goes on alone, as it came.
  */
+
 import { native } from '../../native/native.ts'
 import { CONSUMED } from '../drops.ts'
+import type { Engine } from '../engine/engine.ts'
+import { NONE, SLOTS } from '../engine/open-flows.ts'
 import { FRAME_HEADROOM } from '../limits.ts'
 import { COUNTER } from '../memory/arena.ts'
 import {
@@ -24,12 +27,8 @@ import {
   GSO_TCPV6,
 } from '../packet/batch.ts'
 import { PROTO_TCP } from '../wire/numbers.ts'
-import type { Engine } from './engine.ts'
 import { pseudoHeader } from './parse.ts'
 
-/** Flows of a batch that may be open at once; two in one slot close each other. */
-const SLOTS = 16
-const NONE = -1
 /** Largest IP packet: its length is 16 bits. */
 const MAX_PACKET = 65_535
 const IPV4_BYTES = 20
@@ -39,20 +38,6 @@ const TCP_ACK = 0x10
 const TCP_PSH = 0x08
 /** Second half of an IPv4 header's second word: DF, MF and the offset. */
 const DF_ONLY = 0x4000
-
-/** What is open while one batch goes by. */
-export class OpenFlows {
-  /** Index of the first segment in the batch; NONE. */
-  readonly first = new Int16Array(SLOTS).fill(NONE)
-  /** Bytes of its TCP payload: the size of all but the last. */
-  readonly size = new Uint32Array(SLOTS)
-  /** Sequence number that comes next. */
-  readonly next = new Uint32Array(SLOTS)
-  /** Segments until now. */
-  readonly count = new Uint32Array(SLOTS)
-  /** Whether the last one had PSH. */
-  readonly push = new Uint8Array(SLOTS)
-}
 
 export function coalesce(e: Engine, b: Batch): void {
   if (b.n < 2) return

@@ -19,13 +19,13 @@ import {
   DROP_VXLAN_VNI,
   DROP_VXLAN_VTEP,
 } from '../drops.ts'
+import type { Engine } from '../engine/engine.ts'
 import { COUNTER } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL, F_FRAGMENT, F_IPV6, GSO_UDP_L4 } from '../packet/batch.ts'
 import { PORT_KIND } from '../ports/port.ts'
 import { networkOf } from '../tables/networks.ts'
 import { knowsVtep } from '../tables/vteps.ts'
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_UDP } from '../wire/numbers.ts'
-import type { Engine } from './engine.ts'
 import { parseIp, pseudoHeader } from './parse.ts'
 
 /** UDP header, VXLAN header, inner Ethernet header. */

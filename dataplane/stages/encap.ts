@@ -9,13 +9,13 @@
  * sockets gets it there.
  */
 import { native } from '../../native/native.ts'
+import type { Engine } from '../engine/engine.ts'
 import { COUNTER, NEXT_HOP_BYTES } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL, F_FRAGMENT, F_IPV6, F_OUTER } from '../packet/batch.ts'
 import { PORT_KIND } from '../ports/port.ts'
 import { HOP_HEADER, HOP_HEADER_BYTES } from '../tables/next-hops.ts'
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_TCP, PROTO_UDP } from '../wire/numbers.ts'
 import { completeChecksum } from './checksums.ts'
-import type { Engine } from './engine.ts'
 
 const IPV4_OUTER = 50
 const UDP_AND_BEYOND = 30

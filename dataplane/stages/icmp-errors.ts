@@ -8,12 +8,12 @@
  * single host (RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e)); never more than the limiter lets.
  */
 import { native } from '../../native/native.ts'
+import type { Engine } from '../engine/engine.ts'
 import { COUNTER, NEXT_HOP_BYTES } from '../memory/arena.ts'
 import { type Batch, F_FRAGMENT, F_IPV6, GSO_NONE } from '../packet/batch.ts'
 import { PORT_ROLE } from '../ports/port.ts'
 import { HOP, HOP_KIND, HOP_MTU, HOP_NETWORK, HOP_PORT } from '../tables/next-hops.ts'
 import { PROTO_ICMP, PROTO_ICMPV6 } from '../wire/numbers.ts'
-import type { Engine } from './engine.ts'
 
 export const ERROR_TIME_EXCEEDED = 1
 export const ERROR_UNREACHABLE = 2

@@ -14,11 +14,11 @@ import {
   DROP_ND_MALFORMED,
   DROP_ND_SPOOF,
 } from '../drops.ts'
+import type { Engine } from '../engine/engine.ts'
 import { type Batch, F_IPV6, F_L2_READY } from '../packet/batch.ts'
 import type { PortRecord } from '../tables/ports.ts'
 import { PORT_FLAG } from '../tables/ports.ts'
 import { PROTO_ICMPV6 } from '../wire/numbers.ts'
-import type { Engine } from './engine.ts'
 import { PROTO_ARP, pseudoHeader } from './parse.ts'
 
 const ARP_BYTES = 28

@@ -19,6 +19,7 @@ import {
   DROP_OFFLOAD,
   DROP_SOURCE_MAC,
 } from '../drops.ts'
+import type { Engine } from '../engine/engine.ts'
 import {
   type Batch,
   F_CSUM_PARTIAL,
@@ -38,7 +39,6 @@ import {
   PROTO_TCP,
   PROTO_UDP,
 } from '../wire/numbers.ts'
-import type { Engine } from './engine.ts'
 
 /** Not an IP protocol number that anything uses (reserved): the frame is ARP, `l3` its payload. */
 export const PROTO_ARP = 255

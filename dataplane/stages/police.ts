@@ -7,10 +7,10 @@
  * as the segments that it stands for, each with headers of its own. Time is read once a batch.
  */
 import { DROP_RATE } from '../drops.ts'
+import type { Engine } from '../engine/engine.ts'
 import { type Batch, GSO_NONE } from '../packet/batch.ts'
 import { bucketAt, charge, EGRESS, earned, INGRESS } from '../tables/rates.ts'
 import { PROTO_TCP } from '../wire/numbers.ts'
-import type { Engine } from './engine.ts'
 
 const ETHERNET_BYTES = 14
 

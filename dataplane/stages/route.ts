@@ -13,6 +13,7 @@ import {
   DROP_TTL,
   DROP_UNREACHABLE,
 } from '../drops.ts'
+import type { Engine } from '../engine/engine.ts'
 import { NEXT_HOP_BYTES } from '../memory/arena.ts'
 import {
   type Batch,
@@ -26,7 +27,6 @@ import {
 import { PORT_KIND, PORT_ROLE } from '../ports/port.ts'
 import { HOP, HOP_KIND, HOP_MTU, HOP_NETWORK, HOP_PORT } from '../tables/next-hops.ts'
 import { PROTO_TCP } from '../wire/numbers.ts'
-import type { Engine } from './engine.ts'
 import { ERROR_TIME_EXCEEDED, ERROR_TOO_BIG, ERROR_UNREACHABLE } from './icmp-errors.ts'
 
 export function route(e: Engine, b: Batch): void {

@@ -8,12 +8,12 @@
  */
 import { native } from '../../native/native.ts'
 import { CONSUMED, DROP_NO_FRAMES } from '../drops.ts'
+import type { Engine } from '../engine/engine.ts'
 import { BATCH_SIZE, FRAME_HEADROOM, MAX_SMALL_PACKET } from '../limits.ts'
 import { COUNTER } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL, F_IPV6, GSO_NONE } from '../packet/batch.ts'
 import { PROTO_TCP } from '../wire/numbers.ts'
 import { encap } from './encap.ts'
-import type { Engine } from './engine.ts'
 import { checksumOffset } from './parse.ts'
 import { transmit } from './transmit.ts'
 

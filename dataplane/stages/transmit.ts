@@ -3,10 +3,10 @@
  * by its reason and gives its frame back. Behind it no frame of the batch is in flight.
  */
 import { CONSUMED, DELIVER_AS_IS, DROP_PORT_GONE } from '../drops.ts'
+import type { Engine } from '../engine/engine.ts'
 import { PORT_COUNTER, portCounters } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL, F_OUTER } from '../packet/batch.ts'
 import { completeChecksum } from './checksums.ts'
-import type { Engine } from './engine.ts'
 
 export function transmit(e: Engine, b: Batch): void {
   const { ports, frames } = e

@@ -12,6 +12,7 @@
  */
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
 import { native } from '../../native/native.ts'
+import { Engine } from '../engine/engine.ts'
 import type { FibReader } from '../fib/fib.ts'
 import { type FibTable, openReader } from '../fib/table.ts'
 import { MAX_PORTS, PORT_BURST, SLEEP_MS, SPIN_ROUNDS } from '../limits.ts'
@@ -27,11 +28,10 @@ import {
 import { Frames } from '../memory/frames.ts'
 import { Batch } from '../packet/batch.ts'
 import { type Stage, stagesOf } from '../pipeline.ts'
-import { createPort } from '../ports/create.ts'
 import type { Port } from '../ports/port.ts'
 import { EVENTS, Scratch } from '../ports/scratch.ts'
-import { Engine } from '../stages/engine.ts'
 import { PORT_STATE } from '../tables/ports.ts'
+import { createPort } from './create-port.ts'
 
 export interface WorkerTask {
   arena: ArenaHandle

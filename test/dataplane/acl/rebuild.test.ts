@@ -1,9 +1,9 @@
-/** How ACLs that are built anew become visible (dataplane/acl/rebuild.ts), on a structure that counts. */
+/** How ACLs that are built anew become visible (dataplane/acl/rebuild/rebuild.ts), on a structure that counts. */
 import { describe, expect, test } from 'vitest'
 import type { AclReader } from '../../../dataplane/acl/acl.ts'
-import { rebuilt, type Structure } from '../../../dataplane/acl/rebuild.ts'
-import { columnsOf } from '../../../dataplane/acl/rebuild-columns.ts'
-import { prefixesOf } from '../../../dataplane/acl/rebuild-prefixes.ts'
+import { columnsOf } from '../../../dataplane/acl/rebuild/columns.ts'
+import { prefixesOf } from '../../../dataplane/acl/rebuild/prefixes.ts'
+import { rebuilt, type Structure } from '../../../dataplane/acl/rebuild/rebuild.ts'
 import { flatten } from '../../../dataplane/acl/rule.ts'
 import { FAMILIES, rulesOf, SHAPES, table } from './rebuild-sets.ts'
 

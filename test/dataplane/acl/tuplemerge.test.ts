@@ -15,9 +15,9 @@ import {
   shiftOf,
   TAG_BITS,
   tupleOf,
-} from '../../../dataplane/acl/tuple-memory.ts'
-import { tupleTables } from '../../../dataplane/acl/tuple-tables.ts'
-import { CROWD } from '../../../dataplane/acl/tuplemerge.ts'
+} from '../../../dataplane/acl/tuple/memory.ts'
+import { tupleTables } from '../../../dataplane/acl/tuple/tables.ts'
+import { CROWD } from '../../../dataplane/acl/tuple/tuplemerge.ts'
 import { native } from '../../../native/native.ts'
 import { anyRule, classify, dice, edgeHeaders, table } from './tables.ts'
 

@@ -1,8 +1,8 @@
 // The node's own port: a TUN device, the cluster's routes, and masquerading.
 import { execFileSync } from 'node:child_process'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { masqueradeRules } from '../../../dataplane/devices/masquerade.ts'
 import type { TunDevice } from '../../../dataplane/devices/tun.ts'
+import { masqueradeRules } from '../../../dataplane/nft/masquerade.ts'
 import { native } from '../../../native/native.ts'
 import { addNamespace, type Namespace, removeNamespaces } from '../../native/namespace.ts'
 import { addresses, link, links, routes } from './kernel.ts'

@@ -5,11 +5,11 @@
  */
 import { readFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { attachXdp } from '../../../dataplane/bpf/attach.ts'
+import { passProgram } from '../../../dataplane/bpf/programs.ts'
 import type { UdpSockets, XdpQueues } from '../../../dataplane/devices/underlay.ts'
 import { UDP_ENTROPY_SOCKETS } from '../../../dataplane/limits.ts'
 import type { Link } from '../../../dataplane/netlink/link.ts'
-import { attachXdp } from '../../../dataplane/xdp/attach.ts'
-import { passProgram } from '../../../dataplane/xdp/programs.ts'
 import { native } from '../../../native/native.ts'
 import { run } from '../../harness/processes.ts'
 import { addNamespace, type Namespace, removeNamespaces, track } from '../../native/namespace.ts'

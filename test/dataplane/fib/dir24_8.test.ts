@@ -1,6 +1,6 @@
 /** What only dir24_8 has: groups, their end, and the default route beside the tables. */
 import { beforeAll, describe, expect, test } from 'vitest'
-import { MAX_GROUPS } from '../../../dataplane/fib/dir24_8.ts'
+import { MAX_GROUPS } from '../../../dataplane/fib/dir24_8/dir24_8.ts'
 import { lookUp, type Table, table } from './tables.ts'
 
 const ROUTES = MAX_GROUPS + 8

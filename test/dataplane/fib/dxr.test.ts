@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { fullTable, fullTablePath, prefixOf } from '../../../bench/data/routes.ts'
 import { seeded } from '../../../dataplane/fib/columns.ts'
-import { extents } from '../../../dataplane/fib/dxr_extents.ts'
+import { extents } from '../../../dataplane/fib/dxr/extents.ts'
 import {
   BITMAP,
   CROWD,
@@ -13,8 +13,8 @@ import {
   openTables,
   POSITIONS,
   WIDE,
-} from '../../../dataplane/fib/dxr_tables.ts'
-import type { DxrWriter } from '../../../dataplane/fib/dxr_writer.ts'
+} from '../../../dataplane/fib/dxr/tables.ts'
+import type { DxrWriter } from '../../../dataplane/fib/dxr/writer.ts'
 import { MAX_NEXT_HOP_ID } from '../../../dataplane/fib/fib.ts'
 import { fibByName } from '../../../dataplane/fib/index.ts'
 import { lookUp, type Table, table } from './tables.ts'

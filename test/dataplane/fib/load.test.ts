@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { seededRoutes } from '../../../dataplane/fib/columns.ts'
 import { fibSource, isFibFile, loadFib, openFib } from '../../../dataplane/fib/load.ts'
 import { guarded, newTable } from '../../../dataplane/fib/table.ts'
-import { vetFib } from '../../../dataplane/fib/vet.ts'
+import { vetFib } from '../../../dataplane/fib/vet/vet.ts'
 import { MAX_NEXT_HOPS } from '../../../dataplane/limits.ts'
 
 const linear = fileURLToPath(new URL('../../../dataplane/fib/linear.ts', import.meta.url))

@@ -6,7 +6,7 @@ import {
   CHANGE_UNITS,
   MAX_UNITS,
   RECYCLE_UNITS,
-} from '../../../dataplane/fib/poptrie-blocks.ts'
+} from '../../../dataplane/fib/poptrie/blocks.ts'
 
 test('blocks never overlap, and none is given out again before it may be', () => {
   const count = 2000

@@ -8,7 +8,7 @@ import { seeded, seededRoutes } from '../../../dataplane/fib/columns.ts'
 import type { Fib } from '../../../dataplane/fib/fib.ts'
 import { loadFib } from '../../../dataplane/fib/load.ts'
 import { mapOracle } from '../../../dataplane/fib/map-oracle.ts'
-import { vetFib } from '../../../dataplane/fib/vet.ts'
+import { vetFib } from '../../../dataplane/fib/vet/vet.ts'
 import { tutorialFib } from '../../harness/tutorial.ts'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))

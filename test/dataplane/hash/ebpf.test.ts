@@ -1,9 +1,9 @@
 /** The kernel computes each hash, by BPF_PROG_TEST_RUN of an XDP program whose packet is the key. */
 import { afterAll, describe, expect, test } from 'vitest'
+import { ALU, Assembler, JUMP, R0, R1, R2, R3, R6, SIZE } from '../../../dataplane/bpf/assembler.ts'
+import { passProgram } from '../../../dataplane/bpf/programs.ts'
 import type { HashSeed } from '../../../dataplane/hash/hash.ts'
 import { hashByName, hashNames } from '../../../dataplane/hash/index.ts'
-import { ALU, Assembler, JUMP, R0, R1, R2, R3, R6, SIZE } from '../../../dataplane/xdp/assembler.ts'
-import { passProgram } from '../../../dataplane/xdp/programs.ts'
 import { native } from '../../../native/native.ts'
 import { random } from './random.ts'
 

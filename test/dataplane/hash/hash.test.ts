@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import { Assembler } from '../../../dataplane/bpf/assembler.ts'
 import { type HashSeed, MAX_EMIT_WORDS, newSeed } from '../../../dataplane/hash/hash.ts'
 import { hashByName, hashNames } from '../../../dataplane/hash/index.ts'
-import { Assembler } from '../../../dataplane/xdp/assembler.ts'
 import { random } from './random.ts'
 
 const SEEDS: readonly HashSeed[] = [

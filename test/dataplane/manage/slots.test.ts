@@ -1,10 +1,10 @@
 // Free places that the main thread keeps: ports, next hops, rings.
 import { setImmediate } from 'node:timers/promises'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { RING_SLOT_BYTES, RingSlots } from '../../../dataplane/afxdp/ring-slots.ts'
 import { MAX_NEXT_HOPS, MAX_PORTS } from '../../../dataplane/limits.ts'
 import { NextHopSlots, NO_HOP } from '../../../dataplane/manage/next-hop-slots.ts'
 import { PortSlots } from '../../../dataplane/manage/port-slots.ts'
-import { RING_SLOT_BYTES, RingSlots } from '../../../dataplane/manage/ring-slots.ts'
 import {
   type Arena,
   HEADER,

@@ -5,6 +5,10 @@
  */
 import { execFileSync } from 'node:child_process'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { ringBytes } from '../../../dataplane/afxdp/rings.ts'
+import { ROOT_RING_BYTES, Umem, XdpSocket } from '../../../dataplane/afxdp/umem.ts'
+import { attachXdp } from '../../../dataplane/bpf/attach.ts'
+import { podProgram } from '../../../dataplane/bpf/programs.ts'
 import { DROP_NEIGHBOUR, DROP_NO_FRAMES, DROP_TX_FULL } from '../../../dataplane/drops.ts'
 import {
   FRAME_HEADROOM,
@@ -19,14 +23,10 @@ import { XdpPort } from '../../../dataplane/ports/xdp.ts'
 import { HOP, writeNextHop } from '../../../dataplane/tables/next-hops.ts'
 import { PORT_FLAG, type PortRecord } from '../../../dataplane/tables/ports.ts'
 import { TableReader, TableWriter } from '../../../dataplane/tables/tables.ts'
-import { attachXdp } from '../../../dataplane/xdp/attach.ts'
-import { podProgram } from '../../../dataplane/xdp/programs.ts'
-import { ringBytes } from '../../../dataplane/xdp/rings.ts'
-import { ROOT_RING_BYTES, Umem, XdpSocket } from '../../../dataplane/xdp/umem.ts'
 import { native } from '../../../native/native.ts'
+import { End, Link, Listener, Memory, SIZE, socketMap } from '../afxdp/link.ts'
+import { plain, udp4 } from '../afxdp/packets.ts'
 import { smallArena } from '../memory/plan.ts'
-import { End, Link, Listener, Memory, SIZE, socketMap } from '../xdp/link.ts'
-import { plain, udp4 } from '../xdp/packets.ts'
 import { NOTHING, Place } from './place.ts'
 
 const A = { high: 0x02090000, low: 1 }

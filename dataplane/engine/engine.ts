@@ -1,0 +1,134 @@
+/**
+ * The engine: what one worker's stages work on. One object a worker (or a test), no threads in it.
+ */
+
+import { native } from '../../native/native.ts'
+import type { FibReader } from '../fib/fib.ts'
+import { BATCH_SIZE, MAX_PORTS } from '../limits.ts'
+import { type Arena, COUNTER, HEADER, PORT_COUNTER, portCounters } from '../memory/arena.ts'
+import type { Frames } from '../memory/frames.ts'
+import { Batch } from '../packet/batch.ts'
+import type { Port } from '../ports/port.ts'
+import { MAX_NETWORK, readGateways } from '../tables/networks.ts'
+import { limitsIngress, type PortRecord, readPort } from '../tables/ports.ts'
+import { TableReader } from '../tables/tables.ts'
+import { ErrorLimiter } from './error-limiter.ts'
+import { OpenFlows } from './open-flows.ts'
+
+export class Engine {
+  readonly arena: Arena
+  readonly view: DataView
+  readonly bytes: Uint8Array
+  readonly frames: Frames
+  readonly counters: Float64Array
+  readonly tables: TableReader
+  /** Only ever changed between two batches. */
+  fib4: FibReader
+  fib6: FibReader
+  /** By port index; undefined where this worker has no port. */
+  readonly ports: (Port | undefined)[] = new Array(MAX_PORTS).fill(undefined)
+  /** The records behind `ports`. */
+  readonly records: (PortRecord | undefined)[] = new Array(MAX_PORTS).fill(undefined)
+  /** Ports that were sent to since the last flush. */
+  readonly touched: Port[] = []
+  readonly isTouched = new Uint8Array(MAX_PORTS)
+  readonly limiter = new ErrorLimiter()
+  /** Monotonic nanoseconds, the same for all workers. */
+  clock: () => number = native.monotonic
+  /** Segments of a superframe on their way out. */
+  readonly segments = new Batch()
+  /** What `coalesce` has open while a batch goes by. */
+  readonly flows = new OpenFlows()
+  /** Answers of batch lookups, and one address for a single one. */
+  readonly found4 = new Uint16Array(BATCH_SIZE)
+  readonly found6 = new Uint16Array(BATCH_SIZE)
+  readonly oneAddress = new Uint32Array(4)
+  readonly oneFound = new Uint16Array(1)
+
+  /** Facts about this node, from the header (see HEADER). */
+  vni = 0
+  vxlanPort = 0
+  vtep4 = 0
+  vtep6: [number, number, number, number] = [0, 0, 0, 0]
+  /** By network, the source of ICMP errors; 0: none. IPv6: four words each. */
+  readonly gateway4 = new Uint32Array(MAX_NETWORK + 1)
+  readonly gateway6 = new Uint32Array((MAX_NETWORK + 1) * 4)
+  vtepMacHigh = 0
+  vtepMacLow = 0
+  hostPort = -1
+  /** Whether any pod's receiving is limited; most nodes have none. */
+  limitsIngress = false
+
+  constructor(
+    arena: Arena,
+    frames: Frames,
+    counters: Float64Array,
+    fib4: FibReader,
+    fib6: FibReader,
+  ) {
+    this.arena = arena
+    this.view = arena.view
+    this.bytes = arena.bytes
+    this.frames = frames
+    this.counters = counters
+    this.fib4 = fib4
+    this.fib6 = fib6
+    this.tables = new TableReader(arena)
+  }
+
+  /** Copies the tables and reads the node's facts from the copy. */
+  update(): void {
+    const { tables } = this
+    tables.update()
+    const word = (i: number): number => tables.words[i]! >>> 0
+    this.vni = word(HEADER.VNI)
+    this.vxlanPort = word(HEADER.VXLAN_PORT)
+    this.vtep4 = word(HEADER.VTEP4)
+    for (let w = 0; w < 4; w++) {
+      this.vtep6[w] = word(HEADER.VTEP6 + w)
+    }
+    readGateways(tables.words, tables.networksAt / 4, this.gateway4, this.gateway6)
+    this.gateway4[0] = word(HEADER.GATEWAY4)
+    for (let w = 0; w < 4; w++) this.gateway6[w] = word(HEADER.GATEWAY6 + w)
+    this.vtepMacHigh = word(HEADER.VTEP_MAC_HIGH)
+    this.vtepMacLow = word(HEADER.VTEP_MAC_LOW)
+    this.hostPort = word(HEADER.HOST_PORT) - 1
+    this.limitsIngress = limitsIngress(tables.words, tables.portsAt, this.portCount())
+  }
+
+  portCount(): number {
+    return this.tables.words[HEADER.PORT_COUNT]!
+  }
+
+  record(port: number): PortRecord {
+    return readPort(this.tables.words, this.tables.portsAt, port)
+  }
+
+  /** Counts a drop of a packet that came in by `port`. */
+  countDrop(reason: number, port: number): void {
+    this.counters[COUNTER.DROPS + reason]!++
+    this.counters[portCounters(port) + PORT_COUNTER.RX_DROPS]!++
+  }
+
+  /** Next hop id of a single address (IPv4 in word 0 of `oneAddress`). */
+  lookupOne(ipv6: boolean): number {
+    const fib = ipv6 ? this.fib6 : this.fib4
+    fib.lookup(this.oneAddress, 1, this.oneFound)
+    return this.oneFound[0]!
+  }
+
+  touch(port: Port): void {
+    if (this.isTouched[port.index] !== 0) return
+    this.isTouched[port.index] = 1
+    this.touched.push(port)
+  }
+
+  flush(): void {
+    const { touched, isTouched } = this
+    while (touched.length > 0) {
+      const port = touched.pop()!
+      isTouched[port.index] = 0
+      port.flush()
+    }
+  }
+}

@@ -2,9 +2,10 @@
  * What a cluster file must be beyond its schema (cluster.ts): names, addresses and VNIs that are none or
  * are there twice, and CIDRs that overlap. Every problem is collected with its place in the file.
  */
+
 import type { NetworkSpec, NodeSpec } from '../dataplane/control.ts'
 import { type Address, type Cidr, contains, parseAddress, parsePodCidr } from './cidr.ts'
-import type { FileNetwork, FileNode } from './cluster.ts'
+import type { FileNetwork, FileNode } from './cluster-schema.ts'
 import { clean, type FieldPath, fieldPath, type Problem } from './document.ts'
 
 /** RFC 1123 subdomain, as Kubernetes names nodes. */

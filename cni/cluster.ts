@@ -15,48 +15,13 @@
  * One check holds all CIDRs apart, of the cluster's own network and of the others: the packet engine
  * has one table for them.
  */
-import { z } from 'zod'
-import type { NetworkSpec, NodeSpec } from '../dataplane/control.ts'
-import { DEFAULT_VNI, MAX_NETWORKS, MAX_VNI } from '../dataplane/limits.ts'
+
+import { DEFAULT_VNI } from '../dataplane/limits.ts'
 import { ClusterChecker } from './cluster-check.ts'
+import { clusterSchema } from './cluster-schema.ts'
+import type { Closer, ClusterView } from './cluster-view.ts'
 import { clean, DocumentError, parseText, readBounded, validate } from './document.ts'
 import { watchFile } from './watch-file.ts'
-
-/** This node, all the others, and the networks beside the cluster's own, in the file's order. */
-export interface ClusterView {
-  self: NodeSpec
-  peers: NodeSpec[]
-  networks: NetworkSpec[]
-}
-
-export interface Closer {
-  close(): void
-}
-
-/** Largest number of nodes; the engine's table of VTEPs is half full then (dataplane/limits.ts). */
-export const MAX_NODES = 2048
-/** CIDRs that cover a network. */
-export const MAX_NETWORK_CIDRS = 64
-
-const nodeSchema = z.strictObject({
-  name: z.string(),
-  vtep: z.string(),
-  vtepMac: z.string().optional(),
-  podCIDRs: z.array(z.string()).min(1),
-  networks: z.record(z.string(), z.array(z.string())).optional(),
-})
-const networkSchema = z.strictObject({
-  name: z.string(),
-  vni: z.int().min(1).max(MAX_VNI),
-  cidrs: z.array(z.string()).min(1).max(MAX_NETWORK_CIDRS).optional(),
-})
-const clusterSchema = z.strictObject({
-  nodes: z.array(nodeSchema).min(1).max(MAX_NODES),
-  networks: z.array(networkSchema).max(MAX_NETWORKS).default([]),
-})
-
-export type FileNode = z.output<typeof nodeSchema>
-export type FileNetwork = z.output<typeof networkSchema>
 
 /** Checks the text of a cluster file as `nodeName`, whose daemon has `vni`, sees it; throws DocumentError. */
 export function parseCluster(

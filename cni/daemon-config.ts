@@ -2,6 +2,7 @@
  * The daemon's configuration: a YAML or JSON file, then command line flags on top, then defaults.
  * cni/README.md has the table of keys. Errors name the file (or the flag), the field and the cause.
  */
+
 import { isIP } from 'node:net'
 import { hostname } from 'node:os'
 import { dirname, isAbsolute, resolve } from 'node:path'
@@ -12,13 +13,12 @@ import { MAX_WORKERS } from '../dataplane/limits.ts'
 import { isNodeName } from './cluster-check.ts'
 import { clean, parseText, readBounded, validate } from './document.ts'
 import { type Block, MAX_EXCLUSIONS, parseExclusion } from './ipam-ranges.ts'
+import { LOG_LEVELS, type LogLevel } from './logger.ts'
 import type { MetricsAddress } from './metrics.ts'
 
 export const DEFAULT_SOCKET = '/run/hawser/cni.sock'
 export const DEFAULT_STATE = '/var/lib/hawser/state.db'
-export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const
 export const UNDERLAY_MODES = ['auto', 'xdp', 'udp'] as const
-export type LogLevel = (typeof LOG_LEVELS)[number]
 
 /** Everything that the daemon needs to know, complete and checked. */
 export interface DaemonConfig {

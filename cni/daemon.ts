@@ -10,6 +10,7 @@
  * When a step fails, those before it are undone and nothing is left but devices: the pods' and the
  * node's own port.
  */
+
 import type { ControlPlane, DataplaneOptions, NodeSpec } from '../dataplane/control.ts'
 import { cidrsIn, joinedBy } from '../dataplane/manage/cluster.ts'
 import { ClusterFile } from './cluster.ts'
@@ -23,6 +24,7 @@ import { refuseForeignFile, refuseForeignLinks } from './links.ts'
 import { takeLock } from './lock.ts'
 import { engineLog, type Logger } from './logger.ts'
 import { createMetrics, serveMetrics } from './metrics.ts'
+import type { Node } from './node.ts'
 import { Pods } from './pods.ts'
 import { checkHost, type HostFacts, probeHost } from './preconditions.ts'
 import { podFacts, secondaryNotes } from './secondary-verbs.ts'
@@ -30,7 +32,7 @@ import { serve } from './server.ts'
 import { openState } from './state-damage.ts'
 import { rebuildState } from './state-rebuild.ts'
 import { Turns } from './turns.ts'
-import { answer, type Node } from './verbs/index.ts'
+import { answer } from './verbs/index.ts'
 import { wholePools } from './verbs/pools.ts'
 import { readiness } from './verbs/status.ts'
 

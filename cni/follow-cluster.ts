@@ -4,8 +4,10 @@
  * refuses change nothing for whoever asks: the last good view stays in force. The engine is asked
  * again after a pause that grows.
  */
+
 import type { ControlPlane } from '../dataplane/control.ts'
-import type { Closer, ClusterFile, ClusterView } from './cluster.ts'
+import type { ClusterFile } from './cluster.ts'
+import type { Closer, ClusterView } from './cluster-view.ts'
 import type { Logger } from './logger.ts'
 
 /** Milliseconds before the engine is asked again; doubled each time, up to the second. */

@@ -14,11 +14,11 @@ import { clean } from './document.ts'
 import { storedAddress } from './ipam.ts'
 import { addressText, inSpans, type Pool, poolsOf, sizeOf, subtract } from './ipam-ranges.ts'
 import { OWN_IPAM } from './netconf.ts'
+import type { Node } from './node.ts'
 import { look } from './pod-namespace.ts'
 import { turnOf } from './secondaries.ts'
 import { type Attachment, attachmentId, type State } from './state.ts'
 import { LIMIT_MS } from './turns.ts'
-import type { Node } from './verbs/index.ts'
 import { overlayCidrs, wholePools } from './verbs/pools.ts'
 
 /** Who has what. */

@@ -1,9 +1,11 @@
 /** The daemon's log: one JSON record a line on stderr (stdout of a CNI chain is the result's). */
 import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino'
 import type { DataplaneOptions } from '../dataplane/control.ts'
-import type { LogLevel } from './daemon-config.ts'
 
 export type { Logger } from 'pino'
+
+export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const
+export type LogLevel = (typeof LOG_LEVELS)[number]
 
 /** Written synchronously, so that the last words of a dying process are not lost. */
 export function createLogger(level: LogLevel, node: string, to?: DestinationStream): Logger {

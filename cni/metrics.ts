@@ -5,6 +5,7 @@
  * asks, so metrics cost nothing in between. Only CNI requests are counted as they come. Names follow
  * the conventions of Prometheus; cni/README.md has the list.
  */
+
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -12,7 +13,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { DataplaneStatus } from '../dataplane/control.ts'
 import { rangeReports } from './ipam-check.ts'
 import type { Logger } from './logger.ts'
-import type { Node } from './verbs/index.ts'
+import type { Node } from './node.ts'
 
 /** Where to listen. */
 export interface MetricsAddress {

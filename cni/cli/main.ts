@@ -2,6 +2,7 @@
  * The command line: `hawser daemon` and what an operator asks a running daemon. Results go to
  * stdout, an error is one line on stderr and exit code 1.
  */
+
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -15,13 +16,12 @@ import {
   type DaemonFlags,
   DEFAULT_SOCKET,
   fibPath,
-  LOG_LEVELS,
   loadConfig,
   UNDERLAY_MODES,
 } from '../daemon-config.ts'
 import { armFaultPoint, FAULT_VARIABLE } from '../fault-points.ts'
 import { addInstall } from '../install/command.ts'
-import { createLogger } from '../logger.ts'
+import { createLogger, LOG_LEVELS } from '../logger.ts'
 import type { PodFacts } from '../secondary-verbs.ts'
 import { addIpam } from './ipam.ts'
 import { addPing } from './ping.ts'

@@ -2,8 +2,9 @@
  * What a plugin answered, and whether that is an answer at all: exactly one JSON document on stdout
  * or nothing, and an exit code that says whether it is an error (specification 1.1.0, "Error").
  */
+
 import { clean } from '../document.ts'
-import { Failed } from './case.ts'
+import { Failed } from './failed.ts'
 import type { Ended } from './process.ts'
 
 export type Verb = 'ADD' | 'DEL' | 'CHECK' | 'STATUS' | 'GC' | 'VERSION'

@@ -21,11 +21,6 @@ export interface Case {
   run: (context: Context) => Promise<string>
 }
 
-/** What was seen is not what must be. */
-export class Failed extends Error {
-  override readonly name = 'Failed'
-}
-
 /** The case can't be tried here; the message is the reason. */
 export class Skipped extends Error {
   override readonly name = 'Skipped'

@@ -2,9 +2,10 @@
  * What a case works with: the plugin called as libcni and containerd call it (environment and stdin
  * of specification 1.1.0, "Execution Protocol"), fresh pods, and a look at what is in the kernel.
  */
+
 import { randomBytes } from 'node:crypto'
 import { type Answer, readAnswer, succeeded, type Verb } from './answer.ts'
-import { Failed } from './case.ts'
+import { Failed } from './failed.ts'
 import { type Interface, interfaces, inventory, type Namespaces } from './namespaces.ts'
 import type { NodeDaemon } from './node-daemon.ts'
 import { SYSTEM_PATH, start } from './process.ts'

@@ -3,14 +3,16 @@
  * case leaves is removed before the next; what it meets that is none of its own judgements (a tool
  * that fails) counts as a failure and says so.
  */
+
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { clean } from '../document.ts'
 import { readAnswer } from './answer.ts'
-import { type Case, Failed, matches, type Planned, plan, Skipped } from './case.ts'
+import { type Case, matches, type Planned, plan, Skipped } from './case.ts'
 import { CASES } from './chapters/index.ts'
 import { createContext } from './context.ts'
+import { Failed } from './failed.ts'
 import { makeNamespaces } from './namespaces.ts'
 import { foreignDaemon, type NodeDaemon, ownDaemon } from './node-daemon.ts'
 import { start } from './process.ts'

@@ -3,12 +3,14 @@
  * addresses are the daemon's, or an IPAM plugin's. The result has this interface only: a runtime takes
  * a pod's addresses from it, and those of further interfaces are none that a cluster knows.
  */
+
 import { type CniArgs, parseArgs } from '../args.ts'
 import { clean } from '../document.ts'
 import { CniError, CODE } from '../errors.ts'
 import { faultPoint } from '../fault-points.ts'
 import { requestedIps } from '../ipam-request.ts'
 import { type AddConfig, delegateOf, parseAdd, parseJson } from '../netconf.ts'
+import type { Node } from '../node.ts'
 import type { Added, PodRequest } from '../pods.ts'
 import type { CniRequest } from '../protocol.ts'
 import { chain, parseResult, type Result, render, resultOf } from '../result.ts'
@@ -16,7 +18,6 @@ import { type Runtime, runtimeOf } from '../runtime-config.ts'
 import type { OwnCall, WantedSecondaries } from '../secondaries.ts'
 import { networksFor, routesIn } from '../secondary-config.ts'
 import { attachmentId } from '../state.ts'
-import type { Node } from './index.ts'
 import { overlayCidrs, poolsFor } from './pools.ts'
 
 /** `held`: for a further interface, the turn of the attachment that it belongs to. */

@@ -4,6 +4,7 @@
  * `prevResult`. What others added beside it is theirs. The
  * IPAM plugin that gave the addresses and the plugins of further interfaces are asked last.
  */
+
 import type { PodAttachment } from '../../dataplane/control.ts'
 import { type CniArgs, parseArgs } from '../args.ts'
 import { parseAddress } from '../cidr.ts'
@@ -11,13 +12,13 @@ import { callDelegate } from '../delegate.ts'
 import { CniError, CODE } from '../errors.ts'
 import { chooseCall } from '../ipam-delegated.ts'
 import { delegateIn, parseCheck, parseJson } from '../netconf.ts'
+import type { Node } from '../node.ts'
 import { podNamespace } from '../pod-namespace.ts'
 import type { CniRequest } from '../protocol.ts'
 import { parseResult, type Result } from '../result.ts'
 import type { OwnCall } from '../secondaries.ts'
 import { checkSecondaries } from '../secondary-verbs.ts'
 import { type Attachment, attachmentId } from '../state.ts'
-import type { Node } from './index.ts'
 
 /** `held`: for a further interface, the turn of the attachment that it belongs to. */
 export async function check(

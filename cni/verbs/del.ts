@@ -3,12 +3,13 @@
  * (specification 1.1.0, "DEL"): without a namespace, with a dead one, a second time, for what was never added, with
  * whatever else the configuration holds, the answer is success.
  */
+
 import type { CniArgs } from '../args.ts'
 import { faultPoint } from '../fault-points.ts'
 import { delegateIn, parseDel } from '../netconf.ts'
+import type { Node } from '../node.ts'
 import type { CniRequest } from '../protocol.ts'
 import { attachmentId } from '../state.ts'
-import type { Node } from './index.ts'
 
 /** `queuedAt`: when it was asked for, if earlier; what was added since then is not what it meant. */
 export async function del(

@@ -5,15 +5,16 @@
  * of another attachment go with that one. The plugins of further interfaces are told which are left;
  * an IPAM plugin is asked last, with the same list.
  */
+
 import { callDelegate } from '../delegate.ts'
 import { CniError, CODE } from '../errors.ts'
 import { delegateOf, parseGc } from '../netconf.ts'
+import type { Node } from '../node.ts'
 import type { CniRequest } from '../protocol.ts'
 import { ownersOf } from '../secondaries.ts'
 import { networksIn } from '../secondary-config.ts'
 import { collectSecondaries } from '../secondary-verbs.ts'
 import { attachmentId } from '../state.ts'
-import type { Node } from './index.ts'
 
 export async function gc(node: Node, document: unknown, request: CniRequest): Promise<undefined> {
   const config = parseGc(document)

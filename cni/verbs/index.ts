@@ -1,45 +1,18 @@
 /** One CNI request: variables and configuration checked, the verb called, the answer rendered and logged. */
-import type { ControlPlane } from '../../dataplane/control.ts'
+
 import { parseArgs } from '../args.ts'
 import { clean } from '../document.ts'
 import { CniError, CODE, errorReply } from '../errors.ts'
-import type { Block, RangeSets } from '../ipam-ranges.ts'
-import type { Logger } from '../logger.ts'
 import { parseJson, versionIn } from '../netconf.ts'
+import type { Node } from '../node.ts'
 import { withStderr } from '../plugin-stderr.ts'
-import type { Pods } from '../pods.ts'
 import type { CniReply, CniRequest } from '../protocol.ts'
-import type { State } from '../state.ts'
-import type { Turns } from '../turns.ts'
 import { add } from './add.ts'
 import { check } from './check.ts'
 import { del } from './del.ts'
 import { gc } from './gc.ts'
 import { status } from './status.ts'
 import { version } from './version.ts'
-
-/** What the verbs work on. */
-export interface Node {
-  plane: ControlPlane
-  state: State
-  pods: Pods
-  turns: Turns
-  /** This node's pod CIDRs, as they are now; those in an overlay network beside the cluster's own, if any. */
-  podCidrs: (overlay?: string) => readonly string[]
-  /** Overlay networks beside the cluster's own that this node is in; absent: none. */
-  overlays?: () => readonly string[]
-  /** Addresses that no pod may have, whatever a network configuration says. */
-  exclude?: readonly Block[]
-  /** Ranges of networks that have some, by name; filled by ADD and STATUS. */
-  ranges?: Map<string, { sets: RangeSets; overlay: string | undefined }>
-  /** Why the engine doesn't follow the cluster file; undefined when it does. */
-  outOfSync: () => string | undefined
-  /** Ends the calls of IPAM plugins that are under way. */
-  stopping?: AbortSignal
-  /** Told of every answer: `ok` or the error's code, and the seconds that it took. */
-  observe?: (verb: string, outcome: string, seconds: number) => void
-  log: Logger
-}
 
 /** Answers one request; never rejects. `queuedAt` (milliseconds since 1970) is a queued DEL's. */
 export function answer(node: Node, request: CniRequest, queuedAt?: number): Promise<CniReply> {

@@ -1,9 +1,10 @@
 /** Where a network's addresses come from when they are the daemon's own business. */
+
 import { clean } from '../document.ts'
 import { CniError, CODE } from '../errors.ts'
 import { type Pool, poolsOf, rangesOf } from '../ipam-ranges.ts'
 import type { StatusConfig } from '../netconf.ts'
-import type { Node } from './index.ts'
+import type { Node } from '../node.ts'
 
 /** Networks whose ranges are remembered; further ones are only served. */
 export const MAX_RANGED = 64

@@ -9,14 +9,15 @@
  * `hawser status` and metrics go on telling: it makes 51 of a 50, but nothing of a success. Unless
  * there are several, and no pod of the node is served at all: then it is the node that is broken.
  */
+
 import { callDelegate } from '../delegate.ts'
 import { CniError, CODE } from '../errors.ts'
 import { exhausted } from '../ipam.ts'
 import { delegateOf, parseJson, parseStatus, type StatusConfig } from '../netconf.ts'
+import type { Node } from '../node.ts'
 import type { CniRequest } from '../protocol.ts'
 import { networksIn } from '../secondary-config.ts'
 import { statusOfSecondaries } from '../secondary-verbs.ts'
-import type { Node } from './index.ts'
 import { poolsFor } from './pools.ts'
 
 export async function status(

@@ -2,7 +2,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type Cidr, parsePodCidr } from '../../cni/cidr.ts'
-import { type ClusterView, parseCluster } from '../../cni/cluster.ts'
+import { parseCluster } from '../../cni/cluster.ts'
+import type { ClusterView } from '../../cni/cluster-view.ts'
 
 const FILE = '/etc/hawser/cluster.yaml'
 const A = { name: 'node-a', vtep: '192.0.2.11', podCIDRs: ['10.244.0.0/24'] }

@@ -4,6 +4,7 @@
  *     a   eth0 10.0.0.2 fd00::2     as the state says
  *     b   eth0 10.0.0.3             and what a test puts there
  */
+
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -19,10 +20,10 @@ import {
 } from '../../cni/ipam-check.ts'
 import { parseExclusion } from '../../cni/ipam-ranges.ts'
 import { createLogger } from '../../cni/logger.ts'
+import type { Node } from '../../cni/node.ts'
 import { Pods } from '../../cni/pods.ts'
 import { type Attachment, State } from '../../cni/state.ts'
 import { Turns } from '../../cni/turns.ts'
-import type { Node } from '../../cni/verbs/index.ts'
 import { netnsIdentity } from '../../dataplane/netns.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
 import { FAKE, type FakeDelegate, fakeDelegate, fakeIpam } from './fake-delegate.ts'

@@ -3,6 +3,7 @@
  * those of the containernetworking-plugins package where they are installed. Long, because each verb
  * meets each way in which a plugin fails.
  */
+
 import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,11 +12,12 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { giveBackOrphans } from '../../cni/delegations.ts'
 import { CniError } from '../../cni/errors.ts'
 import { leaseOf } from '../../cni/ipam-delegated.ts'
+import type { Node } from '../../cni/node.ts'
 import { LOOKS, Pods } from '../../cni/pods.ts'
 import { CNI_VERSIONS, type CniRequest } from '../../cni/protocol.ts'
 import type { Attachment, Delegation, State } from '../../cni/state.ts'
 import { Turns } from '../../cni/turns.ts'
-import { answer, type Node } from '../../cni/verbs/index.ts'
+import { answer } from '../../cni/verbs/index.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
 import { until } from '../harness/until.ts'
 import {

@@ -1,12 +1,14 @@
 // The verbs for pods of a network beside the cluster's own, on a packet engine without packets.
+
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { lowNotes } from '../../cni/ipam.ts'
 import { checkAddresses } from '../../cni/ipam-check.ts'
+import type { Node } from '../../cni/node.ts'
 import type { State } from '../../cni/state.ts'
-import { answer, type Node } from '../../cni/verbs/index.ts'
+import { answer } from '../../cni/verbs/index.ts'
 import { wholePools } from '../../cni/verbs/pools.ts'
 import { Namespaces } from '../harness/netns.ts'
 import { type FakeDelegate, fakeDelegate, fakeIpam } from './fake-delegate.ts'

@@ -1,14 +1,16 @@
 /** What plugins of others say on stderr: each request hears its own, in its answer, and no terminal obeys it. */
+
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { giveBackOrphans } from '../../cni/delegations.ts'
+import type { Node } from '../../cni/node.ts'
 import { pluginSays, withStderr } from '../../cni/plugin-stderr.ts'
 import { type CniReply, MAX_STDERR_BYTES } from '../../cni/protocol.ts'
 import type { State } from '../../cni/state.ts'
 import { Turns } from '../../cni/turns.ts'
-import { answer, type Node } from '../../cni/verbs/index.ts'
+import { answer } from '../../cni/verbs/index.ts'
 import { Namespaces } from '../harness/netns.ts'
 import { fakeNode } from './fake-node.ts'
 import { FakePlane } from './fake-plane.ts'

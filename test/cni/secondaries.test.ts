@@ -3,16 +3,18 @@
  * what they are asked and fail where they are told to. Long, because each verb meets each way in which a
  * plugin of a list of lists fails.
  */
+
 import { mkdtempSync, rmSync, unlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import type { Node } from '../../cni/node.ts'
 import { LOOKS } from '../../cni/pods.ts'
 import type { CniRequest } from '../../cni/protocol.ts'
 import { podFacts, secondaryNotes } from '../../cni/secondary-verbs.ts'
 import { type State, State as StateFile } from '../../cni/state.ts'
 import { Turns } from '../../cni/turns.ts'
-import { answer, type Node } from '../../cni/verbs/index.ts'
+import { answer } from '../../cni/verbs/index.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
 import { until } from '../harness/until.ts'
 import {

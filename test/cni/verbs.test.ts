@@ -3,15 +3,17 @@
  * what they ask of the engine, and what is on disk at every moment. Long, because a verb is mostly
  * tested by what the others see of it.
  */
+
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import type { Node } from '../../cni/node.ts'
 import { CNI_VERSIONS, type CniRequest } from '../../cni/protocol.ts'
 import type { Attachment, State } from '../../cni/state.ts'
 import { TRIES } from '../../cni/troubles.ts'
 import { Turns } from '../../cni/turns.ts'
-import { answer, type Node } from '../../cni/verbs/index.ts'
+import { answer } from '../../cni/verbs/index.ts'
 import { readiness } from '../../cni/verbs/status.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
 import { fakeNode } from './fake-node.ts'

@@ -1,4 +1,5 @@
 /** The runner itself: a plugin that is wrong must fail the cases that say so, and only cleanly. */
+
 import {
   existsSync,
   mkdtempSync,
@@ -11,7 +12,8 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Case, Failed, Skipped } from '../../cni/conformance/case.ts'
+import { type Case, Skipped } from '../../cni/conformance/case.ts'
+import { Failed } from '../../cni/conformance/failed.ts'
 import { conformance, type Outcome, type Report } from '../../cni/conformance/runner.ts'
 import { CLI } from '../harness/node.ts'
 import { Running, run } from '../harness/processes.ts'

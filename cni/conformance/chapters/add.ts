@@ -1,8 +1,10 @@
 /** ADD: what is there already, all or nothing, many at once (contract 1, 4, 7, 9, 11, 13, 14). */
+
 import { randomBytes } from 'node:crypto'
 import { refused, seconds, succeeded, told } from '../answer.ts'
-import { type Case, Failed } from '../case.ts'
+import type { Case } from '../case.ts'
 import type { Attached, Context, Pod } from '../context.ts'
+import { Failed } from '../failed.ts'
 import { interfaces, routes } from '../namespaces.ts'
 import { tool } from '../process.ts'
 import { atLeast } from '../versions.ts'

@@ -1,7 +1,9 @@
 /** Before and behind plugins that runtimes chain (contract 7, 8): a chain as libcni drives it. */
+
 import { type Answer, succeeded } from '../answer.ts'
-import { type Case, Failed, Skipped } from '../case.ts'
+import { type Case, Skipped } from '../case.ts'
 import type { Companion, Context, Pod } from '../context.ts'
+import { Failed } from '../failed.ts'
 import { start } from '../process.ts'
 import { readResult } from '../result.ts'
 import { type Config, findPlugin } from '../subject.ts'

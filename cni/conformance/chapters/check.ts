@@ -1,7 +1,9 @@
 /** CHECK sees what changed, and only that (contract 18). */
+
 import { refused, succeeded, told } from '../answer.ts'
-import { type Case, Failed, Skipped } from '../case.ts'
+import { type Case, Skipped } from '../case.ts'
 import type { Attached, Context } from '../context.ts'
+import { Failed } from '../failed.ts'
 import { tool } from '../process.ts'
 
 /** CHECK of an attachment that something was done to, and that must then be refused. */

@@ -2,11 +2,13 @@
  * A daemon behind the plugin that is dead, frozen or starting anew (contract 14, 16, 19, 20). A DEL
  * must succeed in any case: it is made up for before the daemon serves again.
  */
+
 import { randomBytes } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import { type Answer, refused, seconds, succeeded, told } from '../answer.ts'
-import { type Case, Failed, Skipped } from '../case.ts'
+import { type Case, Skipped } from '../case.ts'
 import type { Attached, Context } from '../context.ts'
+import { Failed } from '../failed.ts'
 import type { NodeDaemon } from '../node-daemon.ts'
 import { atLeast } from '../versions.ts'
 

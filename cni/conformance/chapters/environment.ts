@@ -1,7 +1,9 @@
 /** Variables and names that are missing, bad or good (contract 2, 3, 7). */
+
 import { refused, told } from '../answer.ts'
-import { type Case, Failed } from '../case.ts'
+import type { Case } from '../case.ts'
 import type { Context, Pod } from '../context.ts'
+import { Failed } from '../failed.ts'
 
 const REQUIRED = {
   ADD: ['CNI_CONTAINERID', 'CNI_NETNS', 'CNI_IFNAME'],

@@ -1,7 +1,9 @@
 /** GC removes what the runtime does not know, of this network, and nothing else (contract 2, 20). */
+
 import { succeeded } from '../answer.ts'
-import { type Case, Failed } from '../case.ts'
+import type { Case } from '../case.ts'
 import type { Attached, Context } from '../context.ts'
+import { Failed } from '../failed.ts'
 import { interfaces } from '../namespaces.ts'
 import type { Config } from '../subject.ts'
 

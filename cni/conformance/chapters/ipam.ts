@@ -3,12 +3,14 @@
  * configuration's `ipam.type`, does as it is told, and writes down what it was asked. A plugin whose
  * configuration has none may do without delegates; that shows when one is offered and not asked.
  */
+
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { isIPv4 } from 'node:net'
 import { join } from 'node:path'
 import { refused, succeeded, told } from '../answer.ts'
-import { type Case, Failed, Skipped } from '../case.ts'
+import { type Case, Skipped } from '../case.ts'
 import type { CallOptions, Context } from '../context.ts'
+import { Failed } from '../failed.ts'
 import type { ResultIp } from '../result.ts'
 import { atLeast } from '../versions.ts'
 

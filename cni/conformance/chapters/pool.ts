@@ -3,9 +3,11 @@
  * start and at the end of a run, it tells whether anything between (killed ADDs, lost namespaces)
  * leaked a single address (contract 11, 19, 22).
  */
+
 import { type Answer, refused, succeeded, told } from '../answer.ts'
-import { type Case, Failed, Skipped } from '../case.ts'
+import { type Case, Skipped } from '../case.ts'
 import type { Attached, Context } from '../context.ts'
+import { Failed } from '../failed.ts'
 import { atLeast } from '../versions.ts'
 
 /** Larger pools are not filled. */

@@ -1,8 +1,10 @@
 /** What ADD answers, and whether it is so in the kernel (contract 5, 9, 10, 12). */
+
 import { once } from 'node:events'
 import { isIPv6 } from 'node:net'
-import { type Case, Failed } from '../case.ts'
+import type { Case } from '../case.ts'
 import type { Attached, Context } from '../context.ts'
+import { Failed } from '../failed.ts'
 import { interfaces, routes } from '../namespaces.ts'
 import { SYSTEM_PATH, start } from '../process.ts'
 import { atLeast, type SpecVersion } from '../versions.ts'

@@ -1,6 +1,8 @@
 /** VERSION, versions that are not spoken, and no command at all (contract 4, 5, 6, 8). */
+
 import { type Answer, refused, succeeded, told } from '../answer.ts'
-import { type Case, Failed } from '../case.ts'
+import type { Case } from '../case.ts'
+import { Failed } from '../failed.ts'
 import { SPEC_VERSIONS } from '../versions.ts'
 
 /** Throws unless it is an answer to VERSION; gives its list. */

@@ -1,9 +1,9 @@
 /** `hawser ipam`: who has which address, and whether all that says so agrees. */
 import type { Command } from 'commander'
-import { query, REPAIR_MS } from '../client.ts'
-import { DEFAULT_SOCKET } from '../daemon-config.ts'
-import type { AddressCheck, AddressList, Finding } from '../ipam-check.ts'
-import { printable, table } from './table.ts'
+import { printable, table } from '../base/table.ts'
+import { DEFAULT_SOCKET } from '../daemon/config.ts'
+import type { AddressCheck, AddressList, Finding } from '../pods/address-check.ts'
+import { query, REPAIR_MS } from '../rpc/client.ts'
 
 interface Flags {
   socket: string

@@ -8,25 +8,25 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Argument, Command, CommanderError, Option } from 'commander'
 import type { DropCount, FibStatus, RouteEntry } from '../../dataplane/control.ts'
-import { query, SWAP_MS } from '../client.ts'
-import { ClusterFile } from '../cluster.ts'
+import { armFaultPoint, FAULT_VARIABLE } from '../base/fault-points.ts'
+import { createLogger, LOG_LEVELS } from '../base/logger.ts'
+import { printable } from '../base/table.ts'
+import { ClusterFile } from '../cluster/file.ts'
 import { addConformance } from '../conformance/command.ts'
-import { runDaemon } from '../daemon.ts'
 import {
   type DaemonFlags,
   DEFAULT_SOCKET,
   fibPath,
   loadConfig,
   UNDERLAY_MODES,
-} from '../daemon-config.ts'
-import { armFaultPoint, FAULT_VARIABLE } from '../fault-points.ts'
+} from '../daemon/config.ts'
+import { runDaemon } from '../daemon/daemon.ts'
 import { addInstall } from '../install/command.ts'
-import { createLogger, LOG_LEVELS } from '../logger.ts'
-import type { PodFacts } from '../secondary-verbs.ts'
+import { query, SWAP_MS } from '../rpc/client.ts'
+import type { PodFacts } from '../secondary/verbs.ts'
 import { addIpam } from './ipam.ts'
 import { addPing } from './ping.ts'
 import { showDrops, showPods, showReadiness, showRoutes, showStatus, showSwap } from './show.ts'
-import { printable } from './table.ts'
 
 const VERSION = '0.1.0'
 

@@ -10,9 +10,9 @@ import { randomBytes, randomInt } from 'node:crypto'
 import { isAbsolute } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Command, InvalidArgumentError } from 'commander'
-import { type Address, parseAddress } from '../cidr.ts'
+import { printable } from '../base/table.ts'
+import { type Address, parseAddress } from '../netip/cidr.ts'
 import { echoReply, echoRequest, type Run } from './echo.ts'
-import { printable } from './table.ts'
 
 const DEFAULT_COUNT = 5
 const MAX_COUNT = 1_000

@@ -6,9 +6,9 @@ import type {
   NetworkStatus,
   RouteEntry,
 } from '../../dataplane/control.ts'
-import type { PodFacts } from '../secondary-verbs.ts'
+import { printable, table } from '../base/table.ts'
+import type { PodFacts } from '../secondary/verbs.ts'
 import type { Readiness } from '../verbs/status.ts'
-import { printable, table } from './table.ts'
 
 export function showStatus(status: DataplaneStatus): string {
   const { underlay } = status

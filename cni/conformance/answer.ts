@@ -3,7 +3,7 @@
  * or nothing, and an exit code that says whether it is an error (specification 1.1.0, "Error").
  */
 
-import { clean } from '../document.ts'
+import { clean } from '../base/document.ts'
 import { Failed } from './failed.ts'
 import type { Ended } from './process.ts'
 

@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createConnection } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
-import { clean } from '../document.ts'
+import { clean } from '../base/document.ts'
 
 /** Milliseconds until it must be ready, and until it must have ended by SIGTERM. */
 const READY_MS = 60_000

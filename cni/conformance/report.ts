@@ -1,5 +1,5 @@
 /** Reports of a run: a table for people, one JSON document, JUnit XML for build servers. */
-import { type Cell, table } from '../cli/table.ts'
+import { type Cell, table } from '../base/table.ts'
 import type { Outcome, Report } from './runner.ts'
 import type { SpecVersion } from './versions.ts'
 

@@ -1,6 +1,6 @@
 /** Results of ADD, read from the form of any version (specification, "Result types"), as far as they can be. */
 
-import { clean } from '../document.ts'
+import { clean } from '../base/document.ts'
 import { Failed } from './failed.ts'
 import { canonical, canonicalCidr } from './namespaces.ts'
 import { atLeast, type SpecVersion } from './versions.ts'

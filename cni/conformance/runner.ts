@@ -7,7 +7,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { clean } from '../document.ts'
+import { clean } from '../base/document.ts'
 import { readAnswer } from './answer.ts'
 import { type Case, matches, type Planned, plan, Skipped } from './case.ts'
 import { CASES } from './chapters/index.ts'

@@ -2,7 +2,7 @@
 import { accessSync, constants, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { z } from 'zod'
-import { parseText, readBounded, validate } from '../document.ts'
+import { parseText, readBounded, validate } from '../base/document.ts'
 
 /** Where chained plugins and IPAM plugins lie, behind the plugin's own folder. */
 const DEFAULT_FOLDERS = ['/usr/lib/cni', '/opt/cni/bin']

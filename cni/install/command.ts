@@ -2,8 +2,8 @@
 import { resolve } from 'node:path'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { DEFAULT_HOST_DEVICE } from '../../dataplane/limits.ts'
-import { printable } from '../cli/table.ts'
-import { DEFAULT_SOCKET, DEFAULT_STATE, loadConfig } from '../daemon-config.ts'
+import { printable } from '../base/table.ts'
+import { DEFAULT_SOCKET, DEFAULT_STATE, loadConfig } from '../daemon/config.ts'
 import {
   DEFAULT_BIN_DIR,
   DEFAULT_CONF_DIR,

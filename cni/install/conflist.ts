@@ -6,11 +6,11 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { z } from 'zod'
-import { nameProblem } from '../args.ts'
-import { DEFAULT_SOCKET } from '../daemon-config.ts'
-import { DocumentError, parseText, readBounded, validate } from '../document.ts'
-import { parseAdd } from '../netconf.ts'
-import { CNI_VERSIONS } from '../protocol.ts'
+import { DocumentError, parseText, readBounded, validate } from '../base/document.ts'
+import { DEFAULT_SOCKET } from '../daemon/config.ts'
+import { CNI_VERSIONS } from '../rpc/protocol.ts'
+import { nameProblem } from '../spec/args.ts'
+import { parseAdd } from '../spec/netconf.ts'
 
 /** Largest configuration list, in bytes. */
 const MAX_CONFLIST_BYTES = 1024 * 1024

@@ -27,7 +27,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { dirname, isAbsolute, join } from 'node:path'
-import { syncFolder } from '../folder.ts'
+import { syncFolder } from '../fs/folder.ts'
 
 /** Longest path that is taken (PATH_MAX of Linux is 4096, with the terminating zero). */
 const MAX_PATH = 4095

@@ -9,8 +9,8 @@ import { vethNames } from '../../dataplane/devices/veth.ts'
 import { deleteLink, getLink } from '../../dataplane/netlink/link.ts'
 import { Netlink } from '../../dataplane/netlink/socket.ts'
 import { hasInterface } from '../../dataplane/netns.ts'
-import { look } from '../pod-namespace.ts'
-import { APPLICATION_ID, type Attachment, attachmentId, bootId } from '../state.ts'
+import { look } from '../pods/namespace.ts'
+import { APPLICATION_ID, type Attachment, attachmentId, bootId } from '../state/state.ts'
 
 /** Our nftables tables (dataplane/nft/masquerade.ts and port-mappings.ts), family and name. */
 const TABLES: readonly string[] = ['ip hawser', 'ip6 hawser', 'inet hawser_ports']

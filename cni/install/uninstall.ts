@@ -6,9 +6,9 @@
  */
 import { existsSync, lstatSync, readdirSync, rmdirSync, rmSync, type Stats } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { queueFolder } from '../del-queue.ts'
-import { takeLock } from '../lock.ts'
-import { damagedFiles } from '../state-damage.ts'
+import { takeLock } from '../fs/lock.ts'
+import { queueFolder } from '../rpc/del-queue.ts'
+import { damagedFiles } from '../state/damage.ts'
 import { configurationFiles, isOurConflist, PLUGIN } from './conflist.ts'
 import {
   checkPath,

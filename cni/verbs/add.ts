@@ -4,21 +4,21 @@
  * a pod's addresses from it, and those of further interfaces are none that a cluster knows.
  */
 
-import { type CniArgs, parseArgs } from '../args.ts'
-import { clean } from '../document.ts'
-import { CniError, CODE } from '../errors.ts'
-import { faultPoint } from '../fault-points.ts'
-import { requestedIps } from '../ipam-request.ts'
-import { type AddConfig, delegateOf, parseAdd, parseJson } from '../netconf.ts'
-import type { Node } from '../node.ts'
-import type { Added, PodRequest } from '../pods.ts'
-import type { CniRequest } from '../protocol.ts'
-import { chain, parseResult, type Result, render, resultOf } from '../result.ts'
-import { type Runtime, runtimeOf } from '../runtime-config.ts'
-import type { OwnCall, WantedSecondaries } from '../secondaries.ts'
-import { networksFor, routesIn } from '../secondary-config.ts'
-import { attachmentId } from '../state.ts'
-import { overlayCidrs, poolsFor } from './pools.ts'
+import { clean } from '../base/document.ts'
+import { faultPoint } from '../base/fault-points.ts'
+import { overlayCidrs, poolsFor } from '../ipam/pools.ts'
+import { requestedIps } from '../ipam/request.ts'
+import type { Node } from '../pods/node.ts'
+import type { Added, PodRequest } from '../pods/pods.ts'
+import type { CniRequest } from '../rpc/protocol.ts'
+import { networksFor, routesIn } from '../secondary/config.ts'
+import type { OwnCall, WantedSecondaries } from '../secondary/interfaces.ts'
+import { type CniArgs, parseArgs } from '../spec/args.ts'
+import { CniError, CODE } from '../spec/errors.ts'
+import { type AddConfig, delegateOf, parseAdd, parseJson } from '../spec/netconf.ts'
+import { chain, parseResult, type Result, render, resultOf } from '../spec/result.ts'
+import { type Runtime, runtimeOf } from '../spec/runtime-config.ts'
+import { attachmentId } from '../state/state.ts'
 
 /** `held`: for a further interface, the turn of the attachment that it belongs to. */
 export async function add(

@@ -6,19 +6,19 @@
  */
 
 import type { PodAttachment } from '../../dataplane/control.ts'
-import { type CniArgs, parseArgs } from '../args.ts'
-import { parseAddress } from '../cidr.ts'
-import { callDelegate } from '../delegate.ts'
-import { CniError, CODE } from '../errors.ts'
-import { chooseCall } from '../ipam-delegated.ts'
-import { delegateIn, parseCheck, parseJson } from '../netconf.ts'
-import type { Node } from '../node.ts'
-import { podNamespace } from '../pod-namespace.ts'
-import type { CniRequest } from '../protocol.ts'
-import { parseResult, type Result } from '../result.ts'
-import type { OwnCall } from '../secondaries.ts'
-import { checkSecondaries } from '../secondary-verbs.ts'
-import { type Attachment, attachmentId } from '../state.ts'
+import { callDelegate } from '../invoke/exec.ts'
+import { chooseCall } from '../ipam/lease.ts'
+import { parseAddress } from '../netip/cidr.ts'
+import { podNamespace } from '../pods/namespace.ts'
+import type { Node } from '../pods/node.ts'
+import type { CniRequest } from '../rpc/protocol.ts'
+import type { OwnCall } from '../secondary/interfaces.ts'
+import { checkSecondaries } from '../secondary/verbs.ts'
+import { type CniArgs, parseArgs } from '../spec/args.ts'
+import { CniError, CODE } from '../spec/errors.ts'
+import { delegateIn, parseCheck, parseJson } from '../spec/netconf.ts'
+import { parseResult, type Result } from '../spec/result.ts'
+import { type Attachment, attachmentId } from '../state/state.ts'
 
 /** `held`: for a further interface, the turn of the attachment that it belongs to. */
 export async function check(

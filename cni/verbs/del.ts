@@ -4,12 +4,12 @@
  * whatever else the configuration holds, the answer is success.
  */
 
-import type { CniArgs } from '../args.ts'
-import { faultPoint } from '../fault-points.ts'
-import { delegateIn, parseDel } from '../netconf.ts'
-import type { Node } from '../node.ts'
-import type { CniRequest } from '../protocol.ts'
-import { attachmentId } from '../state.ts'
+import { faultPoint } from '../base/fault-points.ts'
+import type { Node } from '../pods/node.ts'
+import type { CniRequest } from '../rpc/protocol.ts'
+import type { CniArgs } from '../spec/args.ts'
+import { delegateIn, parseDel } from '../spec/netconf.ts'
+import { attachmentId } from '../state/state.ts'
 
 /** `queuedAt`: when it was asked for, if earlier; what was added since then is not what it meant. */
 export async function del(

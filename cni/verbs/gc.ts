@@ -6,15 +6,15 @@
  * an IPAM plugin is asked last, with the same list.
  */
 
-import { callDelegate } from '../delegate.ts'
-import { CniError, CODE } from '../errors.ts'
-import { delegateOf, parseGc } from '../netconf.ts'
-import type { Node } from '../node.ts'
-import type { CniRequest } from '../protocol.ts'
-import { ownersOf } from '../secondaries.ts'
-import { networksIn } from '../secondary-config.ts'
-import { collectSecondaries } from '../secondary-verbs.ts'
-import { attachmentId } from '../state.ts'
+import { callDelegate } from '../invoke/exec.ts'
+import type { Node } from '../pods/node.ts'
+import type { CniRequest } from '../rpc/protocol.ts'
+import { networksIn } from '../secondary/config.ts'
+import { ownersOf } from '../secondary/interfaces.ts'
+import { collectSecondaries } from '../secondary/verbs.ts'
+import { CniError, CODE } from '../spec/errors.ts'
+import { delegateOf, parseGc } from '../spec/netconf.ts'
+import { attachmentId } from '../state/state.ts'
 
 export async function gc(node: Node, document: unknown, request: CniRequest): Promise<undefined> {
   const config = parseGc(document)

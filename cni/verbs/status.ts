@@ -10,15 +10,15 @@
  * there are several, and no pod of the node is served at all: then it is the node that is broken.
  */
 
-import { callDelegate } from '../delegate.ts'
-import { CniError, CODE } from '../errors.ts'
-import { exhausted } from '../ipam.ts'
-import { delegateOf, parseJson, parseStatus, type StatusConfig } from '../netconf.ts'
-import type { Node } from '../node.ts'
-import type { CniRequest } from '../protocol.ts'
-import { networksIn } from '../secondary-config.ts'
-import { statusOfSecondaries } from '../secondary-verbs.ts'
-import { poolsFor } from './pools.ts'
+import { callDelegate } from '../invoke/exec.ts'
+import { exhausted } from '../ipam/allocator.ts'
+import { poolsFor } from '../ipam/pools.ts'
+import type { Node } from '../pods/node.ts'
+import type { CniRequest } from '../rpc/protocol.ts'
+import { networksIn } from '../secondary/config.ts'
+import { statusOfSecondaries } from '../secondary/verbs.ts'
+import { CniError, CODE } from '../spec/errors.ts'
+import { delegateOf, parseJson, parseStatus, type StatusConfig } from '../spec/netconf.ts'
 
 export async function status(
   node: Node,

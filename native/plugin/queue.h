@@ -1,5 +1,5 @@
 // DELs for which there was no daemon: files that the daemon works off when it is back.
-// cni/del-queue.ts reads them and says how they are named.
+// cni/rpc/del-queue.ts reads them and says how they are named.
 #pragma once
 
 #include <string>

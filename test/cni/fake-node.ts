@@ -1,11 +1,11 @@
 /** A node as the daemon puts it together, on a packet engine without packets. */
 
 import { join } from 'node:path'
-import { createLogger } from '../../cni/logger.ts'
-import type { Node } from '../../cni/node.ts'
-import { Pods } from '../../cni/pods.ts'
-import { State } from '../../cni/state.ts'
-import { Turns } from '../../cni/turns.ts'
+import { createLogger } from '../../cni/base/logger.ts'
+import type { Node } from '../../cni/pods/node.ts'
+import { Pods } from '../../cni/pods/pods.ts'
+import { Turns } from '../../cni/pods/turns.ts'
+import { State } from '../../cni/state/state.ts'
 import { cidrsIn } from '../../dataplane/manage/cluster.ts'
 import type { FakePlane } from './fake-plane.ts'
 

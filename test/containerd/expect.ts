@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { afterEach, expect } from 'vitest'
-import { queueFolder } from '../../cni/del-queue.ts'
+import { queueFolder } from '../../cni/rpc/del-queue.ts'
 import type { PodAttachment, RouteEntry } from '../../dataplane/control.ts'
 import { ip } from '../harness/netns.ts'
 import type { TestNode } from '../harness/node.ts'

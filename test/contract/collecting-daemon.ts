@@ -3,9 +3,9 @@
  * a line on stdin for each look, beside what its clock says. `--config FILE`.
  */
 import { createInterface } from 'node:readline'
-import { runDaemon } from '../../cni/daemon.ts'
-import { loadConfig } from '../../cni/daemon-config.ts'
-import { createLogger } from '../../cni/logger.ts'
+import { createLogger } from '../../cni/base/logger.ts'
+import { loadConfig } from '../../cni/daemon/config.ts'
+import { runDaemon } from '../../cni/daemon/daemon.ts'
 
 const config = loadConfig({ config: process.argv.at(-1)! })
 const log = createLogger(config.logLevel, config.node)

@@ -24,9 +24,9 @@ import {
 import { createConnection, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { encodeMessage, MAX_CNI_BYTES, WORD } from '../../cni/protocol.ts'
+import { encodeMessage, MAX_CNI_BYTES, WORD } from '../../cni/rpc/protocol.ts'
 import { type DataplaneStatus, vtepMac } from '../../dataplane/control.ts'
-import { NOBODY } from '../cni/hawser-plugin.ts'
+import { NOBODY } from '../cni/plugin/hawser-plugin.ts'
 import { ip } from '../harness/netns.ts'
 import { addPod, CLI, TestNode, type TestPod } from '../harness/node.ts'
 import {

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseAllDocuments } from 'yaml'
-import { ClusterFile } from '../../cni/cluster.ts'
-import { type DaemonConfig, loadConfig } from '../../cni/daemon-config.ts'
+import { ClusterFile } from '../../cni/cluster/file.ts'
+import { type DaemonConfig, loadConfig } from '../../cni/daemon/config.ts'
 import { must } from '../harness/processes.ts'
 
 export const deploy = (path: string): string =>

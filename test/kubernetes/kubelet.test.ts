@@ -9,8 +9,8 @@
 // A standalone kubelet knows no runtime classes, so the kind of attachment changes by the conflist: what
 // comes later is attached in the other way, what runs stays as it is.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { query } from '../../cni/client.ts'
-import type { AddressCheck } from '../../cni/ipam-check.ts'
+import type { AddressCheck } from '../../cni/pods/address-check.ts'
+import { query } from '../../cni/rpc/client.ts'
 import { type Cluster, networkReady, twoRuntimes } from '../containerd/cluster.ts'
 import { expectMesh, expectOnly, queuedDels, tellRuntimesOnFailure } from '../containerd/expect.ts'
 import { askFrom, expectHttp, fetchFrom, type RuntimePod } from '../containerd/pods.ts'

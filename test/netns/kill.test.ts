@@ -1,4 +1,4 @@
-// A daemon that is killed at every step of ADD, of DEL and of its start (cni/fault-points.ts): what the
+// A daemon that is killed at every step of ADD, of DEL and of its start (cni/base/fault-points.ts): what the
 // next one makes of it, as the runtime sees it, and that nothing is left. The same with steps that fail.
 //
 //   lane tun                               lane xdp                        side by side
@@ -9,11 +9,11 @@ import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { query } from '../../cni/client.ts'
-import { FAULT_POINTS, FAULT_VARIABLE, type FaultPoint } from '../../cni/fault-points.ts'
-import { damagedFiles } from '../../cni/state-damage.ts'
+import { FAULT_POINTS, FAULT_VARIABLE, type FaultPoint } from '../../cni/base/fault-points.ts'
+import { query } from '../../cni/rpc/client.ts'
+import { damagedFiles } from '../../cni/state/damage.ts'
 import type { DataplaneStatus, PodAttachment, RouteEntry } from '../../dataplane/control.ts'
-import { FAKE, type FakeDelegate, fakeDelegate, fakeIpam } from '../cni/fake-delegate.ts'
+import { FAKE, type FakeDelegate, fakeDelegate, fakeIpam } from '../cni/invoke/fake-delegate.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
 import { type CniAnswer, TestNode } from '../harness/node.ts'
 import { must, run } from '../harness/processes.ts'

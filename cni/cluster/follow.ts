@@ -1,0 +1,103 @@
+/**
+ * Keeps the packet engine in step with the cluster file. Views are applied one at a time, and of
+ * those that come meanwhile only the newest. A file that can't be used and a view that the engine
+ * refuses change nothing for whoever asks: the last good view stays in force. The engine is asked
+ * again after a pause that grows.
+ */
+
+import type { ControlPlane } from '../../dataplane/control.ts'
+import type { Logger } from '../base/logger.ts'
+import type { ClusterFile } from './file.ts'
+import type { Closer, ClusterView } from './view.ts'
+
+/** Milliseconds before the engine is asked again; doubled each time, up to the second. */
+export const FIRST_PAUSE_MS = 1_000
+export const LONGEST_PAUSE_MS = 30_000
+
+export class ClusterFollower {
+  /** The view in force. */
+  view: ClusterView
+  /** Why the file can't be used; undefined while it can. */
+  unreadable: string | undefined
+  /** Why the engine refuses the newest view; undefined when that one is in force. */
+  refused: string | undefined
+  readonly #plane: ControlPlane
+  readonly #log: Logger
+  readonly #watch: Closer
+  #wanted: ClusterView
+  #applying: Promise<void> | undefined
+  #timer: NodeJS.Timeout | undefined
+  #pauseMs = FIRST_PAUSE_MS
+  #closed = false
+
+  /** `view` is what `plane` was given already. */
+  constructor(plane: ControlPlane, file: ClusterFile, view: ClusterView, log: Logger) {
+    this.#plane = plane
+    this.#log = log
+    this.view = view
+    this.#wanted = view
+    this.#watch = file.watch(
+      view,
+      next => {
+        this.unreadable = undefined
+        this.#wanted = next
+        this.#pauseMs = FIRST_PAUSE_MS
+        this.#apply()
+      },
+      error => {
+        this.unreadable = error.message
+        log.error(
+          { cause: error.message },
+          'the cluster file can not be used; the last good one stays',
+        )
+      },
+    )
+  }
+
+  /** For an operator; empty while all is well. */
+  notes(): string[] {
+    const notes: string[] = []
+    if (this.unreadable !== undefined) notes.push(`cluster file: ${this.unreadable}`)
+    if (this.refused !== undefined) notes.push(`cluster: ${this.refused}`)
+    return notes
+  }
+
+  /** Resolves when nothing is being applied any more, and nothing will be. */
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#watch.close()
+    clearTimeout(this.#timer)
+    await this.#applying
+  }
+
+  #apply(): void {
+    clearTimeout(this.#timer)
+    if (this.#closed || this.#applying !== undefined) return
+    this.#applying = this.#work().finally(() => {
+      this.#applying = undefined
+    })
+  }
+
+  async #work(): Promise<void> {
+    while (this.view !== this.#wanted && !this.#closed) {
+      const next = this.#wanted
+      try {
+        await this.#plane.setCluster(next.self, next.peers, next.networks)
+        this.view = next
+        this.refused = undefined
+        const facts = { peers: next.peers.length, podCidrs: next.self.podCidrs }
+        this.#log.info(facts, 'the cluster file has changed')
+      } catch (error) {
+        const { message } = error as Error
+        if (this.refused !== message) {
+          this.#log.error({ cause: message }, 'the engine refuses the cluster file; tried again')
+        }
+        this.refused = message
+        if (this.#wanted !== next) continue
+        this.#timer = setTimeout(() => this.#apply(), this.#pauseMs)
+        this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS)
+        return
+      }
+    }
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * The daemon's configuration: a YAML or JSON file, then command line flags on top, then defaults.
+ * cni/README.md has the table of keys. Errors name the file (or the flag), the field and the cause.
+ */
+
+import { isIP } from 'node:net'
+import { hostname } from 'node:os'
+import { dirname, isAbsolute, resolve } from 'node:path'
+import { z } from 'zod'
+import type { DataplaneOptions } from '../../dataplane/control.ts'
+import { isFibFile } from '../../dataplane/fib/load.ts'
+import { MAX_WORKERS } from '../../dataplane/limits.ts'
+import { clean, parseText, readBounded, validate } from '../base/document.ts'
+import { LOG_LEVELS, type LogLevel } from '../base/logger.ts'
+import { isNodeName } from '../cluster/check.ts'
+import { type Block, MAX_EXCLUSIONS, parseExclusion } from '../ipam/ranges.ts'
+import type { MetricsAddress } from '../observe/metrics.ts'
+
+export const DEFAULT_SOCKET = '/run/hawser/cni.sock'
+export const DEFAULT_STATE = '/var/lib/hawser/state.db'
+export const UNDERLAY_MODES = ['auto', 'xdp', 'udp'] as const
+
+/** Everything that the daemon needs to know, complete and checked. */
+export interface DaemonConfig {
+  /** This node's name in the cluster file. */
+  node: string
+  /** Absolute path of the cluster file. */
+  cluster: string
+  /** Absolute path of the unix socket. */
+  socket: string
+  /** Absolute path of the state file. */
+  state: string
+  logLevel: LogLevel
+  /** Folders, absolute, in which a runtime mounts network namespaces, besides those known (state-rebuild.ts). */
+  namespaces?: readonly string[]
+  /** Addresses that no pod may have. */
+  exclude?: readonly Block[]
+  /** Where metrics are served; absent: nowhere. */
+  metrics?: MetricsAddress
+  /** Handed to `createDataplane` as it is; absent keys have the engine's defaults. */
+  dataplane: Omit<DataplaneOptions, 'log'>
+}
+
+/** Command line flags, as commander gives them; each wins over the file. */
+export interface DaemonFlags {
+  config?: string
+  node?: string
+  cluster?: string
+  socket?: string
+  state?: string
+  workers?: string
+  underlayDevice?: string
+  underlayMode?: string
+  vni?: string
+  vxlanPort?: string
+  logLevel?: string
+}
+
+/** sockaddr_un.sun_path holds 108 bytes with the terminating zero (unix(7)). */
+const MAX_SOCKET_PATH = 107
+
+const MAX_NAMESPACE_FOLDERS = 16
+
+const path = z
+  .string()
+  .max(4095)
+  .refine(isAbsolute, { error: issue => `${clean(issue.input)}: not an absolute path` })
+  .refine(text => !text.includes('\0'), { error: 'holds a zero byte' })
+const socketPath = path.refine(text => Buffer.byteLength(text) <= MAX_SOCKET_PATH, {
+  error: issue => `${clean(issue.input)}: longer than ${MAX_SOCKET_PATH} bytes`,
+})
+/** Linux' rule for names of network devices: 1 .. 15 bytes, not a path, no colon or white space. */
+const device = z.string().regex(/^(?!\.{1,2}$)[!-.0-9;-~]{1,15}$/, {
+  error: 'not a device name (1 .. 15 characters, no "/", ":" or white space)',
+})
+const nodeName = z.string().refine(isNodeName, {
+  error: issue => `${clean(issue.input)}: not a DNS-1123 name`,
+})
+
+/** A path of a file: absolute, or from the folder of the configuration file. Or a name, of a FIB. */
+const file = z
+  .string()
+  .min(1, { error: 'empty' })
+  .max(4095)
+  .refine(text => !text.includes('\0'), { error: 'holds a zero byte' })
+
+/** An address or a CIDR. */
+const exclusion = z.string().superRefine((text, context) => {
+  const block = parseExclusion(text)
+  if ('cause' in block) context.addIssue({ code: 'custom', message: block.cause, input: text })
+})
+
+/** `127.0.0.1:9473`, `[::1]:9473`: an address, not a name, so that nothing has to be looked up. */
+function listenAddress(text: string): MetricsAddress | undefined {
+  const [, bracketed, plain, port] = /^(?:\[(.+)\]|([^:]+)):([0-9]{1,5})$/.exec(text) ?? []
+  const host = bracketed ?? plain ?? ''
+  const fits = isIP(host) === (bracketed === undefined ? 4 : 6) && Number(port) <= 0xffff
+  return fits ? { host, port: Number(port) } : undefined
+}
+
+const listen = z.string().refine(text => listenAddress(text) !== undefined, {
+  error: issue =>
+    `${clean(issue.input)}: not an address with a port, such as 127.0.0.1:9473 or [::1]:9473`,
+})
+
+const configSchema = z.strictObject({
+  node: nodeName.optional(),
+  cluster: file,
+  socket: socketPath.default(DEFAULT_SOCKET),
+  state: path.default(DEFAULT_STATE),
+  workers: z.int().min(1).max(MAX_WORKERS).optional(),
+  vni: z.int().min(1).max(0xff_ffff).optional(),
+  vxlanPort: z.int().min(1).max(0xffff).optional(),
+  mtu: z.int().min(1280).max(65_535).optional(),
+  masquerade: z.boolean().optional(),
+  hostDevice: device.optional(),
+  smallFrames: z.int().min(256).max(1_048_576).optional(),
+  largeFrames: z.int().min(1).max(16_384).optional(),
+  routes: z.int().min(16).max(2_000_000).optional(),
+  fib: z.union([file, z.array(file).max(2)]).optional(),
+  underlay: z
+    .strictObject({ device: device.optional(), mode: z.enum(UNDERLAY_MODES).optional() })
+    .optional(),
+  namespaces: z.array(path).max(MAX_NAMESPACE_FOLDERS).optional(),
+  ipam: z.strictObject({ exclude: z.array(exclusion).max(MAX_EXCLUSIONS).optional() }).optional(),
+  log: z.strictObject({ level: z.enum(LOG_LEVELS).optional() }).optional(),
+  metrics: z.strictObject({ listen }).optional(),
+})
+
+/** What a file alone must be: the same keys, of which none is required until the flags are in. */
+const fileSchema = configSchema.partial()
+
+type FileConfig = z.output<typeof fileSchema>
+
+/** Reads the file that `flags.config` names, if any, and lays the flags over it; throws DocumentError. */
+export function loadConfig(flags: DaemonFlags): DaemonConfig {
+  const fromFile: FileConfig =
+    flags.config === undefined
+      ? {}
+      : validate(flags.config, fileSchema, parseText(flags.config, readBounded(flags.config)))
+  const fromFlags = checkFlags(flags)
+  const source = flags.config ?? 'hawser daemon'
+  const merged = validate(source, configSchema, {
+    ...fromFile,
+    ...fromFlags,
+    underlay: { ...fromFile.underlay, ...fromFlags.underlay },
+    log: { ...fromFile.log, ...fromFlags.log },
+  })
+  const {
+    node,
+    cluster,
+    socket,
+    state,
+    log,
+    namespaces,
+    ipam,
+    metrics,
+    fib: fibs,
+    ...rest
+  } = merged
+  const folder = flags.config === undefined ? process.cwd() : dirname(resolve(flags.config))
+  return {
+    node: validate(`${source} (host name)`, nodeName, node ?? hostname().toLowerCase()),
+    cluster: resolve(folder, cluster),
+    socket,
+    state,
+    logLevel: log?.level ?? 'info',
+    ...(metrics === undefined ? {} : { metrics: listenAddress(metrics.listen)! }),
+    ...(namespaces === undefined ? {} : { namespaces }),
+    ...(ipam?.exclude === undefined ? {} : { exclude: ipam.exclude.flatMap(blocks) }),
+    dataplane: {
+      ...withoutUndefined(rest),
+      ...(fibs === undefined ? {} : { fibs: [fibs].flat().map(each => fibPath(each, folder)) }),
+    },
+  }
+}
+
+function blocks(exclusion: string): Block[] {
+  const block = parseExclusion(exclusion)
+  return 'cause' in block ? [] : [block]
+}
+
+/** A FIB as the engine wants it: names stay, paths become absolute. */
+export function fibPath(text: string, folder: string): string {
+  return isFibFile(text) ? resolve(folder, text) : text
+}
+
+/** Flags are checked apart, so that an error names the flag and not the file. */
+function checkFlags(flags: DaemonFlags): FileConfig {
+  const from = <S extends z.ZodType>(flag: string, schema: S, value: unknown): z.output<S> =>
+    validate(`--${flag}`, schema, value)
+  const shape = fileSchema.shape
+  const found: Record<string, unknown> = {}
+  const underlay: Record<string, unknown> = {}
+  if (flags.node !== undefined) found['node'] = from('node', shape.node, flags.node)
+  for (const flag of ['cluster', 'socket', 'state'] as const) {
+    const given = flags[flag]
+    if (given !== undefined)
+      found[flag] = from(flag, shape[flag], given === '' ? '' : resolve(given))
+  }
+  if (flags.workers !== undefined) {
+    found['workers'] = from('workers', shape.workers, integer(flags.workers))
+  }
+  if (flags.vni !== undefined) found['vni'] = from('vni', shape.vni, integer(flags.vni))
+  if (flags.vxlanPort !== undefined) {
+    found['vxlanPort'] = from('vxlan-port', shape.vxlanPort, integer(flags.vxlanPort))
+  }
+  if (flags.underlayDevice !== undefined) {
+    underlay['device'] = from('underlay-device', device, flags.underlayDevice)
+  }
+  if (flags.underlayMode !== undefined) {
+    underlay['mode'] = from('underlay-mode', z.enum(UNDERLAY_MODES), flags.underlayMode)
+  }
+  if (flags.logLevel !== undefined) {
+    found['log'] = { level: from('log-level', z.enum(LOG_LEVELS), flags.logLevel) }
+  }
+  return { ...found, underlay } as FileConfig
+}
+
+/** A decimal number, or the text itself for the schema to refuse. */
+function integer(text: string): number | string {
+  return /^[0-9]{1,15}$/.test(text) ? Number(text) : text
+}
+
+/** The optional keys that are there; `exactOptionalPropertyTypes` tells absent from undefined. */
+function withoutUndefined(options: object): Omit<DataplaneOptions, 'log'> {
+  return Object.fromEntries(
+    Object.entries(options)
+      .map(([key, value]) => [key, isPlain(value) ? withoutUndefined(value) : value])
+      .filter(([, value]) => value !== undefined && !isEmpty(value)),
+  )
+}
+
+function isPlain(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
+}
+
+function isEmpty(value: unknown): boolean {
+  return isPlain(value) && Object.keys(value).length === 0
+}

@@ -1,0 +1,257 @@
+/**
+ * The node daemon: it puts the cluster file, the packet engine, the durable state and the CNI
+ * service together, in this order, and takes them apart in reverse.
+ *
+ *     preconditions → lock → cluster file → engine → cluster into engine → state (if it is new: rebuilt)
+ *       → restore pods → queued DELs → socket → watch the cluster file → "ready"
+ *
+ * The socket opens only when all that an earlier daemon left is in force again: a runtime that
+ * finds no socket tries again, one that finds a half-restored daemon would get wrong answers.
+ * When a step fails, those before it are undone and nothing is left but devices: the pods' and the
+ * node's own port.
+ */
+
+import type { ControlPlane, DataplaneOptions, NodeSpec } from '../../dataplane/control.ts'
+import { cidrsIn, joinedBy } from '../../dataplane/manage/cluster.ts'
+import { faultPoint } from '../base/fault-points.ts'
+import { engineLog, type Logger } from '../base/logger.ts'
+import { ClusterFile } from '../cluster/file.ts'
+import { ClusterFollower } from '../cluster/follow.ts'
+import { refuseForeignFile, refuseForeignLinks } from '../fs/links.ts'
+import { takeLock } from '../fs/lock.ts'
+import { lowNotes } from '../ipam/allocator.ts'
+import { wholePools } from '../ipam/pools.ts'
+import { createMetrics, serveMetrics } from '../observe/metrics.ts'
+import { checkAddresses, repairAddresses, showAddresses } from '../pods/address-check.ts'
+import type { Node } from '../pods/node.ts'
+import { Pods } from '../pods/pods.ts'
+import { rebuildState } from '../pods/rebuild.ts'
+import { Turns } from '../pods/turns.ts'
+import { drainQueue } from '../rpc/del-queue.ts'
+import { serve } from '../rpc/server.ts'
+import { podFacts, secondaryNotes } from '../secondary/verbs.ts'
+import { openState } from '../state/damage.ts'
+import { answer } from '../verbs/index.ts'
+import { readiness } from '../verbs/status.ts'
+import type { DaemonConfig } from './config.ts'
+import { checkHost, type HostFacts, probeHost } from './preconditions.ts'
+
+/** Milliseconds between collections of what went without a DEL, and of DELs that failed. */
+export const COLLECT_MS = 120_000
+/** The question that is an order; what stands behind it is a FIB's name or file. */
+const SWAP_FIB = 'swap fib '
+/** Milliseconds that a stopping daemon gives to each kind of work under way. */
+export const IDLE_MS = 5_000
+
+export interface DaemonParts {
+  log: Logger
+  /** Stops the daemon when it is aborted, also while it starts. */
+  signal: AbortSignal
+  /** What is known of the host; looked up when absent. */
+  host?: HostFacts
+  /** Makes the packet engine; the real one when absent. */
+  createPlane?: (self: NodeSpec, options: DataplaneOptions) => Promise<ControlPlane>
+}
+
+export interface RunningDaemon {
+  plane: ControlPlane
+  /** Looks for what went without a DEL, as the daemon does by itself every COLLECT_MS. */
+  collect(): Promise<void>
+  /** Resolves when the daemon has stopped; rejects when it could not be taken apart whole. */
+  closed: Promise<void>
+}
+
+/**
+ * Starts the daemon; resolves when it serves. Throws with file or object, cause and remedy when a
+ * step fails, and the reason of `signal` when that is aborted before.
+ */
+export async function runDaemon(config: DaemonConfig, parts: DaemonParts): Promise<RunningDaemon> {
+  const { log, signal } = parts
+  const undo: (() => unknown)[] = []
+  const takeApart = async (): Promise<unknown[]> => {
+    const failures: unknown[] = []
+    for (const step of undo.splice(0).reverse()) {
+      try {
+        await step()
+      } catch (error) {
+        failures.push(error)
+        log.error({ err: error }, 'stopping: a step failed')
+      }
+    }
+    return failures
+  }
+  try {
+    const { plane, collect } = await start(config, parts, undo)
+    const closed = new Promise<unknown[]>(resolve => {
+      const stop = (): void => void takeApart().then(resolve)
+      if (signal.aborted) stop()
+      else signal.addEventListener('abort', stop, { once: true })
+    }).then(failures => {
+      if (failures.length > 0) throw failures[0]
+      log.info('stopped')
+    })
+    // Whoever awaits it hears of it; nobody has to.
+    closed.catch(() => {})
+    return { plane, collect, closed }
+  } catch (error) {
+    await takeApart()
+    throw error
+  }
+}
+
+async function start(
+  config: DaemonConfig,
+  { log, signal, host, createPlane = realPlane }: DaemonParts,
+  undo: (() => unknown)[],
+): Promise<Omit<RunningDaemon, 'closed'>> {
+  const began = performance.now()
+  signal.throwIfAborted()
+  checkPreconditions(config, host ?? probeHost(), log)
+  for (const path of [config.socket, config.state, config.cluster]) refuseForeignLinks(path)
+  refuseForeignFile(config.state)
+  for (const path of [config.socket, config.state]) undo.push(takeLock(path))
+
+  const { vni } = config.dataplane
+  const view = ClusterFile.read(config.cluster, config.node, vni)
+  const plane = await createPlane(view.self, { ...config.dataplane, log: engineLog(log) })
+  undo.push(() => plane.stop())
+  signal.throwIfAborted()
+  await plane.setCluster(view.self, view.peers, view.networks)
+  signal.throwIfAborted()
+
+  const state = openState(config.state, log)
+  undo.push(() => state.close())
+  state.restAnew()
+  if (state.forgotten > 0) {
+    log.info({ attachments: state.forgotten }, 'attachments of an earlier boot are forgotten')
+  }
+  const cidrs = (overlay?: string) => {
+    const found = cidrsIn(view.self, overlay)
+    return found.length === 0 ? undefined : found
+  }
+  rebuildState({ state, log, folders: config.namespaces ?? [], cidrs })
+  const stopping = new AbortController()
+  undo.push(() => stopping.abort(new Error('the daemon stops')))
+  const turns = new Turns()
+  undo.push(() => withinMs(turns.idle(), IDLE_MS))
+  let follower: ClusterFollower | undefined
+  const podCidrs = (overlay?: string): readonly string[] =>
+    cidrsIn((follower?.view ?? view).self, overlay)
+  const overlays = (): readonly string[] => {
+    const { self, networks } = follower?.view ?? view
+    return joinedBy(self, networks).map(({ name }) => name)
+  }
+  const { exclude = [] } = config
+  const parts = { plane, state, turns, podCidrs, overlays, log, stopping: stopping.signal }
+  const pods = new Pods(parts)
+  faultPoint('start.opened')
+  await pods.restoreAll()
+  faultPoint('start.restored')
+  signal.throwIfAborted()
+
+  const outOfSync = (): string | undefined => follower?.refused
+  const node: Node = { ...parts, pods, outOfSync, exclude, ranges: new Map() }
+  const drain = (): Promise<number> =>
+    drainQueue(config.socket, (request, queuedAt) => answer(node, request, queuedAt), log)
+  await drain()
+  faultPoint('start.drained')
+  signal.throwIfAborted()
+
+  const query = async (name: string): Promise<unknown> => {
+    if (name.startsWith(SWAP_FIB)) return plane.swapFib(name.slice(SWAP_FIB.length))
+    const questions: Readonly<Record<string, () => unknown>> = {
+      status: () => {
+        const low = lowNotes(
+          state,
+          wholePools(node).flatMap(({ pools }) => pools),
+        )
+        const own = [
+          ...[...(follower?.notes() ?? []), ...pods.troubles.sentences(), ...low],
+          ...secondaryNotes(state),
+        ]
+        const status = plane.status()
+        return { ...status, notes: [...status.notes, ...own] }
+      },
+      ready: () => readiness(node),
+      pods: () => podFacts(plane.pods(), state),
+      routes: () => plane.routes(),
+      drops: () => plane.drops(),
+      'ipam show': () => showAddresses(node),
+      'ipam check': () => checkAddresses(node),
+      'ipam repair': () => repairAddresses(node),
+    }
+    if (!Object.hasOwn(questions, name)) throw new Error(`no such question: ${name}`)
+    return questions[name]?.()
+  }
+  if (config.metrics !== undefined) {
+    const metrics = createMetrics(node, () => outOfSync() === undefined)
+    node.observe = metrics.observe
+    const scraped = await serveMetrics(config.metrics, metrics.registry, log)
+    undo.push(() => scraped.close())
+  }
+  const server = await serve(config.socket, { cni: request => answer(node, request), query }, log)
+  undo.push(() => server.close())
+  faultPoint('start.listening')
+  // A DEL may have been queued between the first look and the socket (del-queue.ts).
+  await drain()
+  // Not waited for: a plugin may take its time, and nothing depends on it.
+  void pods.giveBackOrphans()
+
+  follower = new ClusterFollower(
+    plane,
+    new ClusterFile(config.cluster, config.node, vni),
+    view,
+    log,
+  )
+  const following = follower
+  undo.push(() => withinMs(following.close(), IDLE_MS))
+  const collect = async (): Promise<void> => {
+    await pods.collect()
+    await drain()
+  }
+  const endCollecting = every(COLLECT_MS, collect)
+  undo.push(() => withinMs(endCollecting(), IDLE_MS))
+  signal.throwIfAborted()
+  const ms = Math.round(performance.now() - began)
+  const { mtu } = plane
+  log.info({ socket: config.socket, pods: plane.pods().length, mtu, ms }, 'ready')
+  return { plane, collect }
+}
+
+function checkPreconditions(config: DaemonConfig, facts: HostFacts, log: Logger): void {
+  const findings = checkHost(config, facts)
+  for (const { level, message } of findings) if (level === 'warning') log.warn(message)
+  const errors = findings.filter(finding => finding.level === 'error')
+  if (errors.length > 0) throw new Error(errors.map(({ message }) => message).join('; '))
+}
+
+/** Loaded only here: whoever brings an engine of their own needs no addon. */
+async function realPlane(self: NodeSpec, options: DataplaneOptions): Promise<ControlPlane> {
+  const { createDataplane } = await import('../../dataplane/dataplane.ts')
+  return createDataplane(self, options)
+}
+
+/** Calls `work` every `ms`, never twice at once; the returned function ends that and awaits it. */
+function every(ms: number, work: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | undefined
+  const timer = setInterval(() => {
+    running ??= work().finally(() => {
+      running = undefined
+    })
+  }, ms)
+  timer.unref()
+  return async () => {
+    clearInterval(timer)
+    await running
+  }
+}
+
+/** Waits for `work`, but not longer than `ms`. */
+async function withinMs(work: Promise<void>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const over = new Promise<void>(resolve => {
+    timer = setTimeout(resolve, ms)
+  })
+  await Promise.race([work, over])
+  clearTimeout(timer)
+}

@@ -1,0 +1,143 @@
+/**
+ * Addresses from IPAM plugins, from the call to the day when they are given back.
+ *
+ * Theory of operation. What a plugin is called with is on disk before it is called (state.ts), and
+ * stays there until its DEL has succeeded: whatever dies in between, a daemon finds whom to call. All
+ * of it runs in the turn of the attachment, so a call that is kept for an attachment without a row
+ * means, in its turn, that the addresses belong to nobody.
+ */
+
+import { faultPoint } from '../base/fault-points.ts'
+import type { Logger } from '../base/logger.ts'
+import { callDelegate, type DelegateCall, findDelegate, missing } from '../invoke/exec.ts'
+import type { Turns } from '../pods/turns.ts'
+import { CniError, CODE } from '../spec/errors.ts'
+import type { CniVersion } from '../spec/netconf.ts'
+import { type Attachment, type AttachmentKey, attachmentId, type State } from '../state/state.ts'
+import { record, type Wanted } from './allocator.ts'
+import { chooseCall, delegationOf, type Lease, leaseOf } from './lease.ts'
+import { inSpans, type Pool, poolsOf } from './ranges.ts'
+
+/** Addresses from an IPAM plugin, whose answer is of this version. */
+export interface Delegated {
+  call: DelegateCall
+  cniVersion: CniVersion
+}
+
+export interface DelegationParts {
+  state: State
+  turns: Turns
+  /** This node's, as they are now, and its overlay networks beside the cluster's own (verbs/index.ts). */
+  podCidrs: (overlay?: string) => readonly string[]
+  overlays?: () => readonly string[]
+  log: Logger
+  /** Ends the calls of IPAM plugins that are under way. */
+  stopping?: AbortSignal
+}
+
+/** An attachment that has its addresses, and what came with them. */
+export type Reserved = Omit<Lease, 'addresses'> & { reserved: Attachment }
+
+/** Asks an IPAM plugin for the addresses of `wanted`, and adds to `undo` what gives them back. Throws CniError. */
+export async function askDelegate(
+  parts: DelegationParts,
+  { call, cniVersion }: Delegated,
+  wanted: Wanted,
+  late: AbortSignal,
+  undo: (() => void | Promise<void>)[],
+): Promise<Reserved> {
+  const { state, log, podCidrs, overlays, stopping } = parts
+  if (findDelegate(call.type, call.env.CNI_PATH) === undefined) throw missing(call)
+  state.keepDelegation(wanted, delegationOf(call))
+  undo.push(() => giveBack(parts, wanted))
+  faultPoint('add.asking')
+  const signal = stopping === undefined ? late : AbortSignal.any([late, stopping])
+  const answer = await callDelegate(call, log, signal)
+  faultPoint('add.leased')
+  const { overlay } = wanted
+  const cidrs = podCidrs(overlay)
+  const { addresses, ...given } = leaseOf(call.type, cniVersion, answer, cidrs, overlay)
+  const pools = poolsOf(cidrs)
+  for (const { family, text, value } of addresses) {
+    const inside = (pool: Pool): boolean => pool.family === family && inSpans(pool.ranges, value)
+    if (pools.some(inside)) continue
+    const other = overlays?.().find(name => poolsOf(podCidrs(name)).some(inside))
+    if (overlay !== undefined || other !== undefined) {
+      const where =
+        overlay === undefined ? `it is of network ${other}` : `not of network ${overlay}`
+      throw new CniError(CODE.config, `IPAM plugin ${call.type}: ${text}: ${where} on this node`)
+    }
+    const facts = { attachment: attachmentId(wanted), ipam: call.type, address: text }
+    log.warn(facts, "outside of the node's pod CIDRs: only pods of this node reach it")
+  }
+  return { reserved: record(state, addresses, wanted), ...given }
+}
+
+/**
+ * Lets an IPAM plugin have its addresses back, if it gave any: `asked` is the runtime's DEL when it
+ * names one. A plugin whose executable is gone, or that doesn't speak the configuration's version
+ * (code 1), never can take them, and no DEL shall fail for that; nor for a plugin that was never
+ * asked for any. Throws what the plugin's DEL does otherwise; then the call stays kept.
+ */
+export async function giveBack(
+  parts: DelegationParts,
+  key: AttachmentKey,
+  asked?: DelegateCall,
+): Promise<void> {
+  const { state, log } = parts
+  const kept = state.delegation(key)
+  const call = chooseCall(key, 'DEL', kept, asked)
+  if (call === undefined) return
+  const facts = { attachment: attachmentId(key), ipam: call.type }
+  const never = await refusedForGood(parts, call).catch((error: Error) => {
+    if (kept !== undefined) throw error
+    // Another configuration than the ADD's names it: as far as we know it has given nothing.
+    return error
+  })
+  if (never === undefined) log.debug(facts, 'addresses are given back')
+  else {
+    const cause = never.message
+    log.warn(
+      { ...facts, cause },
+      'addresses are not given back: their IPAM plugin can not take them',
+    )
+  }
+  faultPoint('del.returned')
+  state.forgetDelegation(key)
+}
+
+/** Calls a DEL; why it can never be done, undefined when it is. Throws what may pass. */
+export async function refusedForGood(
+  { log, stopping }: Pick<DelegationParts, 'log' | 'stopping'>,
+  call: DelegateCall,
+): Promise<CniError | undefined> {
+  if (findDelegate(call.type, call.env.CNI_PATH, call.role) === undefined) return missing(call)
+  try {
+    await callDelegate(call, log, stopping)
+    return undefined
+  } catch (error) {
+    if (error instanceof CniError && error.code === CODE.version) return error
+    throw error
+  }
+}
+
+/**
+ * Gives back what IPAM plugins gave to attachments that are gone, or never came to be: an earlier
+ * daemon died in between, or the plugin's DEL failed. Never rejects.
+ */
+export async function giveBackOrphans(parts: DelegationParts): Promise<void> {
+  const work = parts.state.delegations().map(key => giveBackOrphan(parts, key))
+  for (const result of await Promise.allSettled(work)) {
+    if (result.status === 'fulfilled') continue
+    const cause = (result.reason as Error).message
+    parts.log.error({ cause }, 'addresses are not given back; tried again later')
+  }
+}
+
+/** In its turn; does nothing for an attachment that is there. Rejects as the plugin's DEL does. */
+export async function giveBackOrphan(parts: DelegationParts, key: AttachmentKey): Promise<void> {
+  const { state, turns } = parts
+  await turns.run(attachmentId(key), async () => {
+    if (state.get(key) === undefined) await giveBack(parts, key)
+  })
+}

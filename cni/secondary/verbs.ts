@@ -1,0 +1,149 @@
+/** What CHECK, STATUS, GC and an operator ask of further interfaces (secondaries.ts), as libcni does. */
+import type { PodAttachment } from '../../dataplane/control.ts'
+import { callDelegate, type DelegateCall } from '../invoke/exec.ts'
+import { resultIn } from '../ipam/lease.ts'
+import type { CniRequest } from '../rpc/protocol.ts'
+import { CniError, CODE } from '../spec/errors.ts'
+import { hasVerb } from '../spec/netconf.ts'
+import { type AttachmentKey, attachmentId, type State } from '../state/state.ts'
+import { type ConfiguredNetwork, OWN_TYPE } from './config.ts'
+import {
+  known,
+  knownSecondaries,
+  named,
+  type OwnCall,
+  pluginCall,
+  pluginConfig,
+  requestOf,
+  resultOf,
+  type SecondaryParts,
+} from './interfaces.ts'
+
+/**
+ * Asks the plugins of an attachment's further interfaces, in order, each with the kept result. Those of
+ * a version without CHECK, or with `disableCheck`, are passed over. Throws CniError that names the
+ * network: what its plugin says, or code 104 for an interface that was never finished.
+ */
+export async function checkSecondaries(
+  { state, log }: SecondaryParts,
+  key: AttachmentKey,
+  own: OwnCall,
+  late: AbortSignal,
+): Promise<void> {
+  for (const each of knownSecondaries(state, key)) {
+    const { row, network } = each
+    const { cniVersion, disableCheck, plugins } = network
+    if (disableCheck === true || !hasVerb(cniVersion, 'CHECK')) continue
+    try {
+      const result = resultOf(row)
+      if (result === undefined) throw new CniError(CODE.differs, 'it was not made whole')
+      for (const plugin of plugins) {
+        const call = pluginCall(key, each, 'CHECK', plugin, result)
+        await (plugin.type === OWN_TYPE
+          ? own(requestOf(call), late)
+          : callDelegate(call, log, late))
+      }
+    } catch (error) {
+      throw named(network, error)
+    }
+  }
+}
+
+/**
+ * Asks the plugins of those networks that every pod gets: one that only some ask for is no reason to
+ * take a node out of service. Throws CniError of the first that refuses.
+ */
+export async function statusOfSecondaries(
+  { log, stopping }: SecondaryParts,
+  networks: readonly ConfiguredNetwork[],
+  request: CniRequest,
+  own: (request: CniRequest) => Promise<unknown>,
+): Promise<void> {
+  for (const network of networks) {
+    if (network.asked || !hasVerb(network.cniVersion, 'STATUS')) continue
+    for (const plugin of network.plugins) {
+      const { type } = plugin
+      const { env } = request
+      const call: DelegateCall = {
+        ...{ type, env, role: 'plugin' },
+        config: pluginConfig(network, plugin, {}),
+      }
+      try {
+        await (type === OWN_TYPE ? own(requestOf(call)) : callDelegate(call, log, stopping))
+      } catch (error) {
+        throw named(network, error)
+      }
+    }
+  }
+}
+
+/**
+ * Tells each network which further interfaces there are, of all attachments that we have. The daemon
+ * itself needs no telling. One that fails doesn't keep the others; throws CniError (code 5) then.
+ */
+export async function collectSecondaries(
+  { state, log, stopping }: SecondaryParts,
+  networks: readonly ConfiguredNetwork[],
+  { env }: CniRequest,
+): Promise<void> {
+  const there = state
+    .allSecondaries()
+    .map(({ key, secondary }) => ({ containerID: key.containerId, ...known(secondary).network }))
+  const causes: string[] = []
+  for (const network of networks) {
+    if (!hasVerb(network.cniVersion, 'GC')) continue
+    const valid = there
+      .filter(({ name }) => name === network.name)
+      .map(({ containerID, ifname }) => ({ containerID, ifname }))
+    for (const plugin of network.plugins) {
+      if (plugin.type === OWN_TYPE) continue
+      const config = pluginConfig(network, plugin, { 'cni.dev/valid-attachments': valid })
+      const call: DelegateCall = { type: plugin.type, env, config, role: 'plugin' }
+      await callDelegate(call, log, stopping).catch((error: unknown) => {
+        causes.push(named(network, error).message)
+      })
+    }
+  }
+  if (causes.length > 0) throw new CniError(CODE.io, causes.slice(0, 5).join('; '))
+}
+
+/** A further interface, for people. */
+export interface SecondaryFacts {
+  network: string
+  ifname: string
+  plugins: string[]
+  /** With prefix lengths; empty while it is made. */
+  ips: string[]
+}
+
+export type PodFacts = PodAttachment & { secondaries?: SecondaryFacts[] }
+
+/** The pods of the engine with their further interfaces. */
+export function podFacts(pods: readonly PodAttachment[], state: State): PodFacts[] {
+  const found = new Map<string, SecondaryFacts[]>()
+  for (const { key, secondary } of state.allSecondaries()) {
+    const { name, ifname, cniVersion, plugins } = known(secondary).network
+    const result = resultOf(secondary)
+    const ips = result === undefined ? [] : resultIn('plugin', cniVersion, result).ips
+    const facts: SecondaryFacts = {
+      ...{ network: name, ifname },
+      plugins: plugins.map(each => each.type),
+      ips: ips.map(each => each.address),
+    }
+    const id = attachmentId(key)
+    found.set(id, [...(found.get(id) ?? []), facts])
+  }
+  return pods.map(pod => {
+    const secondaries = found.get(pod.id)
+    return secondaries === undefined ? pod : { ...pod, secondaries }
+  })
+}
+
+/** A sentence for each further interface whose attachment is gone and that isn't undone yet. */
+export function secondaryNotes(state: State): string[] {
+  return state.allSecondaries().flatMap(({ key, secondary }) => {
+    if (state.get(key) !== undefined) return []
+    const { name, ifname } = known(secondary).network
+    return [`${attachmentId(key)} is gone, its ${ifname} of network ${name} is not undone yet`]
+  })
+}

@@ -1,0 +1,108 @@
+/**
+ * The CNI variables of a request (specification 1.1.0, "Parameters"): one table says which verb
+ * needs which and what a value may be. Runtimes send all of them with every verb, also empty, so
+ * what a verb doesn't need is not looked at.
+ */
+import { clean } from '../base/document.ts'
+import type { CniRequest, Variable } from '../rpc/protocol.ts'
+import { CniError, CODE } from './errors.ts'
+
+export const VERBS = ['ADD', 'DEL', 'CHECK', 'STATUS', 'GC', 'VERSION'] as const
+export type Verb = (typeof VERBS)[number]
+
+/** Longest network name and container id; native/plugin/environment.cc has the same number. */
+export const MAX_NAME = 200
+
+/** Container ids and network names (specification, "Network configuration format"). */
+const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/
+
+/** Why `value` is no container id or network name; undefined when it is one. */
+export function nameProblem(value: string): string | undefined {
+  if (value.length > MAX_NAME) return `longer than ${MAX_NAME} characters`
+  return NAME.test(value)
+    ? undefined
+    : 'not a name (a letter or digit, then those, "_", "." and "-")'
+}
+
+/**
+ * Why `value` can't name a network device; undefined when it can. Linux' dev_valid_name, which takes
+ * the byte A0 for white space whatever character it belongs to; and "%", behind which the kernel
+ * would choose a number, and so another name.
+ */
+export function ifnameProblem(value: string): string | undefined {
+  const bytes = Buffer.from(value)
+  if (bytes.length < 1 || bytes.length > 15) return 'not 1 .. 15 bytes long'
+  if (value === '.' || value === '..') return 'a folder, not a name'
+  if (bytes.includes(0xa0)) return 'holds the byte A0, which Linux takes for white space'
+  return /[/:%\s\0]/.test(value) ? 'holds "/", ":", "%" or white space' : undefined
+}
+
+function netnsProblem(value: string): string | undefined {
+  if (value.length > 4095) return 'longer than a path may be'
+  return value.startsWith('/') ? undefined : 'not an absolute path'
+}
+
+interface Rule {
+  name: Variable
+  needed: readonly Verb[]
+  problem: (value: string) => string | undefined
+}
+
+const RULES: readonly Rule[] = [
+  { name: 'CNI_CONTAINERID', needed: ['ADD', 'DEL', 'CHECK'], problem: nameProblem },
+  { name: 'CNI_IFNAME', needed: ['ADD', 'DEL', 'CHECK'], problem: ifnameProblem },
+  { name: 'CNI_NETNS', needed: ['ADD', 'CHECK'], problem: netnsProblem },
+  { name: 'CNI_ARGS', needed: [], problem: () => undefined },
+  { name: 'CNI_PATH', needed: [], problem: () => undefined },
+]
+
+export interface CniArgs {
+  verb: Verb
+  containerId: string
+  ifname: string
+  /** As sent; only ADD and CHECK have looked at it. */
+  netns: string
+  /** Namespace and name of the pod, `-` for what the runtime didn't say; empty without both. */
+  pod: string
+}
+
+/** Checks the variables of a request; throws CniError (code 4) with every one that is wrong. */
+export function parseArgs(env: CniRequest['env']): CniArgs {
+  const verb = VERBS.find(known => known === env.CNI_COMMAND)
+  if (verb === undefined) {
+    throw new CniError(
+      CODE.environment,
+      `CNI_COMMAND ${clean(env.CNI_COMMAND)}: not one of ${VERBS.join(', ')}`,
+    )
+  }
+  const problems = RULES.filter(rule => rule.needed.includes(verb)).flatMap(({ name, problem }) => {
+    const value = env[name]
+    const cause = value === '' ? `missing, ${verb} needs it` : problem(value)
+    return cause === undefined ? [] : [`${name}${value === '' ? '' : ` ${clean(value)}`}: ${cause}`]
+  })
+  if (problems.length > 0) throw new CniError(CODE.environment, problems.join('; '))
+  return {
+    verb,
+    containerId: env.CNI_CONTAINERID,
+    ifname: env.CNI_IFNAME,
+    netns: env.CNI_NETNS,
+    pod: podOf(env.CNI_ARGS),
+  }
+}
+
+/**
+ * The pod that CNI_ARGS (`KEY=VALUE;KEY=VALUE`) names. It is only told to people, so what is
+ * unknown or malformed there is passed over, whatever IgnoreUnknown says.
+ */
+function podOf(args: string): string {
+  const pairs = new Map(
+    args.split(';').map(pair => {
+      const at = pair.indexOf('=')
+      return [pair.slice(0, Math.max(at, 0)), pair.slice(at + 1)] as const
+    }),
+  )
+  const namespace = pairs.get('K8S_POD_NAMESPACE')
+  const name = pairs.get('K8S_POD_NAME')
+  if (namespace === undefined && name === undefined) return ''
+  return clean(`${namespace ?? '-'}/${name ?? '-'}`, 320)
+}

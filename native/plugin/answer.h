@@ -6,7 +6,8 @@
 
 namespace hawser {
 
-/** Codes of the CNI specification and, from 100 on, ours; cni/spec/errors.ts has the same numbers. */
+/** Codes of the CNI specification and, from 100 on, ours; cni/spec/errors.ts has the same numbers.
+ */
 constexpr int kVersionError = 1;
 constexpr int kEnvironmentError = 4;
 constexpr int kIoError = 5;

@@ -20,8 +20,8 @@ constexpr unsigned kNs = 1u << kNetns;
 constexpr unsigned kIf = 1u << kIfname;
 
 // A runtime gives a sandbox two minutes (kubelet's runtimeRequestTimeout): an ADD that fails, and
-// the DEL that follows it, must both fit. A daemon that lives answers within 45 s (cni/pods/turns.ts),
-// with the wait behind others.
+// the DEL that follows it, must both fit. A daemon that lives answers within 45 s
+// (cni/pods/turns.ts), with the wait behind others.
 constexpr Verb kVerbs[] = {
     // name, required, since, connectMs, answerMs, away
     {"ADD", kId | kNs | kIf, "0.1.0", 5'000, 60'000, kTryAgain},

@@ -1,5 +1,6 @@
-// The bytes between this executable and the daemon. cni/rpc/protocol.ts describes them and is the twin
-// of this file: a change of one byte is a new version. Numbers are 32 bits, most significant first.
+// The bytes between this executable and the daemon. cni/rpc/protocol.ts describes them and is the
+// twin of this file: a change of one byte is a new version. Numbers are 32 bits, most significant
+// first.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// The native twin of dataplane/fib/dir24_8/dir24_8.ts, over the same tables; that file has their layout and
-// says why no reader sees a third value. Here are only loads:
+// The native twin of dataplane/fib/dir24_8/dir24_8.ts, over the same tables; that file has their
+// layout and says why no reader sees a third value. Here are only loads:
 //
 // * every entry is one aligned load of 16 bits, or the aligned 32 bits around it, which the gathers
 //   take: so none reads behind the region, and none can tear;

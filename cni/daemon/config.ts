@@ -3,7 +3,6 @@
  * cni/README.md has the table of keys. Errors name the file (or the flag), the field and the cause.
  */
 
-import { isIP } from 'node:net'
 import { hostname } from 'node:os'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { z } from 'zod'
@@ -11,10 +10,10 @@ import type { DataplaneOptions } from '../../dataplane/control.ts'
 import { isFibFile } from '../../dataplane/fib/load.ts'
 import { MAX_WORKERS } from '../../dataplane/limits.ts'
 import { clean, parseText, readBounded, validate } from '../base/document.ts'
+import { type ListenAddress, listenAddress } from '../base/listen.ts'
 import { LOG_LEVELS, type LogLevel } from '../base/logger.ts'
 import { isNodeName } from '../cluster/check.ts'
 import { type Block, MAX_EXCLUSIONS, parseExclusion } from '../ipam/ranges.ts'
-import type { MetricsAddress } from '../observe/metrics.ts'
 
 export const DEFAULT_SOCKET = '/run/hawser/cni.sock'
 export const DEFAULT_STATE = '/var/lib/hawser/state.db'
@@ -36,7 +35,7 @@ export interface DaemonConfig {
   /** Addresses that no pod may have. */
   exclude?: readonly Block[]
   /** Where metrics are served; absent: nowhere. */
-  metrics?: MetricsAddress
+  metrics?: ListenAddress
   /** Handed to `createDataplane` as it is; absent keys have the engine's defaults. */
   dataplane: Omit<DataplaneOptions, 'log'>
 }
@@ -89,14 +88,6 @@ const exclusion = z.string().superRefine((text, context) => {
   const block = parseExclusion(text)
   if ('cause' in block) context.addIssue({ code: 'custom', message: block.cause, input: text })
 })
-
-/** `127.0.0.1:9473`, `[::1]:9473`: an address, not a name, so that nothing has to be looked up. */
-function listenAddress(text: string): MetricsAddress | undefined {
-  const [, bracketed, plain, port] = /^(?:\[(.+)\]|([^:]+)):([0-9]{1,5})$/.exec(text) ?? []
-  const host = bracketed ?? plain ?? ''
-  const fits = isIP(host) === (bracketed === undefined ? 4 : 6) && Number(port) <= 0xffff
-  return fits ? { host, port: Number(port) } : undefined
-}
 
 const listen = z.string().refine(text => listenAddress(text) !== undefined, {
   error: issue =>

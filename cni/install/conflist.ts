@@ -3,14 +3,15 @@
  * format"): checked before it is installed, since a runtime drops a broken one with a line in its
  * log and the node never becomes ready; and known as ours afterwards.
  */
+
 import { existsSync, readdirSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { z } from 'zod'
 import { DocumentError, parseText, readBounded, validate } from '../base/document.ts'
 import { DEFAULT_SOCKET } from '../daemon/config.ts'
-import { CNI_VERSIONS } from '../rpc/protocol.ts'
-import { nameProblem } from '../spec/args.ts'
+import { nameProblem } from '../spec/names.ts'
 import { parseAdd } from '../spec/netconf.ts'
+import { CNI_VERSIONS } from '../spec/versions.ts'
 
 /** Largest configuration list, in bytes. */
 const MAX_CONFLIST_BYTES = 1024 * 1024

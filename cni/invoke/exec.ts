@@ -8,13 +8,15 @@
  * started without a shell, in a process group of its own, which is ended as a whole after DELEGATE_MS,
  * when it prints more than MAX_ANSWER_BYTES, or when its caller gives up.
  */
+
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { realpathSync, statSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { clean } from '../base/document.ts'
 import type { Logger } from '../base/logger.ts'
-import type { CniRequest } from '../rpc/protocol.ts'
 import { CniError, CODE } from '../spec/errors.ts'
+import { delegateProblem } from '../spec/names.ts'
+import type { CniRequest } from '../spec/request.ts'
 import { pluginSays } from './stderr.ts'
 
 /** Milliseconds that one call may take; an ADD and the DEL that undoes it fit into a turn (turns.ts). */
@@ -26,16 +28,6 @@ const MAX_STDERR_LINES = 100
 /** Folders of CNI_PATH that are looked at. */
 const MAX_FOLDERS = 64
 const DEFAULT_PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
-
-/** Names that can only be a file in the folder itself. */
-const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$/
-
-/** Why `type` can't name a plugin; undefined when it can. */
-export function delegateProblem(type: string): string | undefined {
-  return NAME.test(type)
-    ? undefined
-    : 'not the name of a plugin (1 .. 64 letters, digits, "_" and "-")'
-}
 
 /** What it is called for, as messages name it. */
 export type Role = 'IPAM plugin' | 'plugin'

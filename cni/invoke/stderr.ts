@@ -7,8 +7,9 @@
  * a plugin has to hand anything on. A plugin that is called unasked (collection, a start) is in none,
  * and what it says is only logged.
  */
+
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { type CniReply, MAX_STDERR_BYTES } from '../rpc/protocol.ts'
+import { type CniReply, MAX_STDERR_BYTES } from '../spec/request.ts'
 
 /** The last line of what is too long. */
 const MORE = 'hawser: the rest is left out\n'

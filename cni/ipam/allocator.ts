@@ -12,10 +12,11 @@
  */
 
 import { steadyNow } from '../base/clock.ts'
-import { type Address, parseAddress } from '../netip/cidr.ts'
+import { type Address, addressText } from '../netip/cidr.ts'
+import { inSpans, type Span, sizeOf } from '../netip/spans.ts'
 import { CniError, CODE } from '../spec/errors.ts'
 import { type AddressUse, type Attachment, attachmentId, type State } from '../state/state.ts'
-import { addressText, inSpans, type Pool, refusal, type Span, sizeOf } from './ranges.ts'
+import { type Pool, refusal } from './ranges.ts'
 
 /** Milliseconds that a freed address rests while another one is to be had. */
 export const COOLING_MS = 30_000
@@ -161,11 +162,4 @@ export function lowNotes(state: State, pools: readonly Pool[]): string[] {
     if (Number(left) >= LOW_ADDRESSES * Number(all)) return []
     return [`${left} of ${all} addresses are left in ${pool.text}`]
   })
-}
-
-/** An address that was checked before it was written down. */
-export function storedAddress(text: string): Address {
-  const parsed = parseAddress(text)
-  if (!parsed.ok) throw new Error(`address ${text}: ${parsed.cause}`)
-  return parsed.value
 }

@@ -10,13 +10,14 @@
 import { faultPoint } from '../base/fault-points.ts'
 import type { Logger } from '../base/logger.ts'
 import { callDelegate, type DelegateCall, findDelegate, missing } from '../invoke/exec.ts'
-import type { Turns } from '../pods/turns.ts'
+import { chooseCall, delegationOf, refusedForGood } from '../invoke/kept.ts'
+import { inSpans } from '../netip/spans.ts'
 import { CniError, CODE } from '../spec/errors.ts'
-import type { CniVersion } from '../spec/netconf.ts'
+import type { CniVersion } from '../spec/versions.ts'
 import { type Attachment, type AttachmentKey, attachmentId, type State } from '../state/state.ts'
 import { record, type Wanted } from './allocator.ts'
-import { chooseCall, delegationOf, type Lease, leaseOf } from './lease.ts'
-import { inSpans, type Pool, poolsOf } from './ranges.ts'
+import { type Lease, leaseOf } from './lease.ts'
+import { type Pool, poolsOf } from './ranges.ts'
 
 /** Addresses from an IPAM plugin, whose answer is of this version. */
 export interface Delegated {
@@ -26,7 +27,8 @@ export interface Delegated {
 
 export interface DelegationParts {
   state: State
-  turns: Turns
+  /** One at a time for an attachment (pods/turns.ts). */
+  turns: { run<T>(key: string, work: () => Promise<T>): Promise<T> }
   /** This node's, as they are now, and its overlay networks beside the cluster's own (verbs/index.ts). */
   podCidrs: (overlay?: string) => readonly string[]
   overlays?: () => readonly string[]
@@ -104,21 +106,6 @@ export async function giveBack(
   }
   faultPoint('del.returned')
   state.forgetDelegation(key)
-}
-
-/** Calls a DEL; why it can never be done, undefined when it is. Throws what may pass. */
-export async function refusedForGood(
-  { log, stopping }: Pick<DelegationParts, 'log' | 'stopping'>,
-  call: DelegateCall,
-): Promise<CniError | undefined> {
-  if (findDelegate(call.type, call.env.CNI_PATH, call.role) === undefined) return missing(call)
-  try {
-    await callDelegate(call, log, stopping)
-    return undefined
-  } catch (error) {
-    if (error instanceof CniError && error.code === CODE.version) return error
-    throw error
-  }
 }
 
 /**

@@ -7,16 +7,15 @@
  * taken; its routes are read, and when they have no default route where they should, that is an
  * error: a pod would reach what the plugin's configuration keeps from it.
  */
-import { existsSync } from 'node:fs'
+
 import { isIP } from 'node:net'
 import { clean } from '../base/document.ts'
-import type { DelegateCall } from '../invoke/exec.ts'
+import { resultIn } from '../invoke/answer.ts'
 import { type Address, parseAddress } from '../netip/cidr.ts'
-import { CNI_VERSIONS } from '../rpc/protocol.ts'
 import { CniError, CODE } from '../spec/errors.ts'
-import { type CniVersion, check, type Dns, dnsSchema, versionIn } from '../spec/netconf.ts'
-import { parseResult, type Result } from '../spec/result.ts'
-import type { AttachmentKey, Delegation } from '../state/state.ts'
+import type { Dns } from '../spec/netconf.ts'
+import type { Result } from '../spec/result.ts'
+import type { CniVersion } from '../spec/versions.ts'
 import { poolsOf } from './ranges.ts'
 
 /** What a plugin gave. */
@@ -74,24 +73,6 @@ export function leaseOf(
   return { addresses, gateways, ...(dns === undefined ? {} : { dns }) }
 }
 
-/**
- * What plugin `who` answered to an ADD of `version`; the answer's own version counts if it has a known
- * one. Throws CniError (code 6).
- */
-export function resultIn(who: string, version: CniVersion, answer: unknown): Result {
-  const what = `${who}: its answer`
-  if (answer === undefined) throw new CniError(CODE.decode, `${what} is empty`)
-  try {
-    const own = CNI_VERSIONS.find(known => known === versionIn(answer)) ?? version
-    const result = parseResult(own, answer, [])
-    check(dnsSchema, result.dns, ['dns'])
-    return result
-  } catch (error) {
-    const cause = (error as Error).message.replace(/^network configuration: /, '')
-    throw new CniError(CODE.decode, `${what} is not a result: ${cause}`)
-  }
-}
-
 /** The address of `ADDRESS/LENGTH`, or what is wrong with it. */
 function withPrefix(text: string): Address | string {
   const [, base = '', length] = /^([^/]{1,64})\/(0|[1-9][0-9]{0,2})$/.exec(text) ?? []
@@ -108,44 +89,4 @@ function withoutDefault({ routes }: Result, addresses: readonly Address[]): stri
     const own = routes.filter(({ dst }) => dst.includes(':') === (family === 6))
     return own.length > 0 && !own.some(({ dst }) => /^[0:.]+\/0$/.test(dst))
   })?.text
-}
-
-/** What is kept of a call. */
-export function delegationOf({ type, env, config }: DelegateCall): Delegation {
-  const { CNI_NETNS: netns, CNI_ARGS: args, CNI_PATH: path } = env
-  return { type, netns, args, path, config, created: Date.now() }
-}
-
-/** A call with what was kept. A namespace that is gone is not named. */
-export function callOf(key: AttachmentKey, verb: string, kept: Delegation): DelegateCall {
-  const { type, netns, args, path, config } = kept
-  return {
-    type,
-    env: {
-      CNI_COMMAND: verb,
-      CNI_CONTAINERID: key.containerId,
-      CNI_NETNS: existsSync(netns) ? netns : '',
-      CNI_IFNAME: key.ifname,
-      CNI_ARGS: args,
-      CNI_PATH: path,
-    },
-    config,
-  }
-}
-
-/**
- * The call of a plugin for an attachment: the runtime's request when it names the plugin that gave
- * the addresses, and what was kept otherwise. `kept`: of this attachment; `asked`: by the request.
- */
-export function chooseCall(
-  key: AttachmentKey,
-  verb: string,
-  kept: Delegation | undefined,
-  asked: DelegateCall | undefined,
-): DelegateCall | undefined {
-  if (kept === undefined) return asked
-  if (asked?.type !== kept.type) return callOf(key, verb, kept)
-  // A DEL may come without the path.
-  if (asked.env.CNI_PATH !== '') return asked
-  return { ...asked, env: { ...asked.env, CNI_PATH: kept.path } }
 }

@@ -1,10 +1,21 @@
 /** Where a network's addresses come from when they are the daemon's own business. */
 
 import { clean } from '../base/document.ts'
-import type { Node } from '../pods/node.ts'
 import { CniError, CODE } from '../spec/errors.ts'
 import type { StatusConfig } from '../spec/netconf.ts'
-import { type Pool, poolsOf, rangesOf } from './ranges.ts'
+import { type Block, type Pool, poolsOf, type RangeSets, rangesOf } from './ranges.ts'
+
+/** Where the daemon's own addresses come from. */
+export interface AddressSources {
+  /** This node's pod CIDRs, as they are now; those in an overlay network beside the cluster's own, if any. */
+  podCidrs: (overlay?: string) => readonly string[]
+  /** Overlay networks beside the cluster's own that this node is in; absent: none. */
+  overlays?: () => readonly string[]
+  /** Addresses that no pod may have, whatever a network configuration says. */
+  exclude?: readonly Block[]
+  /** Ranges of networks that have some, by name; filled by ADD and STATUS. */
+  ranges?: Map<string, { sets: RangeSets; overlay: string | undefined }>
+}
 
 /** Networks whose ranges are remembered; further ones are only served. */
 export const MAX_RANGED = 64
@@ -14,7 +25,7 @@ export const MAX_RANGED = 64
  * ipam check`. Throws CniError (code 7).
  */
 export function poolsFor(
-  node: Node,
+  node: AddressSources,
   { name, ipam, network }: Pick<StatusConfig, 'name' | 'ipam' | 'network'>,
 ): Pool[] {
   const { exclude, ranges } = node
@@ -29,7 +40,7 @@ export function poolsFor(
 
 /** This node's CIDRs in an overlay network, absent: the cluster's own. Throws CniError (code 7) when it has none there. */
 export function overlayCidrs(
-  { podCidrs, overlays }: Pick<Node, 'podCidrs' | 'overlays'>,
+  { podCidrs, overlays }: AddressSources,
   overlay: string | undefined,
 ): readonly string[] {
   if (overlay === undefined) return podCidrs()
@@ -48,7 +59,7 @@ export function wholePools({
   podCidrs,
   overlays,
   exclude,
-}: Pick<Node, 'podCidrs' | 'overlays' | 'exclude'>): { overlay?: string; pools: Pool[] }[] {
+}: AddressSources): { overlay?: string; pools: Pool[] }[] {
   const further = (overlays?.() ?? []).map(overlay => {
     return { overlay, pools: poolsOf(podCidrs(overlay), undefined, exclude) }
   })

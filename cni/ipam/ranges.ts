@@ -12,22 +12,26 @@
  * Ranges are written as the host-local plugin has them: a list of sets, a set for each address of a
  * pod, a set a list of `{subnet, rangeStart, rangeEnd, gateway}`; `exclude` is ours.
  */
-import { Address4, Address6 } from 'ip-address'
+
 import { z } from 'zod'
 import { clean } from '../base/document.ts'
-import { type Address, type Cidr, contains, parseAddress, parsePodCidr } from '../netip/cidr.ts'
+import {
+  type Address,
+  addressText,
+  type Cidr,
+  cidrsOf,
+  contains,
+  gateway,
+  parseAddress,
+  parsePodCidr,
+} from '../netip/cidr.ts'
+import { type Span, subtract } from '../netip/spans.ts'
+import { check } from '../spec/check.ts'
 import { CniError, CODE } from '../spec/errors.ts'
-import { check } from '../spec/netconf.ts'
 
 /** Ranges of one set, and exclusions of one range or of the daemon. */
 export const MAX_RANGES = 64
 export const MAX_EXCLUSIONS = 256
-
-/** Addresses one behind the other, both ends included. */
-export interface Span {
-  first: bigint
-  last: bigint
-}
 
 /** Addresses that no pod may have. */
 export interface Block extends Span {
@@ -71,27 +75,6 @@ export type RangeSets = NonNullable<z.output<typeof ownSchema>['ranges']>
 /** `ipam.ranges` of a network configuration; undefined when it has none. Throws CniError (code 7). */
 export function rangesOf(ipam: unknown): RangeSets | undefined {
   return (ipam == null ? undefined : check(ownSchema, ipam, ['ipam']).ranges) ?? undefined
-}
-
-/** Canonical text of an address (RFC 5952 for IPv6). */
-export function addressText(family: 4 | 6, value: bigint): string {
-  return family === 4
-    ? Address4.fromBigInt(value).correctForm()
-    : Address6.fromBigInt(value).correctForm()
-}
-
-/** The node's own address in a pod CIDR: the first behind the network's (dataplane/addresses.ts). */
-export function gateway({ family, first }: Cidr): string {
-  return addressText(family, first + 1n)
-}
-
-/** Pod CIDRs as the cluster view has them; they were checked when it was read. */
-export function cidrsOf(podCidrs: readonly string[]): Cidr[] {
-  return podCidrs.map(text => {
-    const parsed = parsePodCidr(text)
-    if (!parsed.ok) throw new Error(`pod CIDR ${text}: ${parsed.cause}`)
-    return parsed.value
-  })
 }
 
 /** An exclusion, an address or a CIDR of any length, as a block; or why it is none. */
@@ -159,43 +142,6 @@ export function refusal(pool: Pool, address: Address): string | undefined {
 /** The gateway that a result names for an address of `pool`. */
 export function gatewayFor(pool: Pool, address: Address): string | undefined {
   return pool.ranges.find(({ subnet }) => contains(subnet, address))?.gateway
-}
-
-/** Addresses in `spans`. */
-export function sizeOf(spans: readonly Span[]): bigint {
-  return spans.reduce((sum, { first, last }) => sum + last - first + 1n, 0n)
-}
-
-export function inSpans(spans: readonly Span[], value: bigint): boolean {
-  return spans.some(({ first, last }) => first <= value && value <= last)
-}
-
-/** `spans`, sorted and disjoint, without `blocks`. */
-export function subtract(spans: readonly Span[], blocks: readonly Span[]): Span[] {
-  const cuts = merge(blocks)
-  const left: Span[] = []
-  for (const span of merge(spans)) {
-    let { first } = span
-    for (const cut of cuts) {
-      if (cut.last < first || cut.first > span.last) continue
-      if (cut.first > first) left.push({ first, last: cut.first - 1n })
-      first = cut.last + 1n
-    }
-    if (first <= span.last) left.push({ first, last: span.last })
-  }
-  return left
-}
-
-/** The same addresses, sorted; spans that meet are one. */
-function merge(spans: readonly Span[]): Span[] {
-  const merged: Span[] = []
-  for (const { first, last } of [...spans].sort((a, b) => (a.first < b.first ? -1 : 1))) {
-    const before = merged.at(-1)
-    if (before !== undefined && first <= before.last + 1n) {
-      if (last > before.last) before.last = last
-    } else merged.push({ first, last })
-  }
-  return merged
 }
 
 function pool(family: 4 | 6, ranges: readonly Range[], all: readonly Block[]): Pool {

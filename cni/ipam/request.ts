@@ -8,11 +8,12 @@
  * Each address may have a prefix length, which says nothing here: a pod's interface has /32 or /128.
  * All of it is written by people who may not be the node's: bounded, and refused when it is wrong.
  */
+
 import { z } from 'zod'
 import { clean } from '../base/document.ts'
 import { type Address, parseAddress } from '../netip/cidr.ts'
 import { annotationList, separated, wrongRequest } from '../spec/annotations.ts'
-import { check } from '../spec/netconf.ts'
+import { check } from '../spec/check.ts'
 
 export const IPS_ANNOTATION = 'hawser.dev/ips'
 

@@ -105,3 +105,31 @@ export function parsePodCidr(text: string): Parsed<Cidr> {
 export function contains(cidr: Cidr, address: Address): boolean {
   return cidr.family === address.family && cidr.first <= address.value && address.value <= cidr.last
 }
+
+/** Canonical text of an address (RFC 5952 for IPv6). */
+export function addressText(family: 4 | 6, value: bigint): string {
+  return family === 4
+    ? Address4.fromBigInt(value).correctForm()
+    : Address6.fromBigInt(value).correctForm()
+}
+
+/** The node's own address in a pod CIDR: the first behind the network's (dataplane/addresses.ts). */
+export function gateway({ family, first }: Cidr): string {
+  return addressText(family, first + 1n)
+}
+
+/** Pod CIDRs as the cluster view has them; they were checked when it was read. */
+export function cidrsOf(podCidrs: readonly string[]): Cidr[] {
+  return podCidrs.map(text => {
+    const parsed = parsePodCidr(text)
+    if (!parsed.ok) throw new Error(`pod CIDR ${text}: ${parsed.cause}`)
+    return parsed.value
+  })
+}
+
+/** An address that was checked before it was written down. */
+export function storedAddress(text: string): Address {
+  const parsed = parseAddress(text)
+  if (!parsed.ok) throw new Error(`address ${text}: ${parsed.cause}`)
+  return parsed.value
+}

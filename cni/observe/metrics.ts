@@ -11,17 +11,10 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { DataplaneStatus } from '../../dataplane/control.ts'
+import type { ListenAddress } from '../base/listen.ts'
 import type { Logger } from '../base/logger.ts'
-import { rangeReports } from '../pods/address-check.ts'
+import { rangeReports } from '../ipam/usage.ts'
 import type { Node } from '../pods/node.ts'
-
-/** Where to listen. */
-export interface MetricsAddress {
-  /** An address of the node, without brackets. */
-  host: string
-  /** 0: any that is free. */
-  port: number
-}
 
 /** Connections at once, and milliseconds that a request may take to come. */
 const MAX_CONNECTIONS = 16
@@ -187,7 +180,7 @@ function packetMetrics(registry: Registry, { plane }: Node, status: () => Datapl
 
 /** Serves `GET /metrics` until `close`. Rejects when the address can't be had, and names it. */
 export async function serveMetrics(
-  { host, port }: MetricsAddress,
+  { host, port }: ListenAddress,
   registry: Registry,
   log: Logger,
 ): Promise<{ close(): Promise<void> }> {

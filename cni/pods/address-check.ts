@@ -10,13 +10,12 @@ import { listAddresses } from '../../dataplane/netlink/address.ts'
 import { getLink } from '../../dataplane/netlink/link.ts'
 import { Netlink } from '../../dataplane/netlink/socket.ts'
 import { clean } from '../base/document.ts'
-import { storedAddress } from '../ipam/allocator.ts'
 import { giveBackOrphan } from '../ipam/delegations.ts'
-import { overlayCidrs, wholePools } from '../ipam/pools.ts'
-import { addressText, inSpans, type Pool, poolsOf, sizeOf, subtract } from '../ipam/ranges.ts'
+import { type RangeReport, rangeReports } from '../ipam/usage.ts'
+import { addressText, storedAddress } from '../netip/cidr.ts'
 import { turnOf } from '../secondary/interfaces.ts'
 import { OWN_IPAM } from '../spec/netconf.ts'
-import { type Attachment, attachmentId, type State } from '../state/state.ts'
+import { type Attachment, attachmentId } from '../state/state.ts'
 import { look } from './namespace.ts'
 import type { Node } from './node.ts'
 import { LIMIT_MS } from './turns.ts'
@@ -36,25 +35,6 @@ export interface AddressList {
   }[]
   /** Freed addresses that rest, and since when. */
   cooling: { address: string; freed: number }[]
-}
-
-/**
- * A pod CIDR, or a range of a network that has ADDed or asked for its STATUS since the daemon started.
- * Numbers that can be larger than a double are decimal text.
- */
-export interface RangeReport {
-  /** Of a network's own range. */
-  network?: string
-  /** Overlay network that it lies in; absent: the cluster's own. */
-  overlay?: string
-  range: string
-  family: 4 | 6
-  /** All addresses; those that no pod may have; those that can be had now. */
-  size: string
-  excluded: string
-  free: string
-  taken: number
-  cooling: number
 }
 
 export interface Finding {
@@ -127,40 +107,6 @@ export async function repairAddresses(node: Node): Promise<AddressCheck> {
     }),
   )
   return { ranges: rangeReports(node), findings }
-}
-
-/** The pod CIDRs, then the ranges of networks, as far as they still lie inside. */
-export function rangeReports(node: Node): RangeReport[] {
-  const { state, exclude, ranges = new Map() } = node
-  const of = (pools: readonly Pool[], more: Pick<RangeReport, 'network' | 'overlay'>) =>
-    pools.flatMap(pool => reports(state, pool).map(each => ({ ...each, ...more })))
-  const whole = wholePools(node).flatMap(({ pools, ...overlay }) => of(pools, overlay))
-  const networks = [...ranges].flatMap(([network, { sets, overlay }]) => {
-    try {
-      const pools = poolsOf(overlayCidrs(node, overlay), sets, exclude)
-      return of(pools, { network, ...(overlay === undefined ? {} : { overlay }) })
-    } catch {
-      return []
-    }
-  })
-  return [...whole, ...networks]
-}
-
-function reports(state: State, { family, ranges, blocks }: Pool): RangeReport[] {
-  const { taken, cooling } = state.addressUse(family)
-  return ranges.map(range => {
-    const spans = subtract([range], blocks)
-    const inside = (values: Iterable<bigint>): bigint[] =>
-      [...values].filter(value => inSpans(spans, value))
-    const used = inside(taken).length
-    const resting = inside(cooling.keys()).filter(value => !taken.has(value)).length
-    const size = sizeOf([range])
-    const usable = sizeOf(spans)
-    return {
-      ...{ range: range.text, family, size: `${size}`, excluded: `${size - usable}` },
-      ...{ free: `${usable - BigInt(used + resting)}`, taken: used, cooling: resting },
-    }
-  })
 }
 
 function find(node: Node): Found[] {

@@ -9,10 +9,11 @@
  * their pods apart. OVERLAY, IPV4 and IPV6 may be empty. No part can hold a slash. A pod that may
  * change its interface may write there what it likes.
  */
+
 import { ALIAS_BYTES } from '../../dataplane/netlink/link.ts'
 import { ownNetns } from '../../dataplane/netns.ts'
 import { parseAddress } from '../netip/cidr.ts'
-import { ifnameProblem, nameProblem } from '../spec/args.ts'
+import { ifnameProblem, nameProblem } from '../spec/names.ts'
 import type { Attachment, AttachmentKey } from '../state/state.ts'
 
 const OWNER = 'hawser/'

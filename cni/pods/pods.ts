@@ -13,11 +13,12 @@
  *
  * It is long because adding, removing, restoring and collecting must agree on that order.
  */
+
 import type { AttachKind, ControlPlane, PodAttachment, PodSpec } from '../../dataplane/control.ts'
 import { hasInterface } from '../../dataplane/netns.ts'
 import { faultPoint } from '../base/fault-points.ts'
 import type { DelegateCall } from '../invoke/exec.ts'
-import { reserve, storedAddress, type Wanted } from '../ipam/allocator.ts'
+import { reserve, type Wanted } from '../ipam/allocator.ts'
 import {
   askDelegate,
   type Delegated,
@@ -29,6 +30,7 @@ import {
 import type { Gateways } from '../ipam/lease.ts'
 import { gatewayFor, type Pool } from '../ipam/ranges.ts'
 import type { Address } from '../netip/cidr.ts'
+import { storedAddress } from '../netip/cidr.ts'
 import {
   addSecondaries,
   ownersOf,
@@ -43,7 +45,7 @@ import { labelOf } from './label.ts'
 import { look, podNamespace } from './namespace.ts'
 import { PortMappings } from './port-mappings.ts'
 import { PORTS, Troubles } from './troubles.ts'
-import { MAX_PARALLEL } from './turns.ts'
+import { MAX_PARALLEL, type Turns } from './turns.ts'
 
 /** Looks, one after the other, that must find a namespace gone before its attachment is removed. */
 export const LOOKS = 2
@@ -78,6 +80,7 @@ export interface Added {
 }
 
 export interface PodsParts extends DelegationParts {
+  turns: Turns
   plane: ControlPlane
 }
 

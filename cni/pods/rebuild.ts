@@ -17,6 +17,7 @@
  * label doesn't say is lost for the pods that run (port mappings, bandwidth, the calls of IPAM plugins
  * and of further interfaces): a DEL still brings the runtime's own configuration for those.
  */
+
 import { readdirSync } from 'node:fs'
 import { uptime } from 'node:os'
 import { join } from 'node:path'
@@ -29,9 +30,9 @@ import { Netlink } from '../../dataplane/netlink/socket.ts'
 import { netnsIdentity, ownNetns } from '../../dataplane/netns.ts'
 import { clean } from '../base/document.ts'
 import type { Logger } from '../base/logger.ts'
-import { storedAddress } from '../ipam/allocator.ts'
-import { inSpans, poolsOf } from '../ipam/ranges.ts'
-import { parseAddress } from '../netip/cidr.ts'
+import { poolsOf } from '../ipam/ranges.ts'
+import { parseAddress, storedAddress } from '../netip/cidr.ts'
+import { inSpans } from '../netip/spans.ts'
 import { type Attachment, attachmentId, type State } from '../state/state.ts'
 import { labelOf, ourLabels, parseLabel } from './label.ts'
 

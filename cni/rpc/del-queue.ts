@@ -10,6 +10,7 @@
  * again after it wrote a file, so between the two nothing is missed), and now and then for those
  * that failed.
  */
+
 import {
   closeSync,
   constants,
@@ -25,9 +26,8 @@ import {
 import { dirname, join } from 'node:path'
 import { faultPoint } from '../base/fault-points.ts'
 import type { Logger } from '../base/logger.ts'
+import type { CniReply, CniRequest } from '../spec/request.ts'
 import {
-  type CniReply,
-  type CniRequest,
   collector,
   decodeCni,
   HEADER_BYTES,

@@ -23,6 +23,13 @@
  * same reason: queries, and a queued DEL (del-queue.ts), which is a file with exactly one CNI message.
  * native/plugin/protocol.h is the twin of this file; a change of one byte is a new version.
  */
+import {
+  type CniReply,
+  type CniRequest,
+  MAX_STDERR_BYTES,
+  VARIABLES,
+  type Variable,
+} from '../spec/request.ts'
 
 /** "hws" and the first version of the protocol; the versions that we speak, oldest first. */
 export const MAGIC = 0x68777301
@@ -38,42 +45,9 @@ export const MAX_VARIABLE_BYTES = 64 * 1024
 /** A question and an absolute path (PATH_MAX of Linux is 4096). */
 export const MAX_QUERY_BYTES = 64 + 4096
 export const MAX_CNI_REPLY_BYTES = 1024 * 1024
-/** What goes to stderr: less than a pipe holds (pipe(7)), so that nobody has to read it. */
-export const MAX_STDERR_BYTES = 16 * 1024
 export const MAX_QUERY_REPLY_BYTES = 256 * 1024 * 1024
 
-/** The variables of a request, in the order in which they travel. */
-export const VARIABLES = [
-  'CNI_COMMAND',
-  'CNI_CONTAINERID',
-  'CNI_NETNS',
-  'CNI_IFNAME',
-  'CNI_ARGS',
-  'CNI_PATH',
-] as const
-export type Variable = (typeof VARIABLES)[number]
-
 export const MAX_CNI_BYTES = VARIABLES.length * (4 + MAX_VARIABLE_BYTES) + 4 + MAX_CONFIG_BYTES
-
-/** The protocol versions of CNI that we speak, oldest first. */
-export const CNI_VERSIONS = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const
-export const LATEST_CNI_VERSION = '1.1.0'
-
-export interface CniRequest {
-  /** Absent variables are ''. */
-  env: Readonly<Record<Variable, string>>
-  /** stdin as it came. */
-  config: string
-}
-
-export interface CniReply {
-  /** 0, or 1 for an error. */
-  exit: number
-  /** Exactly one JSON document, or '' where the specification prints nothing. */
-  stdout: string
-  /** Lines that go to stderr before, fit for a terminal; absent: none. */
-  stderr?: string
-}
 
 export interface Message {
   version: Version

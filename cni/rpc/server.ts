@@ -10,6 +10,7 @@
  * socket, lets those that wait go (the executable tries again, or queues its DEL), and gives
  * requests under way CLOSE_MS for their answers.
  */
+
 import { once } from 'node:events'
 import { chmodSync, lstatSync, rmSync, statSync } from 'node:fs'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
@@ -18,10 +19,9 @@ import { peerCredentials } from '../../dataplane/netns.ts'
 import type { Logger } from '../base/logger.ts'
 import { makeFolder } from '../fs/folder.ts'
 import { errorReply } from '../spec/errors.ts'
+import type { CniReply, CniRequest } from '../spec/request.ts'
 import { descriptor } from './client.ts'
 import {
-  type CniReply,
-  type CniRequest,
   collector,
   decodeCni,
   decodeText,

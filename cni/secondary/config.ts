@@ -9,15 +9,15 @@
  * it. What a plugin sees of the runtime's `runtimeConfig` are the capabilities that it names itself. A
  * plugin `hawser` may have `routes` (`[{ "dst": CIDR }]`): what lies behind its interface.
  */
+
 import { z } from 'zod'
 import { clean } from '../base/document.ts'
-import { delegateProblem } from '../invoke/exec.ts'
 import { parsePodCidr } from '../netip/cidr.ts'
-import { CNI_VERSIONS } from '../rpc/protocol.ts'
 import { annotationList, wrongRequest } from '../spec/annotations.ts'
-import { ifnameProblem, nameProblem } from '../spec/args.ts'
+import { check } from '../spec/check.ts'
 import { CniError, CODE } from '../spec/errors.ts'
-import { type CniVersion, check } from '../spec/netconf.ts'
+import { delegateProblem, ifnameProblem, nameProblem } from '../spec/names.ts'
+import { CNI_VERSIONS, type CniVersion } from '../spec/versions.ts'
 
 export const NETWORKS_ANNOTATION = 'hawser.dev/networks'
 /** Further interfaces of a configuration, and plugins of one of them. */

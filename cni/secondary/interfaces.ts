@@ -15,16 +15,17 @@
  * run: its ADD, DEL and CHECK are done at once, as a part of the turn, and make an attachment with a row
  * of its own. That one is owned: it is never collected by itself, its owner's DEL takes it along.
  */
+
 import { hasInterface } from '../../dataplane/netns.ts'
 import { clean } from '../base/document.ts'
 import { faultPoint } from '../base/fault-points.ts'
 import type { Logger } from '../base/logger.ts'
+import { resultIn } from '../invoke/answer.ts'
 import { callDelegate, type DelegateCall, findDelegate, missing } from '../invoke/exec.ts'
-import { refusedForGood } from '../ipam/delegations.ts'
-import { callOf, resultIn } from '../ipam/lease.ts'
-import type { CniRequest } from '../rpc/protocol.ts'
+import { callOf, refusedForGood } from '../invoke/kept.ts'
 import { CniError, CODE } from '../spec/errors.ts'
-import { hasVerb } from '../spec/netconf.ts'
+import type { CniRequest } from '../spec/request.ts'
+import { hasVerb } from '../spec/versions.ts'
 import { type AttachmentKey, attachmentId, type Secondary, type State } from '../state/state.ts'
 import { OWN_TYPE, type PluginConfig, type SecondaryNetwork } from './config.ts'
 

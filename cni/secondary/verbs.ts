@@ -1,10 +1,11 @@
 /** What CHECK, STATUS, GC and an operator ask of further interfaces (secondaries.ts), as libcni does. */
+
 import type { PodAttachment } from '../../dataplane/control.ts'
+import { resultIn } from '../invoke/answer.ts'
 import { callDelegate, type DelegateCall } from '../invoke/exec.ts'
-import { resultIn } from '../ipam/lease.ts'
-import type { CniRequest } from '../rpc/protocol.ts'
 import { CniError, CODE } from '../spec/errors.ts'
-import { hasVerb } from '../spec/netconf.ts'
+import type { CniRequest } from '../spec/request.ts'
+import { hasVerb } from '../spec/versions.ts'
 import { type AttachmentKey, attachmentId, type State } from '../state/state.ts'
 import { type ConfiguredNetwork, OWN_TYPE } from './config.ts'
 import {

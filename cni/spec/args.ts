@@ -3,39 +3,12 @@
  * needs which and what a value may be. Runtimes send all of them with every verb, also empty, so
  * what a verb doesn't need is not looked at.
  */
+
 import { clean } from '../base/document.ts'
-import type { CniRequest, Variable } from '../rpc/protocol.ts'
 import { CniError, CODE } from './errors.ts'
-
-export const VERBS = ['ADD', 'DEL', 'CHECK', 'STATUS', 'GC', 'VERSION'] as const
-export type Verb = (typeof VERBS)[number]
-
-/** Longest network name and container id; native/plugin/environment.cc has the same number. */
-export const MAX_NAME = 200
-
-/** Container ids and network names (specification, "Network configuration format"). */
-const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/
-
-/** Why `value` is no container id or network name; undefined when it is one. */
-export function nameProblem(value: string): string | undefined {
-  if (value.length > MAX_NAME) return `longer than ${MAX_NAME} characters`
-  return NAME.test(value)
-    ? undefined
-    : 'not a name (a letter or digit, then those, "_", "." and "-")'
-}
-
-/**
- * Why `value` can't name a network device; undefined when it can. Linux' dev_valid_name, which takes
- * the byte A0 for white space whatever character it belongs to; and "%", behind which the kernel
- * would choose a number, and so another name.
- */
-export function ifnameProblem(value: string): string | undefined {
-  const bytes = Buffer.from(value)
-  if (bytes.length < 1 || bytes.length > 15) return 'not 1 .. 15 bytes long'
-  if (value === '.' || value === '..') return 'a folder, not a name'
-  if (bytes.includes(0xa0)) return 'holds the byte A0, which Linux takes for white space'
-  return /[/:%\s\0]/.test(value) ? 'holds "/", ":", "%" or white space' : undefined
-}
+import { ifnameProblem, nameProblem } from './names.ts'
+import type { CniRequest, Variable } from './request.ts'
+import { VERBS, type Verb } from './versions.ts'
 
 function netnsProblem(value: string): string | undefined {
   if (value.length > 4095) return 'longer than a path may be'

@@ -1,5 +1,6 @@
 /** Errors as the CNI specification (1.1.0, "Error" and "STATUS") has them: a code, a sentence, details. */
-import { CNI_VERSIONS, type CniReply, LATEST_CNI_VERSION } from '../rpc/protocol.ts'
+import type { CniReply } from './request.ts'
+import { CNI_VERSIONS, LATEST_CNI_VERSION } from './versions.ts'
 
 /** The specification's codes, and from 100 on ours. native/plugin/answer.h has the same numbers. */
 export const CODE = {

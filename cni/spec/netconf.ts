@@ -3,30 +3,16 @@
  * configuration that no ADD would take. Keys that are not ours are tolerated (runtimes and other
  * plugins of a chain put theirs beside them); cni/README.md has the table of ours.
  */
+
 import { z } from 'zod'
 import { MIN_POD_MTU } from '../../dataplane/limits.ts'
-import { clean, type FieldPath, fieldPath } from '../base/document.ts'
-import { delegateProblem } from '../invoke/exec.ts'
-import { CNI_VERSIONS } from '../rpc/protocol.ts'
-import { nameProblem, type Verb } from './args.ts'
+import { clean } from '../base/document.ts'
+import { check } from './check.ts'
 import { CniError, CODE } from './errors.ts'
-
-export type CniVersion = (typeof CNI_VERSIONS)[number]
+import { delegateProblem, nameProblem } from './names.ts'
+import { CNI_VERSIONS, type CniVersion, hasVerb, SINCE, type Verb } from './versions.ts'
 
 export const ATTACH_KINDS = ['tun', 'xdp'] as const
-
-/** Problems that one error message names. */
-const NAMED_PROBLEMS = 5
-
-/** The first version that has the verb. */
-const SINCE: Readonly<Record<Verb, CniVersion>> = {
-  ADD: '0.1.0',
-  DEL: '0.1.0',
-  VERSION: '0.1.0',
-  CHECK: '0.4.0',
-  STATUS: '1.1.0',
-  GC: '1.1.0',
-}
 
 const network = z.string().superRefine((value, context) => {
   const cause = nameProblem(value)
@@ -168,24 +154,4 @@ function speak(verb: Verb, document: unknown): CniVersion {
     throw new CniError(CODE.version, `cniVersion ${known} has no ${verb}`, `since ${SINCE[verb]}`)
   }
   return known
-}
-
-/** Whether CNI has the verb in that version. */
-export function hasVerb(version: CniVersion, verb: Verb): boolean {
-  return CNI_VERSIONS.indexOf(version) >= CNI_VERSIONS.indexOf(SINCE[verb])
-}
-
-/** Checks `document`, which lies at `at` of the configuration; throws CniError (code 7) with fields and causes. */
-export function check<S extends z.ZodType>(
-  schema: S,
-  document: unknown,
-  at: FieldPath = [],
-): z.output<S> {
-  const result = schema.safeParse(document)
-  if (result.success) return result.data
-  const problems = result.error.issues.slice(0, NAMED_PROBLEMS).map(({ path, message }) => {
-    const field = fieldPath([...at, ...path])
-    return `${field === '' ? '' : `${field}: `}${message.replace(/^Invalid (input|option): /, '')}`
-  })
-  throw new CniError(CODE.config, `network configuration: ${problems.join('; ')}`)
 }

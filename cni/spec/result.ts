@@ -10,12 +10,14 @@
  * A result that came with the request (`prevResult`, of earlier plugins in the chain) is read, kept
  * with all of its keys and passed on in front of ours.
  */
+
 import { z } from 'zod'
 import type { PodAttachment } from '../../dataplane/control.ts'
 import type { FieldPath } from '../base/document.ts'
-import { cidrsOf, gateway } from '../ipam/ranges.ts'
-import { contains, parseAddress } from '../netip/cidr.ts'
-import { type CniVersion, check, type Dns } from './netconf.ts'
+import { cidrsOf, contains, gateway, parseAddress } from '../netip/cidr.ts'
+import { check } from './check.ts'
+import type { Dns } from './netconf.ts'
+import type { CniVersion } from './versions.ts'
 
 const interfaceSchema = z.looseObject({
   name: z.string(),

@@ -4,13 +4,14 @@
  * which counts when `runtimeConfig` has none. Keys that are not ours, `aliases` among them, are passed
  * over; null and an absent key are the same.
  */
+
 import { isIPv4, isIPv6 } from 'node:net'
 import { z } from 'zod'
 import { ipWords, macBytes, wordsToIp } from '../../dataplane/addresses.ts'
 import type { AttachKind, Bandwidth, PortMapping } from '../../dataplane/control.ts'
 import { clean } from '../base/document.ts'
+import { check } from './check.ts'
 import { CniError, CODE } from './errors.ts'
-import { check } from './netconf.ts'
 
 /** Port mappings of one pod. */
 export const MAX_PORT_MAPPINGS = 256

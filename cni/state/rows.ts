@@ -1,13 +1,9 @@
 /** What the state file (state.ts) holds, and its rows. */
+
 import type { AttachKind } from '../../dataplane/control.ts'
 import { parseAddress } from '../netip/cidr.ts'
+import type { AttachmentKey, Delegation } from '../spec/attachment.ts'
 import type { Runtime } from '../spec/runtime-config.ts'
-
-export interface AttachmentKey {
-  network: string
-  containerId: string
-  ifname: string
-}
 
 export interface Attachment extends AttachmentKey {
   phase: 'reserved' | 'attached'
@@ -30,31 +26,12 @@ export interface Attachment extends AttachmentKey {
   overlay?: string
 }
 
-/** What an IPAM plugin was asked for addresses with; its DEL is called with the same. */
-export interface Delegation {
-  /** Name of the plugin. */
-  type: string
-  netns: string
-  /** CNI_ARGS and CNI_PATH. */
-  args: string
-  path: string
-  /** The network configuration, as the runtime sent it. */
-  config: string
-  /** Milliseconds since 1970. */
-  created: number
-}
-
 /** A further interface of an attachment's pod, and what its plugins were called with (secondaries.ts). */
 export interface Secondary extends Omit<Delegation, 'type'> {
   /** From 0, in the order in which they are made. */
   position: number
   /** What the last of its plugins answered, as JSON; absent: they haven't all done so. */
   result?: string
-}
-
-/** The attachment's id in the packet engine; no part can hold a slash. */
-export function attachmentId(key: AttachmentKey): string {
-  return `${key.network}/${key.containerId}/${key.ifname}`
 }
 
 export type Row = Record<string, string | number | null>

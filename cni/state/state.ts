@@ -22,17 +22,16 @@
  * are (`rebuildDue`), until state-rebuild.ts has looked; so a process that dies in between leaves that
  * to the next one.
  */
+
 import { chmodSync, readFileSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { steadyNow } from '../base/clock.ts'
 import { makeFolder, syncFolder } from '../fs/folder.ts'
+import { type AttachmentKey, attachmentId, type Delegation } from '../spec/attachment.ts'
 import {
   type Attachment,
-  type AttachmentKey,
   addressesOf,
-  attachmentId,
-  type Delegation,
   fromRow,
   keyOf,
   type Row,

@@ -7,16 +7,16 @@
 
 import type { PodAttachment } from '../../dataplane/control.ts'
 import { callDelegate } from '../invoke/exec.ts'
-import { chooseCall } from '../ipam/lease.ts'
+import { chooseCall } from '../invoke/kept.ts'
 import { parseAddress } from '../netip/cidr.ts'
 import { podNamespace } from '../pods/namespace.ts'
 import type { Node } from '../pods/node.ts'
-import type { CniRequest } from '../rpc/protocol.ts'
 import type { OwnCall } from '../secondary/interfaces.ts'
 import { checkSecondaries } from '../secondary/verbs.ts'
 import { type CniArgs, parseArgs } from '../spec/args.ts'
 import { CniError, CODE } from '../spec/errors.ts'
 import { delegateIn, parseCheck, parseJson } from '../spec/netconf.ts'
+import type { CniRequest } from '../spec/request.ts'
 import { parseResult, type Result } from '../spec/result.ts'
 import { type Attachment, attachmentId } from '../state/state.ts'
 

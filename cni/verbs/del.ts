@@ -6,9 +6,9 @@
 
 import { faultPoint } from '../base/fault-points.ts'
 import type { Node } from '../pods/node.ts'
-import type { CniRequest } from '../rpc/protocol.ts'
 import type { CniArgs } from '../spec/args.ts'
 import { delegateIn, parseDel } from '../spec/netconf.ts'
+import type { CniRequest } from '../spec/request.ts'
 import { attachmentId } from '../state/state.ts'
 
 /** `queuedAt`: when it was asked for, if earlier; what was added since then is not what it meant. */

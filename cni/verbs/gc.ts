@@ -8,12 +8,12 @@
 
 import { callDelegate } from '../invoke/exec.ts'
 import type { Node } from '../pods/node.ts'
-import type { CniRequest } from '../rpc/protocol.ts'
 import { networksIn } from '../secondary/config.ts'
 import { ownersOf } from '../secondary/interfaces.ts'
 import { collectSecondaries } from '../secondary/verbs.ts'
 import { CniError, CODE } from '../spec/errors.ts'
 import { delegateOf, parseGc } from '../spec/netconf.ts'
+import type { CniRequest } from '../spec/request.ts'
 import { attachmentId } from '../state/state.ts'
 
 export async function gc(node: Node, document: unknown, request: CniRequest): Promise<undefined> {

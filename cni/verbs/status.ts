@@ -14,11 +14,11 @@ import { callDelegate } from '../invoke/exec.ts'
 import { exhausted } from '../ipam/allocator.ts'
 import { poolsFor } from '../ipam/pools.ts'
 import type { Node } from '../pods/node.ts'
-import type { CniRequest } from '../rpc/protocol.ts'
 import { networksIn } from '../secondary/config.ts'
 import { statusOfSecondaries } from '../secondary/verbs.ts'
 import { CniError, CODE } from '../spec/errors.ts'
 import { delegateOf, parseJson, parseStatus, type StatusConfig } from '../spec/netconf.ts'
+import type { CniRequest } from '../spec/request.ts'
 
 export async function status(
   node: Node,

@@ -1,7 +1,8 @@
 // The contract, "Protocol": what goes in by environment and stdin, and what comes out by stdout.
+
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { CNI_VERSIONS } from '../../cni/rpc/protocol.ts'
+import { CNI_VERSIONS } from '../../cni/spec/versions.ts'
 import { type CniAnswer, EXECUTABLE } from '../harness/node.ts'
 import { run } from '../harness/processes.ts'
 import { conformed, contractNode, expectError, expectSuccess, links } from './fixture.ts'

@@ -12,8 +12,14 @@ import {
   record,
   reserve,
 } from '../../../cni/ipam/allocator.ts'
-import { addressText, cidrsOf, gateway, poolsOf } from '../../../cni/ipam/ranges.ts'
-import { type Address, parseAddress } from '../../../cni/netip/cidr.ts'
+import { poolsOf } from '../../../cni/ipam/ranges.ts'
+import {
+  type Address,
+  addressText,
+  cidrsOf,
+  gateway,
+  parseAddress,
+} from '../../../cni/netip/cidr.ts'
 import { CniError } from '../../../cni/spec/errors.ts'
 import { type Attachment, State } from '../../../cni/state/state.ts'
 import { gatewayOf, parseCidr } from '../../../dataplane/addresses.ts'

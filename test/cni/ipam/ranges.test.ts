@@ -5,20 +5,16 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { COOLING_MS, pick, reserve } from '../../../cni/ipam/allocator.ts'
 import {
-  addressText,
   type Block,
   gatewayFor,
-  inSpans,
   parseExclusion,
   poolsOf,
   type RangeSets,
   rangesOf,
   refusal,
-  type Span,
-  sizeOf,
-  subtract,
 } from '../../../cni/ipam/ranges.ts'
-import { parseAddress } from '../../../cni/netip/cidr.ts'
+import { addressText, parseAddress } from '../../../cni/netip/cidr.ts'
+import { inSpans, type Span, sizeOf, subtract } from '../../../cni/netip/spans.ts'
 import { CniError } from '../../../cni/spec/errors.ts'
 import { State } from '../../../cni/state/state.ts'
 

@@ -3,6 +3,7 @@
  * the real server, against peers that misbehave, and against nobody at all. Long, because all cases
  * share that one server and the ways to break it.
  */
+
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
@@ -25,21 +26,20 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import {
-  CNI_VERSIONS,
-  type CniRequest,
   collector,
   decodeCni,
   encodeCniReply,
   encodeMessage,
   MAX_CNI_REPLY_BYTES,
   MAX_CONFIG_BYTES,
-  MAX_STDERR_BYTES,
   MAX_VARIABLE_BYTES,
   requestLimit,
   WORD,
 } from '../../../cni/rpc/protocol.ts'
 import { type Handlers, type Limits, serve } from '../../../cni/rpc/server.ts'
 import { CODE } from '../../../cni/spec/errors.ts'
+import { type CniRequest, MAX_STDERR_BYTES } from '../../../cni/spec/request.ts'
+import { CNI_VERSIONS } from '../../../cni/spec/versions.ts'
 import {
   type Ended,
   EXECUTABLE,

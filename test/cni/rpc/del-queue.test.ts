@@ -1,4 +1,5 @@
 /** The queue from both ends: files of the real executable, and folders that somebody meddled with. */
+
 import {
   chmodSync,
   existsSync,
@@ -15,13 +16,8 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { ABANDONED_MS, drainQueue, MAX_BROKEN, queueFolder } from '../../../cni/rpc/del-queue.ts'
-import {
-  type CniRequest,
-  encodeCni,
-  encodeMessage,
-  MAX_CNI_BYTES,
-  WORD,
-} from '../../../cni/rpc/protocol.ts'
+import { encodeCni, encodeMessage, MAX_CNI_BYTES, WORD } from '../../../cni/rpc/protocol.ts'
+import type { CniRequest } from '../../../cni/spec/request.ts'
 import { plugin, recorder } from '../plugin/hawser-plugin.ts'
 
 const DONE = { exit: 0, stdout: '' }

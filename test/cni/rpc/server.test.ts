@@ -2,6 +2,7 @@
  * The daemon's end of the socket: who is let in, what hostile bytes do, how it closes. Long, because all
  * of it is asked of one server.
  */
+
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
@@ -22,7 +23,6 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { query } from '../../../cni/rpc/client.ts'
 import {
-  type CniRequest,
   collector,
   encodeCni,
   encodeMessage,
@@ -30,7 +30,6 @@ import {
   MAX_CNI_BYTES,
   MAX_CNI_REPLY_BYTES,
   MAX_QUERY_BYTES,
-  MAX_STDERR_BYTES,
   MAX_VARIABLE_BYTES,
   type Message,
   NEWEST,
@@ -40,6 +39,7 @@ import {
 } from '../../../cni/rpc/protocol.ts'
 import { type Handlers, type Limits, serve } from '../../../cni/rpc/server.ts'
 import { CniError, CODE } from '../../../cni/spec/errors.ts'
+import { type CniRequest, MAX_STDERR_BYTES } from '../../../cni/spec/request.ts'
 import { finished, listener, NOBODY, recorder } from '../plugin/hawser-plugin.ts'
 
 const REQUEST: CniRequest = {

@@ -1,7 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { CNI_VERSIONS, VARIABLES } from '../../../cni/rpc/protocol.ts'
-import { parseArgs, VERBS } from '../../../cni/spec/args.ts'
+import { parseArgs } from '../../../cni/spec/args.ts'
 import { CniError } from '../../../cni/spec/errors.ts'
 import {
   delegateIn,
@@ -14,6 +13,8 @@ import {
   parseStatus,
   versionIn,
 } from '../../../cni/spec/netconf.ts'
+import { VARIABLES } from '../../../cni/spec/request.ts'
+import { CNI_VERSIONS, VERBS } from '../../../cni/spec/versions.ts'
 
 const EMPTY = Object.fromEntries(VARIABLES.map(name => [name, ''])) as Record<
   (typeof VARIABLES)[number],

@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { CNI_VERSIONS } from '../../../cni/rpc/protocol.ts'
 import type { CniError } from '../../../cni/spec/errors.ts'
 import { chain, parseResult, type Result, render, resultOf } from '../../../cni/spec/result.ts'
+import { CNI_VERSIONS } from '../../../cni/spec/versions.ts'
 import type { PodAttachment } from '../../../dataplane/control.ts'
 
 const PODS = ['10.244.0.0/24', 'fd00:10:244::/64']

@@ -20,8 +20,8 @@ import {
   GSO_TCPV6,
   GSO_UDP_L4,
 } from '../packet/batch.ts'
+import { checksumOffset, transportHeaderLength } from '../packet/transport.ts'
 import type { PortRecord } from '../tables/ports.ts'
-import { PROTO_TCP, PROTO_UDP } from '../wire/numbers.ts'
 import { PORT_KIND, type Port } from './port.ts'
 import { LARGE_BURST, type Scratch, TRANSMIT_BURST } from './scratch.ts'
 
@@ -156,8 +156,8 @@ export class TunPort implements Port {
     if (partial || gsoType !== GSO_NONE) {
       const l4 = batch.l4[i]!
       csumStart = l4 - l3
-      csumOffset = batch.proto[i] === PROTO_TCP ? 16 : batch.proto[i] === PROTO_UDP ? 6 : 2
-      headers = csumStart + (batch.proto[i] === PROTO_TCP ? (view.getUint8(l4 + 12) >> 4) * 4 : 8)
+      csumOffset = checksumOffset(batch.proto[i]!)
+      headers = csumStart + transportHeaderLength(view, l4, batch.proto[i]!)
     }
     view.setUint8(at, partial ? VNET_NEEDS_CSUM : 0)
     view.setUint8(at + 1, gsoType)

@@ -12,10 +12,11 @@ import { FRAME_BYTES, FRAME_RESERVE, MAX_KICKS, MIN_FILL_FRAMES } from '../limit
 import { type Arena, COUNTER, NEXT_HOP_BYTES, PORT_COUNTER, portCounters } from '../memory/arena.ts'
 import type { Frames } from '../memory/frames.ts'
 import { type Batch, F_CSUM_PARTIAL, F_IPV6, F_L2_READY, F_OUTER } from '../packet/batch.ts'
+import { checksumOffset } from '../packet/transport.ts'
 import { HOP_MAC_HIGH, HOP_MAC_KNOWN, HOP_MAC_LOW } from '../tables/next-hops.ts'
 import { PORT_FLAG, type PortRecord } from '../tables/ports.ts'
 import type { TableReader } from '../tables/tables.ts'
-import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_TCP, PROTO_UDP } from '../wire/numbers.ts'
+import { ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from '../wire/numbers.ts'
 import { PORT_KIND, type Port } from './port.ts'
 
 const ETHERNET = 14
@@ -143,11 +144,10 @@ export class XdpPort implements Port {
     const { view } = this.arena
     const metadata = at - TX_METADATA_BYTES
     const l4 = batch.l4[i]!
-    const proto = batch.proto[i]!
     view.setUint32(metadata, XDP_TXMD_FLAGS_CHECKSUM, true)
     view.setUint32(metadata + 4, 0)
     view.setUint16(metadata + 8, l4 - at, true)
-    view.setUint16(metadata + 10, proto === PROTO_TCP ? 16 : proto === PROTO_UDP ? 6 : 2, true)
+    view.setUint16(metadata + 10, checksumOffset(batch.proto[i]!), true)
     view.setUint32(metadata + 12, 0)
     return XDP_TX_METADATA
   }

@@ -7,7 +7,7 @@ import { native } from '../../native/native.ts'
 import type { Engine } from '../engine/engine.ts'
 import { COUNTER } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL } from '../packet/batch.ts'
-import { checksumOffset } from './parse.ts'
+import { checksumOffset } from '../packet/transport.ts'
 
 /** Completes the checksum of packet `i`. True before and after `encap`: the segment ends where the packet ends. */
 export function completeChecksum(e: Engine, b: Batch, i: number): void {

@@ -27,15 +27,13 @@ import {
   GSO_TCPV6,
 } from '../packet/batch.ts'
 import { PROTO_TCP } from '../wire/numbers.ts'
+import { headerLength, TCP, TCP_ACK, TCP_PSH } from '../wire/tcp.ts'
 import { pseudoHeader } from './parse.ts'
 
 /** Largest IP packet: its length is 16 bits. */
 const MAX_PACKET = 65_535
 const IPV4_BYTES = 20
 const IPV6_BYTES = 40
-const TCP_CHECKSUM = 16
-const TCP_ACK = 0x10
-const TCP_PSH = 0x08
 /** Second half of an IPv4 header's second word: DF, MF and the offset. */
 const DF_ONLY = 0x4000
 
@@ -68,7 +66,7 @@ export function coalesce(e: Engine, b: Batch): void {
 function lead(e: Engine, b: Batch, slot: number, i: number): boolean {
   const { flows, view } = e
   const l4 = b.l4[i]!
-  const header = (view.getUint8(l4 + 12) >> 4) * 4
+  const header = headerLength(view, l4)
   const payload = b.l3[i]! + b.len[i]! - l4 - header
   if (payload <= 0 || !isPlain(e, b, i) || view.getUint8(l4 + 13) !== TCP_ACK) return false
   flows.first[slot] = i
@@ -93,7 +91,7 @@ function isPlain(e: Engine, b: Batch, i: number): boolean {
 function append(e: Engine, b: Batch, slot: number, first: number, i: number): boolean {
   const { flows, view } = e
   const l4 = b.l4[i]!
-  const header = (view.getUint8(l4 + 12) >> 4) * 4
+  const header = headerLength(view, l4)
   const payload = b.l3[i]! + b.len[i]! - l4 - header
   const flags = view.getUint8(l4 + 13)
   if (
@@ -198,7 +196,7 @@ function close(e: Engine, b: Batch, slot: number): void {
     view.setUint16(l3 + 10, 0)
     view.setUint16(l3 + 10, ~native.checksum(l3, IPV4_BYTES, 0) & 0xffff)
   }
-  view.setUint16(b.l4[i]! + TCP_CHECKSUM, pseudoHeader(e, b, i))
+  view.setUint16(b.l4[i]! + TCP.CHECKSUM, pseudoHeader(e, b, i))
   b.flags[i]! |= F_CSUM_PARTIAL
   b.gsoType[i] = ipv6 ? GSO_TCPV6 : GSO_TCPV4
   b.gsoSize[i] = flows.size[slot]!

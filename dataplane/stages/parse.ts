@@ -29,6 +29,7 @@ import {
   GSO_TCPV4,
   GSO_TCPV6,
 } from '../packet/batch.ts'
+import { checksumOffset, transportHeaderLength } from '../packet/transport.ts'
 import { PORT_ROLE } from '../ports/port.ts'
 import {
   ETHERTYPE_ARP,
@@ -39,6 +40,8 @@ import {
   PROTO_TCP,
   PROTO_UDP,
 } from '../wire/numbers.ts'
+import { headerLength, TCP } from '../wire/tcp.ts'
+import { UDP } from '../wire/udp.ts'
 
 /** Not an IP protocol number that anything uses (reserved): the frame is ARP, `l3` its payload. */
 export const PROTO_ARP = 255
@@ -137,11 +140,6 @@ function isFragment(b: Batch, i: number): boolean {
   return (b.flags[i]! & F_FRAGMENT) !== 0
 }
 
-/** Where the checksum lies in the header of a transport protocol. */
-export function checksumOffset(proto: number): number {
-  return proto === PROTO_TCP ? 16 : proto === PROTO_UDP ? 6 : 2
-}
-
 /** Both 16-bit halves of a word, summed. */
 function halves(word: number): number {
   return (word >>> 16) + (word & 0xffff)
@@ -237,19 +235,19 @@ function checkTransport(e: Engine, b: Batch, i: number, hiddenPartial: boolean):
   const proto = b.proto[i]!
   let field: number
   if (proto === PROTO_TCP) {
-    const header = left < 20 ? 0 : (view.getUint8(l4 + 12) >> 4) * 4
-    if (header < 20 || header > left) {
+    const header = left < TCP.BYTES ? 0 : headerLength(view, l4)
+    if (header < TCP.BYTES || header > left) {
       b.drop[i] = DROP_L4_TRUNCATED
       return
     }
-    field = l4 + 16
+    field = l4 + TCP.CHECKSUM
   } else if (proto === PROTO_UDP) {
-    const length = left < 8 ? 0 : view.getUint16(l4 + 4)
-    if (length < 8 || (length > left && (b.flags[i]! & F_FRAGMENT) === 0)) {
+    const length = left < UDP.BYTES ? 0 : view.getUint16(l4 + UDP.LENGTH)
+    if (length < UDP.BYTES || (length > left && (b.flags[i]! & F_FRAGMENT) === 0)) {
       b.drop[i] = DROP_L4_TRUNCATED
       return
     }
-    field = l4 + 6
+    field = l4 + UDP.CHECKSUM
   } else {
     // ICMP and ICMPv6: type, code, checksum and four bytes more; others are opaque.
     const icmp = (b.flags[i]! & F_IPV6) !== 0 ? PROTO_ICMPV6 : PROTO_ICMP
@@ -281,8 +279,9 @@ function checkSuperframe(e: Engine, b: Batch, i: number): void {
     b.drop[i] = DROP_OFFLOAD
     return
   }
-  const header = tcp ? (left < 20 ? 0 : (e.view.getUint8(l4 + 12) >> 4) * 4) : 8
-  if (header < (tcp ? 20 : 8) || header > left) b.drop[i] = DROP_L4_TRUNCATED
+  const least = tcp ? TCP.BYTES : UDP.BYTES
+  const header = left < least ? 0 : transportHeaderLength(e.view, l4, b.proto[i]!)
+  if (header < least || header > left) b.drop[i] = DROP_L4_TRUNCATED
 }
 
 /**

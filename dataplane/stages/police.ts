@@ -9,8 +9,8 @@
 import { DROP_RATE } from '../drops.ts'
 import type { Engine } from '../engine/engine.ts'
 import { type Batch, GSO_NONE } from '../packet/batch.ts'
+import { transportHeaderLength } from '../packet/transport.ts'
 import { bucketAt, charge, EGRESS, earned, INGRESS } from '../tables/rates.ts'
-import { PROTO_TCP } from '../wire/numbers.ts'
 
 const ETHERNET_BYTES = 14
 
@@ -55,8 +55,7 @@ function wireBytes(e: Engine, b: Batch, i: number, link: number): number {
   const len = b.len[i]!
   if (b.gsoType[i] === GSO_NONE) return len + link
   const l4 = b.l4[i]!
-  const transport = b.proto[i] === PROTO_TCP ? (e.view.getUint8(l4 + 12) >> 4) * 4 : 8
-  const headers = l4 - b.l3[i]! + transport
+  const headers = l4 - b.l3[i]! + transportHeaderLength(e.view, l4, b.proto[i]!)
   const segments = Math.max(1, Math.ceil((len - headers) / b.gsoSize[i]!))
   return len + (segments - 1) * headers + segments * link
 }

@@ -24,9 +24,11 @@ import {
   GSO_TCPV4,
   GSO_TCPV6,
 } from '../packet/batch.ts'
+import { transportHeaderLength } from '../packet/transport.ts'
 import { PORT_KIND, PORT_ROLE } from '../ports/port.ts'
 import { HOP, HOP_KIND, HOP_MTU, HOP_NETWORK, HOP_PORT } from '../tables/next-hops.ts'
 import { PROTO_TCP } from '../wire/numbers.ts'
+import { headerLength } from '../wire/tcp.ts'
 import { ERROR_TIME_EXCEEDED, ERROR_TOO_BIG, ERROR_UNREACHABLE } from './icmp-errors.ts'
 
 export function route(e: Engine, b: Batch): void {
@@ -113,7 +115,7 @@ function cutToFit(e: Engine, b: Batch, i: number, mtu: number): boolean {
     return false
   }
   const l4 = b.l4[i]!
-  const size = mtu - (l4 - b.l3[i]!) - (e.view.getUint8(l4 + 12) >> 4) * 4
+  const size = mtu - (l4 - b.l3[i]!) - headerLength(e.view, l4)
   if (size <= 0) return false
   b.gsoType[i] = (flags & F_IPV6) === 0 ? GSO_TCPV4 : GSO_TCPV6
   b.gsoSize[i] = size
@@ -124,6 +126,5 @@ function cutToFit(e: Engine, b: Batch, i: number, mtu: number): boolean {
 function packetBytes(e: Engine, b: Batch, i: number): number {
   if (b.gsoType[i] === GSO_NONE) return b.len[i]!
   const l4 = b.l4[i]!
-  const header = b.proto[i] === PROTO_TCP ? (e.view.getUint8(l4 + 12) >> 4) * 4 : 8
-  return l4 - b.l3[i]! + header + b.gsoSize[i]!
+  return l4 - b.l3[i]! + transportHeaderLength(e.view, l4, b.proto[i]!) + b.gsoSize[i]!
 }

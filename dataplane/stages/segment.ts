@@ -12,13 +12,12 @@ import type { Engine } from '../engine/engine.ts'
 import { BATCH_SIZE, FRAME_HEADROOM, MAX_SMALL_PACKET } from '../limits.ts'
 import { COUNTER } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL, F_IPV6, GSO_NONE } from '../packet/batch.ts'
+import { checksumOffset, transportHeaderLength } from '../packet/transport.ts'
 import { PROTO_TCP } from '../wire/numbers.ts'
+import { TCP, TCP_CWR, TCP_FIN, TCP_PSH } from '../wire/tcp.ts'
+import { UDP } from '../wire/udp.ts'
 import { encap } from './encap.ts'
-import { checksumOffset } from './parse.ts'
 import { transmit } from './transmit.ts'
-
-const TCP_CWR = 0x80
-const TCP_PSH_FIN = 0x09
 
 export function segment(e: Engine, b: Batch): void {
   for (let i = 0; i < b.n; i++) {
@@ -38,7 +37,7 @@ function split(e: Engine, b: Batch, i: number): void {
   const ipv6 = (b.flags[i]! & F_IPV6) !== 0
   const tcp = b.proto[i] === PROTO_TCP
   const l4Offset = b.l4[i]! - l3
-  const headers = l4Offset + (tcp ? (view.getUint8(l3 + l4Offset + 12) >> 4) * 4 : 8)
+  const headers = l4Offset + transportHeaderLength(view, l3 + l4Offset, b.proto[i]!)
   const payload = b.len[i]! - headers
   const size = b.gsoSize[i]!
   const sumOffset = l4Offset + checksumOffset(b.proto[i]!)
@@ -72,13 +71,13 @@ function split(e: Engine, b: Batch, i: number): void {
     }
     const l4 = at + l4Offset
     if (tcp) {
-      view.setUint32(l4 + 4, view.getUint32(l3 + l4Offset + 4) + done)
-      let flags = view.getUint8(l4 + 13)
-      if (!last) flags &= ~TCP_PSH_FIN
+      view.setUint32(l4 + TCP.SEQUENCE, view.getUint32(l3 + l4Offset + TCP.SEQUENCE) + done)
+      let flags = view.getUint8(l4 + TCP.FLAGS)
+      if (!last) flags &= ~(TCP_PSH | TCP_FIN)
       if (k > 0) flags &= ~TCP_CWR
-      view.setUint8(l4 + 13, flags)
+      view.setUint8(l4 + TCP.FLAGS, flags)
     } else {
-      view.setUint16(l4 + 4, 8 + length)
+      view.setUint16(l4 + UDP.LENGTH, UDP.BYTES + length)
     }
     // The sum of the header with its field at P, then the payload.
     view.setUint16(at + sumOffset, fold(pseudo + (headers - l4Offset) + length))

@@ -222,10 +222,31 @@ export interface NetworkStatus {
   pods: number
 }
 
+/** Something that is wrong now (weather/conditions.ts). */
+export interface Trouble {
+  /** A sentence. */
+  what: string
+  /** ISO 8601, UTC. */
+  since: string
+  /** The node is not ready while it stands. */
+  blocking: boolean
+}
+
+/** How often something that others had changed has been put right again. */
+export interface Mended {
+  /** `underlay`, `host device`, `nft`, … */
+  what: string
+  count: number
+}
+
 export interface DataplaneStatus {
+  /** False also while a blocking trouble stands. */
   ready: boolean
-  /** Why it is not ready, or what works less well than it could. */
+  /** Why it is not ready, or what works less well than it could; troubles are beside it. */
   notes: readonly string[]
+  /** What is wrong now, those that block first. */
+  troubles: readonly Trouble[]
+  mended: readonly Mended[]
   node: string
   mtu: number
   vni: number

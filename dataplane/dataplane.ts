@@ -77,6 +77,7 @@ import { discard, type Fibs, Routes } from './manage/routes.ts'
 import { readDrops, readFibFaults, readPorts, readWorkers } from './manage/status.ts'
 import { Arena, HEADER, planArena } from './memory/arena.ts'
 import type { Link } from './netlink/link.ts'
+import { Watch } from './netlink/watch.ts'
 import { setMasquerade } from './nft/masquerade.ts'
 import { PORT_KIND, PORT_ROLE } from './ports/port.ts'
 import { HOP } from './tables/next-hops.ts'
@@ -84,6 +85,7 @@ import { macWords, NO_PORT, PORT_FLAG } from './tables/ports.ts'
 import { rateOf } from './tables/rates.ts'
 import { TableWriter } from './tables/tables.ts'
 import { writeVteps } from './tables/vteps.ts'
+import { Weather } from './weather/weather.ts'
 import { WorkerPool } from './worker/pool.ts'
 
 interface Pod {
@@ -125,6 +127,7 @@ class Dataplane implements ControlPlane {
   private readonly rings: RingSlots
   private readonly routing: Routes
   private readonly portMappings: PortMappings
+  private readonly weather: Weather
   private readonly workers: number
   private readonly mostRoutes: number
   private readonly vxlanPort: number
@@ -163,6 +166,7 @@ class Dataplane implements ControlPlane {
     this.self = self
     this.options = options
     this.log = options.log ?? (() => {})
+    this.weather = new Weather({ log: this.log, listen: look => new Watch('', look) })
     this.workers = options.workers ?? Math.min(availableParallelism(), MAX_DEFAULT_WORKERS)
     this.vxlanPort = options.vxlanPort ?? DEFAULT_VXLAN_PORT
     this.hostName = options.hostDevice ?? DEFAULT_HOST_DEVICE
@@ -215,6 +219,7 @@ class Dataplane implements ControlPlane {
       },
     })
     await this.pool.start()
+    await this.weather.start()
   }
 
   private note(message: string): void {
@@ -631,8 +636,11 @@ class Dataplane implements ControlPlane {
     if (faults > 0) notes.push(`FIB: ${faults} lookups failed, their packets had no route`)
     if (this.failed !== undefined) notes.push(this.failed)
     return {
-      ready: this.pool !== undefined && this.failed === undefined,
+      ready:
+        this.pool !== undefined && this.failed === undefined && !this.weather.conditions.blocked,
       notes,
+      troubles: this.weather.conditions.troubles(),
+      mended: this.weather.conditions.mendings(),
       node: this.self.name,
       mtu: this.mtu,
       vni: this.networks.own.vni,
@@ -662,6 +670,7 @@ class Dataplane implements ControlPlane {
   }
 
   async stop(): Promise<void> {
+    await this.weather.close()
     await this.pool?.stop()
     this.pool = undefined
     for (const { device } of this.podsById.values()) device.close()

@@ -99,6 +99,11 @@ export interface Native {
   epollRemove(epfd: number, fd: number): void
   /** Burst. Writes the `data` word of each ready descriptor as u32 to `out`; blocks `timeoutMs` (-1 for ever, 0 not at all). */
   epollWait(epfd: number, out: number, max: number, timeoutMs: number): number
+  /**
+   * Resolves when one of `fds` has something to read, or is broken; they must stay open until then.
+   * A thread of its own waits, and the process doesn't stay for it. Rejects with EAGAIN without a thread.
+   */
+  waitReadable(fds: readonly number[]): Promise<void>
 
   // ---- namespaces ------------------------------------------------------------------------------
   /** Device and inode of a namespace file; EINVAL if the path is no network namespace (nsfs, CLONE_NEWNET). */

@@ -38,8 +38,11 @@ export const RTMGRP_LINK = 0x1
 export const RTMGRP_NEIGH = 0x4
 export const RTMGRP_IPV4_IFADDR = 0x10
 export const RTMGRP_IPV4_ROUTE = 0x40
+export const RTMGRP_IPV4_RULE = 0x80
 export const RTMGRP_IPV6_IFADDR = 0x100
 export const RTMGRP_IPV6_ROUTE = 0x400
+/** The group RTNLGRP_IPV6_RULE (19), which has no RTMGRP_* of its own. */
+export const RTMGRP_IPV6_RULE = 0x4_0000
 
 /** Larger than any datagram of a dump, which the kernel limits to 32 KiB. */
 const scratch = new Uint8Array(128 * 1024)
@@ -196,10 +199,10 @@ export class NetlinkEvents {
   /** -1 once closed. */
   fd: number
 
-  /** `groups`: RTMGRP_* bits. */
-  constructor(netns: string, groups: number) {
+  /** `groups`: RTMGRP_* bits, or those of another `protocol`. */
+  constructor(netns: string, groups: number, protocol = NETLINK_ROUTE) {
     this.netns = netns
-    this.fd = native.netlinkOpen(netns, NETLINK_ROUTE, groups)
+    this.fd = native.netlinkOpen(netns, protocol, groups)
   }
 
   /**

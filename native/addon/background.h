@@ -31,19 +31,27 @@ struct Background {
   }
 };
 
+/** What becomes of work without a thread, and of a process with nothing else to do. */
+enum class Duty {
+  /** It runs here and now: it is never left out. The process waits for it. */
+  must,
+  /** It is given up (EAGAIN): it only waits. So may the process, which ends all the same. */
+  idle,
+};
+
 /**
  * Runs `work` (a callable that returns 0 or an errno, and does not touch JavaScript) on a thread of
- * its own and settles the promise when it returns; the error names `object`. Without a thread to be
- * had it runs here and now: it is never left out.
+ * its own and settles the promise when it returns; the error names `object`.
  */
 template <typename Work>
-Napi::Value inBackground(Napi::Env env, std::string object, Work work) {
+Napi::Value inBackground(Napi::Env env, std::string object, Work work, Duty duty = Duty::must) {
   using Job = Background<Work>;
   auto job = std::make_unique<Job>(
       Job{Napi::Promise::Deferred::New(env), std::move(object), std::move(work)});
   const Napi::Promise promise = job->deferred.Promise();
   Napi::ThreadSafeFunction settled = Napi::ThreadSafeFunction::New(
       env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "hawser background", 0, 1);
+  if (duty == Duty::idle) settled.Unref(env);
   Job* const raw = job.get();
   try {
     std::thread([raw, settled] {
@@ -58,7 +66,7 @@ Napi::Value inBackground(Napi::Env env, std::string object, Work work) {
     }).detach();
     job.release();
   } catch (const std::system_error&) {
-    raw->error = raw->work();
+    raw->error = duty == Duty::idle ? EAGAIN : raw->work();
     raw->settle(env);
     settled.Release();
   }

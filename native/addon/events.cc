@@ -1,13 +1,16 @@
 // Descriptors, eventfd and epoll: how a worker sleeps and is woken.
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "arena.h"
+#include "background.h"
 #include "clock.h"
 #include "errors.h"
 
@@ -122,6 +125,28 @@ napi_value epollWait(napi_env env, napi_callback_info info) {
   return reply(env, count);
 }
 
+/** A thread that does nothing but wait: the calling one goes on with its work. */
+Napi::Value waitReadable(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!info[0].IsArray()) throw Napi::TypeError::New(env, "fds is not an array");
+  const auto list = info[0].As<Napi::Array>();
+  std::vector<pollfd> waiting;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const Napi::Value each = list[i];
+    const double fd = each.IsNumber() ? each.As<Napi::Number>().DoubleValue() : -1;
+    if (!(fd >= 0 && fd <= INT32_MAX)) throw Napi::RangeError::New(env, "fds holds no descriptor");
+    waiting.push_back({static_cast<int>(fd), POLLIN, 0});
+  }
+  const auto wait = [waiting]() mutable {
+    // poll(2) writes its answers into the list.
+    while (::poll(waiting.data(), waiting.size(), -1) < 0) {
+      if (errno != EINTR) return errno;
+    }
+    return 0;
+  };
+  return inBackground(env, "waiting for descriptors", wait, Duty::idle);
+}
+
 }  // namespace
 
 void registerEvents(Napi::Env env, Napi::Object exports) {
@@ -134,4 +159,5 @@ void registerEvents(Napi::Env env, Napi::Object exports) {
   exportControl(env, exports, "epollAdd", epollAdd);
   exportControl(env, exports, "epollRemove", epollRemove);
   exportBurst(env, exports, "epollWait", epollWait);
+  exportControl(env, exports, "waitReadable", waitReadable);
 }

@@ -17,6 +17,8 @@ import { hasInterface } from '../../dataplane/netns.ts'
 export const STATUS: DataplaneStatus = {
   ready: true,
   notes: ['offload was switched off'],
+  troubles: [],
+  mended: [],
   node: 'node-a',
   mtu: 1450,
   vni: 7,

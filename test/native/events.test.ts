@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
@@ -134,5 +135,33 @@ describe('epoll', () => {
     native.eventfdSignal(fd)
     expect((await once(worker, 'message'))[0]).toEqual({ ready: 1, data: 42 })
     await end
+  })
+})
+
+describe('waitReadable', () => {
+  test('resolves when one of several has something to read, and takes nothing of it', async () => {
+    const [first, second] = [track(native.eventfd()), track(native.eventfd())]
+    let done = false
+    const waiting = native.waitReadable([first, second]).then(() => {
+      done = true
+    })
+    await new Promise(resolve => setImmediate(resolve))
+    expect(done).toBe(false)
+    native.eventfdSignal(second)
+    await waiting
+    expect(native.eventfdDrain(second)).toBe(1)
+  })
+
+  test('descriptors must be numbers of such', () => {
+    expect(() => native.waitReadable([-1])).toThrow(/no descriptor/)
+    expect(() => native.waitReadable(['x' as unknown as number])).toThrow(/no descriptor/)
+    expect(() => native.waitReadable(3 as unknown as number[])).toThrow(/array/)
+  })
+
+  test('a process does not stay for it', async () => {
+    const script =
+      "const { native } = await import('./native/native.ts'); void native.waitReadable([native.eventfd()])"
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script])
+    expect(await once(child, 'exit')).toEqual([0, null])
   })
 })

@@ -9,8 +9,12 @@ import { native } from '../../native/native.ts'
 export interface Namespace {
   name: string
   path: string
+  /** Runs a program inside; returns what it printed. */
+  run(command: string, ...args: string[]): string
   /** Runs `ip` inside; returns what it printed. */
   ip(...args: string[]): string
+  /** Many commands of `ip` by one process. */
+  batch(commands: readonly string[]): void
   /** Runs `tc` inside. */
   tc(...args: string[]): string
 }
@@ -19,8 +23,8 @@ const made = new Set<string>()
 const descriptors = new Set<number>()
 let serial = 0
 
-function run(command: string, args: string[]): string {
-  return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+function run(command: string, args: string[], input = ''): string {
+  return execFileSync(command, args, { encoding: 'utf8', input, stdio: 'pipe' })
 }
 
 /** A new namespace with lo up, where no interface made later sends IPv6 of its own accord. */
@@ -36,6 +40,10 @@ export function addNamespace(): Namespace {
   const namespace = {
     name,
     path,
+    run: (command: string, ...args: string[]) =>
+      run('ip', ['netns', 'exec', name, command, ...args]),
+    batch: (commands: readonly string[]) =>
+      void run('ip', ['-n', name, '-batch', '-'], commands.join('\n')),
     ip: (...args: string[]) => run('ip', ['-n', name, ...args]),
     tc: (...args: string[]) => run('tc', ['-n', name, ...args]),
   }

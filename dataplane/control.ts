@@ -308,6 +308,17 @@ export interface ControlPlane {
   stop(): Promise<void>
 }
 
+/** A node's CIDRs in a network; without a name in the cluster's own. */
+export function cidrsIn({ podCidrs, networks = {} }: NodeSpec, name?: string): readonly string[] {
+  if (name === undefined) return podCidrs
+  return Object.hasOwn(networks, name) ? networks[name]! : []
+}
+
+/** Of `networks` those that a node is in. */
+export function joinedBy(node: NodeSpec, networks: readonly NetworkSpec[]): NetworkSpec[] {
+  return networks.filter(({ name }) => cidrsIn(node, name).length > 0)
+}
+
 /** MAC of a node's inner VXLAN interface: locally administered, from the node's name. */
 export function vtepMac(node: string): string {
   const digest = createHash('sha256').update(`hawser vtep ${node}`).digest()

@@ -11,8 +11,13 @@
  * node's own port.
  */
 
-import type { ControlPlane, DataplaneOptions, NodeSpec } from '../../dataplane/control.ts'
-import { cidrsIn, joinedBy } from '../../dataplane/manage/cluster.ts'
+import {
+  type ControlPlane,
+  cidrsIn,
+  type DataplaneOptions,
+  joinedBy,
+  type NodeSpec,
+} from '../../dataplane/control.ts'
 import { faultPoint } from '../base/fault-points.ts'
 import { engineLog, type Logger } from '../base/logger.ts'
 import { ClusterFile } from '../cluster/file.ts'

@@ -1,6 +1,6 @@
 /** What a cluster must be before anything of it is put in force. */
 import { gatewayOf, ipWords, parseCidr } from '../addresses.ts'
-import type { NetworkSpec, NodeSpec } from '../control.ts'
+import { cidrsIn, joinedBy, type NetworkSpec, type NodeSpec } from '../control.ts'
 import { MAX_NETWORKS, MAX_VNI } from '../limits.ts'
 import type { VtepAddress } from '../tables/vteps.ts'
 
@@ -16,17 +16,6 @@ export function vtepsOf(self: NodeSpec, peers: readonly NodeSpec[]): VtepAddress
     words.set(vtep)
     return { family: vtep.length === 1 ? 4 : 6, words }
   })
-}
-
-/** A node's CIDRs in a network; without a name in the cluster's own. */
-export function cidrsIn({ podCidrs, networks = {} }: NodeSpec, name?: string): readonly string[] {
-  if (name === undefined) return podCidrs
-  return Object.hasOwn(networks, name) ? networks[name]! : []
-}
-
-/** Of `networks` those that a node is in. */
-export function joinedBy(node: NodeSpec, networks: readonly NetworkSpec[]): NetworkSpec[] {
-  return networks.filter(({ name }) => cidrsIn(node, name).length > 0)
 }
 
 /** Throws RangeError unless names and VNIs are single ones, and the VNIs in range. `vni`: the cluster's own. */

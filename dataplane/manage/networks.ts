@@ -7,11 +7,16 @@
  * other on this node; when the last one has gone, `forget` frees the index.
  */
 import { gatewayOf, ipWords, parseCidr } from '../addresses.ts'
-import type { NetworkSpec, NetworkStatus, NodeSpec } from '../control.ts'
+import {
+  cidrsIn,
+  joinedBy,
+  type NetworkSpec,
+  type NetworkStatus,
+  type NodeSpec,
+} from '../control.ts'
 import { type Arena, HEADER } from '../memory/arena.ts'
 import { MAX_NETWORK, type NetworkEntry, writeNetworks } from '../tables/networks.ts'
 import { HOP } from '../tables/next-hops.ts'
-import { cidrsIn, joinedBy } from './cluster.ts'
 import { type NextHopSlots, NO_HOP } from './next-hop-slots.ts'
 
 export interface Network {

@@ -1,7 +1,6 @@
 /** The other nodes as the main thread keeps them: one next hop for each in each network. */
-import type { NodeSpec } from '../control.ts'
+import { cidrsIn, type NodeSpec } from '../control.ts'
 import type { NextHop } from '../tables/next-hops.ts'
-import { cidrsIn } from './cluster.ts'
 import type { Network } from './networks.ts'
 import type { NextHopSlots } from './next-hop-slots.ts'
 

@@ -15,6 +15,7 @@ import type { Fib, FibLimits, FibReader, FibWriter } from '../fib/fib.ts'
 import { type FibSource, openFib } from '../fib/load.ts'
 import { bytesOf, type FibTable, guarded, memoryOf, newTable } from '../fib/table.ts'
 import type { Arena, Region } from '../memory/arena.ts'
+import type { TableWriter } from '../tables/tables.ts'
 
 /** Milliseconds that building another FIB may keep the main thread from other work. */
 export const BUILD_SLICE_MS = 2
@@ -121,6 +122,16 @@ export class Routes {
   columns(family: 4 | 6): RouteColumns {
     const { writer } = this.of(family).now
     return columnsOf(family === 4 ? 1 : 4, writer.size, writer.routes())
+  }
+
+  /** Resolves when no worker uses anything that has been replaced or removed before the call. */
+  async quiesce(tables: TableWriter): Promise<void> {
+    // Another call may have changed a FIB while this one waited: what that freed is still in use.
+    for (let seen = -1; seen !== this.changes; ) {
+      seen = this.changes
+      await tables.acknowledged(tables.change(() => {}))
+    }
+    this.quiesced()
   }
 
   /** No reader is inside a lookup that began before the last change. */

@@ -1,11 +1,76 @@
-/** What the workers count, read from shared memory without stopping them. */
-import type { DropCount, PortStatus, WorkerStatus } from '../control.ts'
+/** What the engine says of itself; what its workers count is read from shared memory without stopping them. */
+import type { DataplaneStatus, DropCount, PortStatus, WorkerStatus } from '../control.ts'
 import { DROPS } from '../drops.ts'
 import { MAX_PORTS } from '../limits.ts'
 import { type Arena, COUNTER, PORT_COUNTER, portCounters, WORKER } from '../memory/arena.ts'
 import { PORT_KIND, PORT_ROLE } from '../ports/port.ts'
 import { PORT_STATE } from '../tables/ports.ts'
+import type { Conditions } from '../weather/conditions.ts'
+import type { Networks } from './networks.ts'
+import type { Parts } from './parts.ts'
+import type { Peers } from './peers.ts'
+import type { Pods } from './pods.ts'
 import type { PortSlots } from './port-slots.ts'
+import type { Routes } from './routes.ts'
+import type { Underlay } from './underlay.ts'
+
+export interface StatusSources {
+  parts: Parts
+  underlay: Underlay
+  routing: Routes
+  networks: Networks
+  peers: Peers
+  pods: Pods
+  host: { port: number; name: string }
+  node: string
+  mtu: number
+  vxlanPort: number
+  running: boolean
+  /** What is wrong with what the kernel has. */
+  conditions: Conditions
+  /** What works less well than it could. */
+  notes: readonly string[]
+  /** Why it works no more. */
+  failed: string | undefined
+}
+
+export function engineStatus(from: StatusSources): DataplaneStatus {
+  const { parts, networks, routing, pods, conditions, failed } = from
+  const { arena } = parts
+  const { underlay, notes: underlayNotes } = from.underlay.status()
+  const names = new Map([[from.host.port, from.host.name]])
+  for (const { attachment } of pods.all()) names.set(attachment.port, attachment.id)
+  const faults = readFibFaults(arena)
+  const notes = [...from.notes, ...underlayNotes, ...unresolved(from), ...networks.notes()]
+  if (faults > 0) notes.push(`FIB: ${faults} lookups failed, their packets had no route`)
+  if (failed !== undefined) notes.push(failed)
+  return {
+    ready: from.running && failed === undefined && !conditions.blocked,
+    notes,
+    troubles: conditions.troubles(),
+    mended: conditions.mendings(),
+    node: from.node,
+    mtu: from.mtu,
+    vni: networks.own.vni,
+    vxlanPort: from.vxlanPort,
+    underlay,
+    networks: networks.status(),
+    generation: parts.tables.generation,
+    pods: pods.size,
+    routes: routing.sizes,
+    fibs: routing.status(),
+    workers: readWorkers(arena),
+    ports: readPorts(arena, parts.ports, names, underlay.device),
+  }
+}
+
+/** A sentence for each peer whose frames have no destination yet. */
+function unresolved({ parts, peers, underlay }: StatusSources): string[] {
+  if (!underlay.needsMac) return []
+  return [...peers.ways()]
+    .filter(({ network, hop }) => network.index === 0 && !parts.hops.get(hop)?.macKnown)
+    .map(({ spec }) => `node ${spec.name}: the MAC behind ${spec.vtep} is not resolved`)
+}
 
 /** Every reason that has occurred. */
 export function readDrops(arena: Arena): DropCount[] {

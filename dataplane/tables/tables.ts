@@ -20,6 +20,11 @@ export class TableWriter {
     this.header = arena.header()
   }
 
+  /** Of the last change. */
+  get generation(): number {
+    return Atomics.load(this.header, HEADER.GENERATION)
+  }
+
   /** Makes one change visible to all workers at once; returns its generation. */
   change(write: () => void): number {
     const { header } = this

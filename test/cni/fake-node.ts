@@ -6,7 +6,7 @@ import type { Node } from '../../cni/pods/node.ts'
 import { Pods } from '../../cni/pods/pods.ts'
 import { Turns } from '../../cni/pods/turns.ts'
 import { State } from '../../cni/state/state.ts'
-import { cidrsIn } from '../../dataplane/manage/cluster.ts'
+import { cidrsIn } from '../../dataplane/control.ts'
 import type { FakePlane } from './fake-plane.ts'
 
 export interface FakeNode {

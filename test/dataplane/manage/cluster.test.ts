@@ -1,11 +1,6 @@
 import { expect, test } from 'vitest'
-import {
-  checkNetworks,
-  checkRoom,
-  joinedBy,
-  prefixesOf,
-  vtepsOf,
-} from '../../../dataplane/manage/cluster.ts'
+import { joinedBy } from '../../../dataplane/control.ts'
+import { checkNetworks, checkRoom, prefixesOf, vtepsOf } from '../../../dataplane/manage/cluster.ts'
 
 const self = { name: 'a', vtep: '192.0.2.1', podCidrs: ['10.0.0.0/24', 'fd00::/64'] }
 const peer = { name: 'b', vtep: '192.0.2.2', podCidrs: ['10.0.1.0/24'] }

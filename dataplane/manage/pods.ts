@@ -1,0 +1,210 @@
+/**
+ * The pods of the node as the engine has them: interface, port, next hop, routes.
+ *
+ * Order of things: a port is served before a route names it, and a route is gone before its port
+ * stops; a next hop id is free again only when every worker has seen that no route names it.
+ */
+import { ipWords } from '../addresses.ts'
+import type { PodAttachment, PodSpec } from '../control.ts'
+import { openPod, type PodDevice, verifyPod } from '../devices/pod.ts'
+import { faultPoint } from '../fault-points.ts'
+import { PORT_ROLE } from '../ports/port.ts'
+import { HOP } from '../tables/next-hops.ts'
+import { PORT_FLAG, type PortRecord } from '../tables/ports.ts'
+import { rateOf } from '../tables/rates.ts'
+import { hostPrefix } from './cluster.ts'
+import type { Network, Networks } from './networks.ts'
+import { NO_HOP } from './next-hop-slots.ts'
+import { writeXskOffsets } from './node-facts.ts'
+import type { Parts } from './parts.ts'
+import type { Routes } from './routes.ts'
+
+export interface Pod {
+  spec: PodSpec
+  device: PodDevice
+  attachment: PodAttachment
+  hop: number
+  network: Network
+}
+
+export class Pods {
+  private readonly parts: Parts
+  private readonly routing: Routes
+  private readonly networks: Networks
+  /** Most that a pod's packets may have. */
+  private readonly mtu: number
+  private readonly byId = new Map<string, Pod>()
+  /** On their way in or out. */
+  private readonly pending = new Set<string>()
+
+  constructor(parts: Parts, routing: Routes, networks: Networks, mtu: number) {
+    this.parts = parts
+    this.routing = routing
+    this.networks = networks
+    this.mtu = mtu
+  }
+
+  get size(): number {
+    return this.byId.size
+  }
+
+  all(): Iterable<Pod> {
+    return this.byId.values()
+  }
+
+  /** As ControlPlane.attach. */
+  async attach(spec: PodSpec, adopt: boolean): Promise<PodAttachment> {
+    if (this.byId.has(spec.id) || this.pending.has(spec.id)) {
+      throw Object.assign(new Error(`pod ${spec.id}: it is attached already`), { code: 'EEXIST' })
+    }
+    if (spec.ip4 === undefined && spec.ip6 === undefined) {
+      throw new RangeError(`pod ${spec.id}: it needs an address`)
+    }
+    const mtu = Math.min(spec.mtu ?? this.mtu, this.mtu)
+    this.pending.add(spec.id)
+    const undo: (() => void | Promise<void>)[] = []
+    try {
+      return await this.open({ ...spec, mtu }, adopt, undo)
+    } catch (error) {
+      for (const step of undo.reverse()) await step()
+      throw error
+    } finally {
+      this.pending.delete(spec.id)
+    }
+  }
+
+  private async open(
+    spec: PodSpec & { mtu: number },
+    adopt: boolean,
+    undo: (() => void | Promise<void>)[],
+  ): Promise<PodAttachment> {
+    const { parts, routing, networks } = this
+    const { hops, ports, tables } = parts
+    const port = ports.reserve()
+    undo.push(() => ports.cancel(port))
+    const network = networks.enter(spec.network, adopt)
+    undo.push(() => networks.leave(network))
+    const device = await openPod(
+      { ...spec, ...furtherOf(spec, network) },
+      parts.workers,
+      adopt,
+      parts.umem,
+      parts.rings,
+    )
+    undo.push(() => device.remove())
+    faultPoint('attach.configured')
+    let hop = 0
+    const served = tables.change(() => {
+      hop = hops.add({ ...NO_HOP, kind: HOP.PORT, network: network.index, port, mtu: spec.mtu })
+      if (device.xskOffsets !== undefined) writeXskOffsets(parts.arena, device.xskOffsets)
+      ports.activate(port, recordOf(spec, device, network))
+    })
+    const prefixes = prefixesOf(spec)
+    undo.push(async () => {
+      for (const prefix of prefixes) routing.remove(prefix)
+      await routing.quiesce(tables)
+      tables.change(() => hops.free(hop))
+      await ports.remove(port, () => device.remove())
+    })
+    await tables.acknowledged(served)
+    faultPoint('attach.served')
+    for (const prefix of prefixes) routing.insert(prefix, hop)
+    faultPoint('attach.routed')
+    const attachment = attachmentOf(spec, device, port)
+    this.byId.set(spec.id, { spec, device, attachment, hop, network })
+    return attachment
+  }
+
+  /** As ControlPlane.detach. */
+  async detach(id: string): Promise<void> {
+    const pod = this.byId.get(id)
+    if (pod === undefined) return
+    this.byId.delete(id)
+    this.pending.add(id)
+    const { hops, ports, tables } = this.parts
+    try {
+      const { spec, device, attachment, hop, network } = pod
+      for (const prefix of prefixesOf(spec)) this.routing.remove(prefix)
+      await this.routing.quiesce(tables)
+      tables.change(() => hops.free(hop))
+      faultPoint('detach.unrouted')
+      await ports.remove(attachment.port, async () => {
+        faultPoint('detach.closing')
+        await device.remove()
+        faultPoint('detach.removed')
+      })
+      this.networks.leave(network)
+    } finally {
+      this.pending.delete(id)
+    }
+  }
+
+  /** As ControlPlane.verify, but for what is wrong with the engine itself. */
+  verify(id: string): string[] {
+    const pod = this.byId.get(id)
+    if (pod === undefined) return [`pod ${id} is not attached`]
+    const problems = [...verifyPod(pod.spec, pod.attachment)]
+    for (const ip of [pod.spec.ip4, pod.spec.ip6]) {
+      if (ip !== undefined && this.routing.lookup(ip) !== pod.hop)
+        problems.push(`FIB: no route to ${ip}`)
+    }
+    return problems
+  }
+
+  /** Closes every descriptor; the interfaces stay. No worker may use them any more. */
+  close(): void {
+    for (const { device } of this.byId.values()) device.close()
+    this.byId.clear()
+  }
+}
+
+function prefixesOf({ ip4, ip6 }: PodSpec): string[] {
+  return [ip4, ip6].filter(ip => ip !== undefined).map(hostPrefix)
+}
+
+/** Where a further interface leads. */
+function furtherOf({ network, further }: PodSpec, { cidrs }: Network): Pick<PodSpec, 'further'> {
+  if (network !== undefined) return { further: [...new Set([...cidrs, ...(further ?? [])])] }
+  return further === undefined ? {} : { further }
+}
+
+function recordOf(
+  { ip4, ip6, bandwidth, mtu }: PodSpec & { mtu: number },
+  { record }: PodDevice,
+  { index: network }: Network,
+): Omit<PortRecord, 'state'> {
+  const [a = 0, b = 0, c = 0, d = 0] = ip6 === undefined ? [] : ipWords(ip6)
+  const families =
+    (ip4 === undefined ? 0 : PORT_FLAG.HAS_IPV4) | (ip6 === undefined ? 0 : PORT_FLAG.HAS_IPV6)
+  return {
+    ...record,
+    role: PORT_ROLE.POD,
+    network,
+    mtu,
+    flags: record.flags | families,
+    ip4: ip4 === undefined ? 0 : ipWords(ip4)[0]!,
+    ip6: [a, b, c, d],
+    ingress: rateOf(bandwidth?.ingressRate, bandwidth?.ingressBurst),
+    egress: rateOf(bandwidth?.egressRate, bandwidth?.egressBurst),
+  }
+}
+
+function attachmentOf(
+  { id, kind, netns, ifname, ip4, ip6, network, mtu }: PodSpec & { mtu: number },
+  { link, routes }: PodDevice,
+  port: number,
+): PodAttachment {
+  return {
+    id,
+    kind,
+    netns,
+    ifname,
+    ...(ip4 === undefined ? {} : { ip4 }),
+    ...(ip6 === undefined ? {} : { ip6 }),
+    ...(network === undefined ? {} : { network }),
+    mtu,
+    port,
+    routes,
+    ...link,
+  }
+}

@@ -5,10 +5,12 @@
  *   pod        parse  neighbour  antiSpoof  policeEgress  route  icmpErrors  policeIngress  coalesce  segment  encap  transmit
  *   host       parse             antiSpoof                route  icmpErrors  policeIngress  coalesce  segment  encap  transmit
  *   underlay   parse  decap      antiSpoof                route  icmpErrors  policeIngress  coalesce  segment  encap  transmit
+ *
+ * A stage works on the batch where it lies; `segment` alone makes several packets of one, and hands
+ * them on in order (engine/path.ts says how, and who runs what is behind it).
  */
 
-import type { Engine } from './engine/engine.ts'
-import type { Batch } from './packet/batch.ts'
+import { type Entry, type Path, pathOf } from './engine/path.ts'
 import { PORT_ROLE } from './ports/port.ts'
 import { antiSpoof } from './stages/anti-spoof.ts'
 import { coalesce } from './stages/coalesce.ts'
@@ -22,12 +24,9 @@ import { route } from './stages/route.ts'
 import { segment } from './stages/segment.ts'
 import { transmit } from './stages/transmit.ts'
 
-/** Works on a batch: reads some columns, writes others. */
-export type Stage = (engine: Engine, batch: Batch) => void
-
 const { POD, HOST, UNDERLAY } = PORT_ROLE
 
-export const PIPELINE: readonly { name: string; roles: number; run: Stage }[] = [
+export const PIPELINE: readonly Entry[] = [
   { name: 'parse', roles: POD | HOST | UNDERLAY, run: parse },
   { name: 'neighbour', roles: POD, run: neighbour },
   { name: 'decap', roles: UNDERLAY, run: decap },
@@ -37,12 +36,12 @@ export const PIPELINE: readonly { name: string; roles: number; run: Stage }[] = 
   { name: 'icmpErrors', roles: POD | HOST | UNDERLAY, run: icmpErrors },
   { name: 'policeIngress', roles: POD | HOST | UNDERLAY, run: policeIngress },
   { name: 'coalesce', roles: POD | HOST | UNDERLAY, run: coalesce },
-  { name: 'segment', roles: POD | HOST | UNDERLAY, run: segment },
+  { name: 'segment', roles: POD | HOST | UNDERLAY, expand: segment },
   { name: 'encap', roles: POD | HOST | UNDERLAY, run: encap },
   { name: 'transmit', roles: POD | HOST | UNDERLAY, run: transmit },
 ]
 
-/** The stages of one role, in order. */
-export function stagesOf(role: number): readonly Stage[] {
-  return PIPELINE.filter(stage => (stage.roles & role) !== 0).map(stage => stage.run)
+/** The whole path of one role, for one worker. */
+export function pathOfRole(role: number): Path {
+  return pathOf(PIPELINE, role)
 }

@@ -4,9 +4,10 @@
  */
 
 import type { Engine } from '../../dataplane/engine/engine.ts'
+import { run as runPath, type Stage } from '../../dataplane/engine/path.ts'
 import { BATCH_SIZE, FRAME_HEADROOM } from '../../dataplane/limits.ts'
 import { Batch } from '../../dataplane/packet/batch.ts'
-import { type Stage, stagesOf } from '../../dataplane/pipeline.ts'
+import { pathOfRole } from '../../dataplane/pipeline.ts'
 import { PORT_ROLE } from '../../dataplane/ports/port.ts'
 import { antiSpoof } from '../../dataplane/stages/anti-spoof.ts'
 import { decap } from '../../dataplane/stages/decap.ts'
@@ -37,11 +38,12 @@ export function cases(underlay: 4 | 6, family: 4 | 6, protocol: Protocol): Case[
   const engine = makeEngine(underlay)
   const batch = new Batch()
   const found: Case[] = []
-  const put = (stage: string, restore: () => void, ...stages: Stage[]) => {
-    const run = () => {
-      for (let s = 0; s < stages.length; s++) stages[s]!(engine, batch)
-    }
-    found.push({ stage, engine, batch, restore, run })
+  const put = (stage: string, restore: () => void, work: Stage) => {
+    found.push({ stage, engine, batch, restore, run: () => work(engine, batch) })
+  }
+  const path = (role: number): Stage => {
+    const whole = pathOfRole(role)
+    return (e, b) => runPath(e, whole, b)
   }
   native.bind(engine.bytes)
 
@@ -86,8 +88,8 @@ export function cases(underlay: 4 | 6, family: 4 | 6, protocol: Protocol): Case[
     from()
     of.rewind()
   }
-  put(`pod to IPv${underlay}`, whole(out, receive), ...stagesOf(PORT_ROLE.POD))
-  put(`IPv${underlay} to pod`, whole(back, receiveOuter), ...stagesOf(PORT_ROLE.UNDERLAY))
+  put(`pod to IPv${underlay}`, whole(out, receive), path(PORT_ROLE.POD))
+  put(`IPv${underlay} to pod`, whole(back, receiveOuter), path(PORT_ROLE.UNDERLAY))
   for (const each of found) {
     each.restore()
     each.run()

@@ -106,6 +106,7 @@ export const COUNTER = {
   DECAPSULATED: 5,
   ICMP_ERRORS: 6,
   ICMP_LIMITED: 7,
+  /** Superframes that were cut, and what they were cut into: sent, or dropped for want of frames. */
   SEGMENTED: 8,
   SEGMENTS: 9,
   CHECKSUMS: 10,
@@ -119,7 +120,10 @@ export const COUNTER = {
   DROPS: 16,
 } as const
 
-/** Counters of one port in one worker. */
+/**
+ * Counters of one port in one worker. Bytes are those of frames, with the Ethernet header where there is
+ * one. A superframe is one packet wherever it is whole, in drops too; `segment` makes packets of it.
+ */
 export const PORT_COUNTER = {
   RX_PACKETS: 0,
   RX_BYTES: 1,

@@ -88,4 +88,33 @@ export class Batch {
     this.nextHop[i] = 0
     return i
   }
+
+  /** Appends packet `i` of another batch, every column of it; the caller has seen that there is room. Returns its index. */
+  copy(from: Batch, i: number): number {
+    const to = this.n++
+    const flags = from.flags[i]!
+    this.frame[to] = from.frame[i]!
+    this.l3[to] = from.l3[i]!
+    this.len[to] = from.len[i]!
+    this.l4[to] = from.l4[i]!
+    this.flags[to] = flags
+    this.proto[to] = from.proto[i]!
+    this.src4[to] = from.src4[i]!
+    this.dst4[to] = from.dst4[i]!
+    if ((flags & F_IPV6) === 0) this.n4++
+    else {
+      this.n6++
+      for (let w = 0; w < 4; w++) this.dst6[to * 4 + w] = from.dst6[i * 4 + w]!
+    }
+    this.gsoType[to] = from.gsoType[i]!
+    this.gsoSize[to] = from.gsoSize[i]!
+    this.csumStart[to] = from.csumStart[i]!
+    this.csumOffset[to] = from.csumOffset[i]!
+    this.network[to] = from.network[i]!
+    this.nextHop[to] = from.nextHop[i]!
+    this.outPort[to] = from.outPort[i]!
+    this.error[to] = from.error[i]!
+    this.drop[to] = from.drop[i]!
+    return to
+  }
 }

@@ -1,7 +1,11 @@
 /**
  * segment: cuts superframes for ports that don't take them, as a network card with TSO or USO
  * would (RFC 9293 segments; UDP by the kernel's UDP_SEGMENT rules). One pass over the payload:
- * every segment is copied into a small frame and summed on the way.
+ * every segment is copied into a small frame and summed on the way. Segments stand where their
+ * superframe stood, between the packets before and behind it (engine/path.ts).
+ *
+ * From here on each segment is a packet. When the frames run out, what is left of a superframe is
+ * dropped, and counted, segment by segment.
  *
  * A packet without segments that lies in a large frame (an ICMP error about a superframe) is moved
  * into a small one for the same ports.
@@ -9,6 +13,7 @@
 import { native } from '../../native/native.ts'
 import { CONSUMED, DROP_NO_FRAMES } from '../drops.ts'
 import type { Engine } from '../engine/engine.ts'
+import type { Expansion, Output } from '../engine/path.ts'
 import { BATCH_SIZE, FRAME_HEADROOM, MAX_SMALL_PACKET } from '../limits.ts'
 import { COUNTER } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL, F_IPV6, GSO_NONE } from '../packet/batch.ts'
@@ -16,23 +21,40 @@ import { checksumOffset, transportHeaderLength } from '../packet/transport.ts'
 import { PROTO_TCP } from '../wire/numbers.ts'
 import { TCP, TCP_CWR, TCP_FIN, TCP_PSH } from '../wire/tcp.ts'
 import { UDP } from '../wire/udp.ts'
-import { encap } from './encap.ts'
-import { transmit } from './transmit.ts'
 
-export function segment(e: Engine, b: Batch): void {
-  for (let i = 0; i < b.n; i++) {
-    if (b.drop[i] !== 0) continue
-    const superframe = b.gsoType[i] !== GSO_NONE
-    if (!superframe && !e.frames.isLarge(b.frame[i]!)) continue
-    if (e.ports[b.outPort[i]!]?.superframes !== false) continue
-    if (superframe) split(e, b, i)
-    else shrink(e, b, i)
-  }
+export const segment: Expansion = {
+  needed(e, b) {
+    for (let i = 0; i < b.n; i++) if (isToChange(e, b, i)) return true
+    return false
+  },
+
+  fill(e, b, out) {
+    const to = out.batch
+    for (; out.next < b.n; out.next++) {
+      const i = out.next
+      if (b.drop[i] === CONSUMED) continue
+      if (to.n === BATCH_SIZE) return false
+      if (!isToChange(e, b, i)) to.copy(b, i)
+      else if (b.gsoType[i] === GSO_NONE) {
+        shrink(e, b, i)
+        to.copy(b, i)
+      } else if (!split(e, b, i, out)) return false
+    }
+    return true
+  },
 }
 
-/** Sends the segments of superframe `i` and gives its frame back. */
-function split(e: Engine, b: Batch, i: number): void {
-  const { view, bytes, frames, segments } = e
+/** Whether packet `i` lies in a large frame, and its port takes none. */
+function isToChange(e: Engine, b: Batch, i: number): boolean {
+  if (b.drop[i] !== 0) return false
+  if (b.gsoType[i] === GSO_NONE && !e.frames.isLarge(b.frame[i]!)) return false
+  return e.ports[b.outPort[i]!]?.superframes === false
+}
+
+/** Appends the segments of superframe `i` from payload byte `out.done` on. False: the output is full. Else the superframe's frame has been given back. */
+function split(e: Engine, b: Batch, i: number, out: Output): boolean {
+  const { view, bytes, frames, counters } = e
+  const to = out.batch
   const l3 = b.l3[i]!
   const ipv6 = (b.flags[i]! & F_IPV6) !== 0
   const tcp = b.proto[i] === PROTO_TCP
@@ -48,23 +70,28 @@ function split(e: Engine, b: Batch, i: number): void {
   const ipSum = ipv6
     ? 0
     : (~view.getUint16(l3 + 10) & 0xffff) + (~view.getUint16(l3 + 2) & 0xffff) + (~id & 0xffff)
-  segments.reset(b.inPort)
-  e.counters[COUNTER.SEGMENTED]!++
-  for (let done = 0, k = 0; done < payload || k === 0; done += size, k++) {
+  let done = out.done
+  if (done === 0) counters[COUNTER.SEGMENTED]!++
+  do {
+    if (to.n === BATCH_SIZE) {
+      out.done = done
+      return false
+    }
     const frame = frames.small.take()
     if (frame === 0) {
-      e.countDrop(DROP_NO_FRAMES, b.inPort)
+      const left = Math.max(1, Math.ceil((payload - done) / size))
+      counters[COUNTER.SEGMENTS]! += left
+      e.countDrop(DROP_NO_FRAMES, b.inPort, left)
       break
     }
     const length = Math.min(size, payload - done)
-    const last = done + length >= payload
     const at = frame + FRAME_HEADROOM
     bytes.copyWithin(at, l3, l3 + headers)
     if (ipv6) {
       view.setUint16(at + 4, headers - 40 + length)
     } else {
       const total = headers + length
-      const newId = (id + k) & 0xffff
+      const newId = (id + done / size) & 0xffff
       view.setUint16(at + 2, total)
       view.setUint16(at + 4, newId)
       view.setUint16(at + 10, ~fold(ipSum + total + newId))
@@ -73,8 +100,8 @@ function split(e: Engine, b: Batch, i: number): void {
     if (tcp) {
       view.setUint32(l4 + TCP.SEQUENCE, view.getUint32(l3 + l4Offset + TCP.SEQUENCE) + done)
       let flags = view.getUint8(l4 + TCP.FLAGS)
-      if (!last) flags &= ~(TCP_PSH | TCP_FIN)
-      if (k > 0) flags &= ~TCP_CWR
+      if (done + length < payload) flags &= ~(TCP_PSH | TCP_FIN)
+      if (done > 0) flags &= ~TCP_CWR
       view.setUint8(l4 + TCP.FLAGS, flags)
     } else {
       view.setUint16(l4 + UDP.LENGTH, UDP.BYTES + length)
@@ -84,34 +111,22 @@ function split(e: Engine, b: Batch, i: number): void {
     const seed = native.checksum(l4, headers - l4Offset, 0)
     const sum = ~native.copyChecksum(at + headers, l3 + headers + done, length, seed) & 0xffff
     view.setUint16(at + sumOffset, sum === 0 ? 0xffff : sum)
-    const s = segments.push(frame, at, headers + length)
-    describe(b, i, s, segments, l4)
-    e.counters[COUNTER.SEGMENTS]!++
-    if (segments.n === BATCH_SIZE) send(e)
-  }
-  send(e)
+    const s = to.copy(b, i)
+    to.frame[s] = frame
+    to.l3[s] = at
+    to.len[s] = headers + length
+    to.l4[s] = l4
+    to.flags[s] = b.flags[i]! & ~F_CSUM_PARTIAL
+    to.gsoType[s] = GSO_NONE
+    counters[COUNTER.SEGMENTS]!++
+    done += size
+  } while (done < payload)
   frames.release(b.frame[i]!)
-  b.drop[i] = CONSUMED
+  out.done = 0
+  return true
 }
 
-/** Segment `s` has the columns of superframe `i`. */
-function describe(b: Batch, i: number, s: number, segments: Batch, l4: number): void {
-  segments.l4[s] = l4
-  segments.flags[s] = b.flags[i]! & ~F_CSUM_PARTIAL
-  segments.proto[s] = b.proto[i]!
-  segments.src4[s] = b.src4[i]!
-  segments.dst4[s] = b.dst4[i]!
-  segments.nextHop[s] = b.nextHop[i]!
-  segments.outPort[s] = b.outPort[i]!
-}
-
-function send(e: Engine): void {
-  encap(e, e.segments)
-  transmit(e, e.segments)
-  e.segments.reset(e.segments.inPort)
-}
-
-/** Moves packet `i` into a small frame. */
+/** Moves packet `i` into a small frame, or drops it. */
 function shrink(e: Engine, b: Batch, i: number): void {
   const frame = e.frames.small.take()
   if (frame === 0 || b.len[i]! > MAX_SMALL_PACKET) {

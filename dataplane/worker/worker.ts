@@ -13,6 +13,7 @@
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
 import { native } from '../../native/native.ts'
 import { Engine } from '../engine/engine.ts'
+import { type Path, run } from '../engine/path.ts'
 import type { FibReader } from '../fib/fib.ts'
 import { type FibTable, openReader } from '../fib/table.ts'
 import { MAX_PORTS, PORT_BURST, SLEEP_MS, SPIN_ROUNDS } from '../limits.ts'
@@ -27,7 +28,7 @@ import {
 } from '../memory/arena.ts'
 import { Frames } from '../memory/frames.ts'
 import { Batch } from '../packet/batch.ts'
-import { type Stage, stagesOf } from '../pipeline.ts'
+import { pathOfRole } from '../pipeline.ts'
 import type { Port } from '../ports/port.ts'
 import { EVENTS, Scratch } from '../ports/scratch.ts'
 import { PORT_STATE } from '../tables/ports.ts'
@@ -80,7 +81,8 @@ export class Worker {
   private readonly task: WorkerTask
   private readonly batch = new Batch()
   private readonly polled: Port[] = []
-  private readonly stages: (readonly Stage[] | undefined)[] = []
+  /** By role. */
+  private readonly paths: (Path | undefined)[] = []
   /** Descriptor ports; and what a sleeping worker waits for: those, AF_XDP sockets and the eventfd. */
   private readonly ready: number
   private readonly sleep: number
@@ -204,16 +206,8 @@ export class Worker {
     batch.reset(port.index)
     const n = port.receive(batch, PORT_BURST)
     if (n === 0) return 0
-    let bytes = 0
-    for (let i = 0; i < n; i++) bytes += batch.len[i]!
-    const { counters } = engine
-    const at = portCounters(port.index)
-    counters[at + PORT_COUNTER.RX_PACKETS]! += n
-    counters[at + PORT_COUNTER.RX_BYTES]! += bytes
-    counters[COUNTER.BATCHES]!++
-    counters[COUNTER.PACKETS]! += n
-    const stages = this.stages[port.index]!
-    for (let s = 0; s < stages.length; s++) stages[s]!(engine, batch)
+    engine.countReceived(port, batch)
+    run(engine, this.paths[port.role]!, batch)
     engine.flush()
     return n
   }
@@ -352,7 +346,7 @@ export class Worker {
     const port = createPort(index, record, task.worker, engine, this.scratch)
     if (port === undefined) return
     engine.ports[index] = port
-    this.stages[index] = stagesOf(port.role)
+    this.paths[port.role] ??= pathOfRole(port.role)
     if (port.polled) {
       this.polled.push(port)
       this.watch(port)

@@ -11,6 +11,7 @@
 import { ipWords, parseCidr } from '../../dataplane/addresses.ts'
 import { DROPS } from '../../dataplane/drops.ts'
 import { Engine } from '../../dataplane/engine/engine.ts'
+import { run } from '../../dataplane/engine/path.ts'
 import { fibByName } from '../../dataplane/fib/index.ts'
 import { NextHopSlots } from '../../dataplane/manage/next-hop-slots.ts'
 import { outerHeader } from '../../dataplane/manage/outer-header.ts'
@@ -18,7 +19,7 @@ import { PortSlots } from '../../dataplane/manage/port-slots.ts'
 import { Arena, COUNTER, HEADER, planArena } from '../../dataplane/memory/arena.ts'
 import { Frames } from '../../dataplane/memory/frames.ts'
 import { Batch } from '../../dataplane/packet/batch.ts'
-import { stagesOf } from '../../dataplane/pipeline.ts'
+import { pathOfRole } from '../../dataplane/pipeline.ts'
 import { type MemPacket, MemPort } from '../../dataplane/ports/mem.ts'
 import { PORT_KIND, PORT_ROLE } from '../../dataplane/ports/port.ts'
 import { writeNetworks } from '../../dataplane/tables/networks.ts'
@@ -69,6 +70,9 @@ export interface TestEngineOptions {
   superframes?: boolean
   partialChecksums?: boolean
   smallFrames?: number
+  largeFrames?: number
+  /** Packets that a port gives at once; 64. */
+  burst?: number
   /** The node is in a second network, and so is this pod. */
   blue?: 'tun' | 'veth' | 'both'
   /** What either pod may receive and send, and monotonic nanoseconds to measure it by. */
@@ -83,7 +87,7 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
   const layout = planArena({
     workers: 1,
     smallFrames: options.smallFrames ?? 512,
-    largeFrames: 8,
+    largeFrames: options.largeFrames ?? 8,
     xdpSockets: 1,
     xdpSocketBytes: 4096,
     fib4Bytes: fib4.bytes(limits),
@@ -283,17 +287,18 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
     engine.records[port.index] = engine.record(port.index)
   }
   const batch = new Batch()
+  const paths = ports.map(port => pathOfRole(port.role))
   return {
     engine,
     ports,
     send(index, ...packets) {
       const port = ports[index]!
       port.input.push(...packets.map(each => ('bytes' in each ? each : { bytes: each })))
-      const stages = stagesOf(port.role)
       while (port.input.length > 0) {
         batch.reset(index)
-        if (port.receive(batch, 64) === 0) break
-        for (const stage of stages) stage(engine, batch)
+        if (port.receive(batch, options.burst ?? 64) === 0) break
+        engine.countReceived(port, batch)
+        run(engine, paths[index]!, batch)
         engine.flush()
       }
       return ports.map(each => each.output.splice(0))

@@ -22,10 +22,9 @@ export class Accounts {
   }
 
   /**
-   * Packets that are missing (or too many). A superframe that was cut counts by its segments, and
-   * segments that were joined as one; an
-   * ICMP error is one more packet, since the one that it is about counts as dropped. True as long as
-   * no superframe was abandoned halfway for want of frames.
+   * Packets that are missing (or too many). A superframe that was cut counts by its segments, sent or
+   * dropped, and segments that were joined as one; an ICMP error is one more packet, since the one that
+   * it is about counts as dropped.
    */
   get missing(): number {
     const { world } = this

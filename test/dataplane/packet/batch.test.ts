@@ -41,6 +41,29 @@ test('a packet that is appended has nothing of the one that was there before', (
   }
 })
 
+test('a packet that is copied has every column of the other one, and counts by its family', () => {
+  const from = new Batch()
+  for (const [k, [, column]] of columns(from).entries()) column.fill(k + 1)
+  from.flags.fill(F_IPV6 | F_OUTER)
+  from.n = 9
+  const to = new Batch()
+  to.reset(5)
+  to.push(4096, 4366, 60)
+  expect(to.copy(from, 7)).toBe(1)
+  expect([to.n, to.n4, to.n6, to.inPort]).toEqual([2, 0, 1, 5])
+  for (const [name, column] of columns(to)) {
+    const [width, at] = name === 'dst6' ? [4, 4] : [1, 1]
+    const other = columns(from).find(([each]) => each === name)![1]
+    const values = (of: typeof column, first: number) =>
+      [...(of as unknown as Uint8Array)].slice(first, first + width)
+    expect(values(column, at), name).toEqual(values(other, 7 * width))
+    expect(values(column, at)[0], name).not.toBe(0)
+  }
+  from.flags[3] = 0
+  to.copy(from, 3)
+  expect([to.n, to.n4, to.n6]).toEqual([3, 1, 1])
+})
+
 test('columns hold what is written into them', () => {
   const batch = new Batch()
   const flags = [F_IPV6, F_CSUM_PARTIAL, F_FRAGMENT, F_L2_READY, F_OUTER]

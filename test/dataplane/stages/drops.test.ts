@@ -1,6 +1,7 @@
 // Every drop reason has a case: packets in, what comes out, and the counters.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { DROPS } from '../../../dataplane/drops.ts'
+import { COUNTER, PORT_COUNTER, portCounters } from '../../../dataplane/memory/arena.ts'
 import type { MemPacket } from '../../../dataplane/ports/mem.ts'
 import {
   HOST,
@@ -236,7 +237,7 @@ describe('every drop is counted by its reason', () => {
   })
 })
 
-test('without frames a superframe that must be cut is dropped', () => {
+test('without frames the rest of a superframe that must be cut is dropped, segment by segment', () => {
   world = testEngine({ smallFrames: 1 })
   const big = udp({ ...pod, partial: true }, new Uint8Array(4000))
   world.send(TUN_POD, {
@@ -247,7 +248,11 @@ test('without frames a superframe that must be cut is dropped', () => {
     gsoType: 5,
     gsoSize: 1000,
   })
-  expect(world.drops()).toEqual({ 'no-frames': 1 })
+  expect(world.counter(COUNTER.SEGMENTED)).toBe(1)
+  expect(world.counter(COUNTER.SEGMENTS)).toBe(4)
+  expect(world.counter(COUNTER.ENCAPSULATED)).toBe(1)
+  expect(world.drops()).toEqual({ 'no-frames': 3 })
+  expect(world.counter(portCounters(TUN_POD) + PORT_COUNTER.RX_DROPS)).toBe(3)
 })
 
 test('truncations and random changes of good packets never throw and never lose a frame', () => {

@@ -257,13 +257,13 @@ export const offload: Record<string, PacketCase> = {
   },
   'no-frames': {
     ...simple(
-      'Without small frames a superframe that must be cut is lost, and counted.',
+      'Without small frames the rest of a superframe that must be cut is lost, and counted by its segments.',
       'tun',
       [],
       {
         engine: { smallFrames: 1 },
-        drops: { 'no-frames': 1 },
-        counters: { segmented: 1, segments: 1, encapsulated: 1 },
+        drops: { 'no-frames': 2 },
+        counters: { segmented: 1, segments: 3, encapsulated: 1 },
       },
     ),
     in: [{ port: 'tun', packet: udpCut(FOUR).sent }],

@@ -76,9 +76,12 @@ export const SPIN_ROUNDS = 256
 /** Milliseconds that a sleeping worker stays away at the most. */
 export const SLEEP_MS = 1000
 
-/** ICMP errors of one worker: sustained a second, and at once. */
-export const ICMP_ERRORS_PER_SECOND = 1000
-export const ICMP_ERRORS_BURST = 100
+/** ICMP errors of one worker, sustained and at once: to one sender, to all behind a port that is no pod's, in all. */
+export const ICMP_ERRORS_OF_SENDER = { perSecond: 100, burst: 50 } as const
+export const ICMP_ERRORS_OF_PORT = { perSecond: 1000, burst: 200 } as const
+export const ICMP_ERRORS = { perSecond: 5000, burst: 1000 } as const
+/** Buckets for the senders behind such ports, chosen by their addresses. */
+export const ICMP_ERROR_SOURCES = 256
 
 /** Largest rate of a pod's bucket, in bytes a second: 34.3 Gbit/s (tables/rates.ts counts in 32 bits). */
 export const MAX_RATE_BYTES = 2 ** 32 - 1

@@ -17,6 +17,7 @@ import { type Batch, F_IPV6 } from '../packet/batch.ts'
 import { PORT_ROLE } from '../ports/port.ts'
 import { PORT_FLAG } from '../tables/ports.ts'
 import { knowsVtep } from '../tables/vteps.ts'
+import { isUnicast } from '../wire/ipv4.ts'
 import { PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP } from '../wire/numbers.ts'
 import { toOurVtep } from './decap.ts'
 
@@ -41,9 +42,7 @@ export function antiSpoof(e: Engine, b: Batch): void {
         b.drop[i] = DROP_SOURCE_IP
         continue
       }
-      // 224.0.0.0/3 (multicast, reserved, broadcast), 0.0.0.0/8 and 127.0.0.0/8.
-      const dst = b.dst4[i]!
-      if (dst >= 0xe000_0000 || dst < 0x0100_0000 || dst >>> 24 === 127) b.drop[i] = DROP_MULTICAST
+      if (!isUnicast(b.dst4[i]!)) b.drop[i] = DROP_MULTICAST
       else if (pod && b.proto[i] !== PROTO_TCP) b.drop[i] = reserved(e, b, i)
     } else {
       const at = b.l3[i]! + 8

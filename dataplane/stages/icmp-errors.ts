@@ -5,7 +5,8 @@
  * packet, whose gateway is its source.
  *
  * Never about an ICMP error, a fragment that is not the first, or a packet whose source is no
- * single host (RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e)); never more than the limiter lets.
+ * single host (RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e)); never more than the limiter lets a
+ * sender have (engine/error-limiter.ts).
  */
 import { native } from '../../native/native.ts'
 import type { Engine } from '../engine/engine.ts'
@@ -13,11 +14,35 @@ import { COUNTER, NEXT_HOP_BYTES } from '../memory/arena.ts'
 import { type Batch, F_FRAGMENT, F_IPV6, GSO_NONE } from '../packet/batch.ts'
 import { PORT_ROLE } from '../ports/port.ts'
 import { HOP, HOP_KIND, HOP_MTU, HOP_NETWORK, HOP_PORT } from '../tables/next-hops.ts'
+import {
+  ICMP,
+  ICMP_FRAGMENTATION_NEEDED,
+  ICMP_HOST_UNREACHABLE,
+  ICMP_TIME_EXCEEDED,
+  ICMP_UNREACHABLE,
+} from '../wire/icmp.ts'
+import { ICMPV6, ICMPV6_TIME_EXCEEDED, ICMPV6_TOO_BIG, ICMPV6_UNREACHABLE } from '../wire/icmpv6.ts'
+import { isUnicast } from '../wire/ipv4.ts'
 import { PROTO_ICMP, PROTO_ICMPV6 } from '../wire/numbers.ts'
 
+/** What a stage writes into the batch's `error` column: a line of ERRORS. */
 export const ERROR_TIME_EXCEEDED = 1
 export const ERROR_UNREACHABLE = 2
 export const ERROR_TOO_BIG = 3
+
+/** Type and code of an error in either family, and whether it says the next hop's MTU. */
+const ERRORS = [
+  { type4: 0, code4: 0, type6: 0, code6: 0, mtu: false },
+  { type4: ICMP_TIME_EXCEEDED, code4: 0, type6: ICMPV6_TIME_EXCEEDED, code6: 0, mtu: false },
+  {
+    ...{ type4: ICMP_UNREACHABLE, code4: ICMP_HOST_UNREACHABLE },
+    ...{ type6: ICMPV6_UNREACHABLE, code6: 0, mtu: false },
+  },
+  {
+    ...{ type4: ICMP_UNREACHABLE, code4: ICMP_FRAGMENTATION_NEEDED },
+    ...{ type6: ICMPV6_TOO_BIG, code6: 0, mtu: true },
+  },
+] as const
 
 /** Bytes of an IPv4 error at the most (RFC 1812 section 4.3.2.3) and of an IPv6 one (RFC 4443 section 2.4 (c)). */
 const MAX_ERROR_IPV4 = 576
@@ -32,7 +57,7 @@ export function icmpErrors(e: Engine, b: Batch): void {
     const ipv6 = (b.flags[i]! & F_IPV6) !== 0
     const network = record.role === PORT_ROLE.UNDERLAY ? b.network[i]! : record.network
     if (!mayAnswer(e, b, i, ipv6, network)) continue
-    if (!e.limiter.take()) {
+    if (!mayHaveOneMore(e, b, i, ipv6, record.role)) {
       e.counters[COUNTER.ICMP_LIMITED]!++
       continue
     }
@@ -55,14 +80,25 @@ export function icmpErrors(e: Engine, b: Batch): void {
   }
 }
 
+/** Asks the limiter. Time is read once an error. */
+function mayHaveOneMore(e: Engine, b: Batch, i: number, ipv6: boolean, role: number): boolean {
+  const now = e.clock()
+  if (role === PORT_ROLE.POD) return e.limiter.takeForPod(b.inPort, now)
+  let source = b.src4[i]!
+  if (ipv6) {
+    source = 0
+    for (let at = 8; at < 24; at += 4) source ^= e.view.getUint32(b.l3[i]! + at)
+  }
+  return e.limiter.takeForSource(b.inPort, source, now)
+}
+
 function mayAnswer(e: Engine, b: Batch, i: number, ipv6: boolean, network: number): boolean {
   const { view } = e
   const l3 = b.l3[i]!
   const l4 = b.l4[i]!
   if (l4 === 0) return false
   if (!ipv6) {
-    const src = b.src4[i]!
-    if (e.gateway4[network] === 0 || src >= 0xe000_0000 || src < 0x0100_0000) return false
+    if (e.gateway4[network] === 0 || !isUnicast(b.src4[i]!)) return false
     if (b.proto[i] !== PROTO_ICMP) return true
     if ((b.flags[i]! & F_FRAGMENT) !== 0) return false
     // Queries: echo, timestamp, information, address mask; everything else is an error.
@@ -75,7 +111,7 @@ function mayAnswer(e: Engine, b: Batch, i: number, ipv6: boolean, network: numbe
   return (b.flags[i]! & F_FRAGMENT) === 0 && view.getUint8(l4) >= 128
 }
 
-/** RFC 792; type and code by error, next-hop MTU as in RFC 1191. */
+/** RFC 792; next-hop MTU as in RFC 1191. */
 function build4(e: Engine, b: Batch, i: number, mtu: number, network: number): void {
   const { view } = e
   const gateway = e.gateway4[network]!
@@ -83,11 +119,10 @@ function build4(e: Engine, b: Batch, i: number, mtu: number, network: number): v
   const src = b.src4[i]!
   const l3 = b.l3[i]! - 28
   const l4 = l3 + 20
-  const error = b.error[i]
-  const head = error === ERROR_TIME_EXCEEDED ? 0x0b00 : error === ERROR_TOO_BIG ? 0x0304 : 0x0301
-  view.setUint32(l4, (head << 16) >>> 0)
-  view.setUint32(l4 + 4, error === ERROR_TOO_BIG ? mtu & 0xffff : 0)
-  view.setUint16(l4 + 2, ~native.checksum(l4, 8 + quoted, 0))
+  const error = ERRORS[b.error[i]!]!
+  view.setUint32(l4, ((error.type4 << 24) | (error.code4 << 16)) >>> 0)
+  view.setUint32(l4 + ICMP.REST, error.mtu ? mtu & 0xffff : 0)
+  view.setUint16(l4 + ICMP.CHECKSUM, ~native.checksum(l4, 8 + quoted, 0))
   view.setUint32(l3, 0x45c0_0000 | (28 + quoted))
   view.setUint32(l3 + 4, 0)
   view.setUint32(l3 + 8, ((ERROR_TTL << 24) | (PROTO_ICMP << 16)) >>> 0)
@@ -110,8 +145,7 @@ function build6(e: Engine, b: Batch, i: number, mtu: number, network: number): v
   const quoted = Math.min(b.len[i]!, MAX_ERROR_IPV6 - 48)
   const l3 = old - 48
   const l4 = l3 + 40
-  const error = b.error[i]
-  const head = error === ERROR_TIME_EXCEEDED ? 0x0300 : error === ERROR_TOO_BIG ? 0x0200 : 0x0100
+  const error = ERRORS[b.error[i]!]!
   for (let w = 0; w < 4; w++) {
     const word = view.getUint32(old + 8 + w * 4)
     view.setUint32(l3 + 24 + w * 4, word)
@@ -121,10 +155,10 @@ function build6(e: Engine, b: Batch, i: number, mtu: number, network: number): v
   }
   view.setUint32(l3, 0x6000_0000)
   view.setUint32(l3 + 4, (((8 + quoted) << 16) | (PROTO_ICMPV6 << 8) | ERROR_TTL) >>> 0)
-  view.setUint32(l4, (head << 16) >>> 0)
-  view.setUint32(l4 + 4, error === ERROR_TOO_BIG ? mtu : 0)
+  view.setUint32(l4, ((error.type6 << 24) | (error.code6 << 16)) >>> 0)
+  view.setUint32(l4 + ICMPV6.REST, error.mtu ? mtu : 0)
   const seed = native.checksum(l3 + 8, 32, PROTO_ICMPV6 + 8 + quoted)
-  view.setUint16(l4 + 2, ~native.checksum(l4, 8 + quoted, seed))
+  view.setUint16(l4 + ICMPV6.CHECKSUM, ~native.checksum(l4, 8 + quoted, seed))
   b.l3[i] = l3
   b.l4[i] = l4
   b.len[i] = 48 + quoted

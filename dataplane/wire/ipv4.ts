@@ -27,6 +27,11 @@ export const IPV4_DONT_FRAGMENT = 0x4000
 export const IPV4_MORE_FRAGMENTS = 0x2000
 export const IPV4_FRAGMENT_OFFSET = 0x1fff
 
+/** Whether an address (host order) may be one host's on a network: not 0.0.0.0/8, 127.0.0.0/8 or 224.0.0.0/3 (RFC 1122 section 3.2.1.3). */
+export function isUnicast(address: number): boolean {
+  return address >= 0x0100_0000 && address < 0xe000_0000 && address >>> 24 !== 127
+}
+
 /** As `check`, of the header alone: the packet may be cut behind it, as in an ICMP error. */
 export function checkHeader(view: DataView, at: number, length: number): number {
   if (length < IPV4.BYTES) return TRUNCATED

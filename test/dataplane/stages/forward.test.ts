@@ -1,5 +1,6 @@
 // What comes out for what goes in: routing, encapsulation, decapsulation, offloads, ICMP errors.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { ICMP_ERRORS_OF_SENDER } from '../../../dataplane/limits.ts'
 import { COUNTER } from '../../../dataplane/memory/arena.ts'
 import { PORT_KIND } from '../../../dataplane/ports/port.ts'
 import {
@@ -385,15 +386,59 @@ describe('ICMP errors', () => {
     expect(world.drops()).toEqual({ ttl: 2 })
   })
 
-  test('limited: a burst, then no more', () => {
-    const packets = Array.from({ length: 500 }, () =>
-      udp({ src: '10.244.1.2', dst: '10.244.2.9', ttl: 1 }, data),
-    )
-    const errors = world.send(TUN_POD, ...packets)[TUN_POD]!.length
-    expect(errors).toBeGreaterThanOrEqual(100)
-    expect(errors).toBeLessThan(500)
-    expect(world.counter(COUNTER.ICMP_ERRORS)).toBe(errors)
-    expect(world.counter(COUNTER.ICMP_LIMITED)).toBe(500 - errors)
+  describe('are limited', () => {
+    const second = 1e9
+    const { burst, perSecond } = ICMP_ERRORS_OF_SENDER
+    const expired = (src: string, dst = '10.244.2.9') => udp({ src, dst, ttl: 1 }, data)
+    let now = 0
+    beforeEach(() => {
+      now = 0
+      world = testEngine({ clock: () => now })
+    })
+
+    test('a pod gets a burst of them, then as many as its rate gives', () => {
+      const flood = () => {
+        const packets = Array.from({ length: 500 }, () => expired('10.244.1.2'))
+        return world.send(TUN_POD, ...packets)[TUN_POD]!.length
+      }
+      expect([flood(), flood()]).toEqual([burst, 0])
+      now = second / 10
+      expect(flood()).toBe(perSecond / 10)
+      now = 100 * second
+      expect(flood()).toBe(burst)
+      const sent = 2 * burst + perSecond / 10
+      expect(world.counter(COUNTER.ICMP_ERRORS)).toBe(sent)
+      expect(world.counter(COUNTER.ICMP_LIMITED)).toBe(4 * 500 - sent)
+      // Those without an answer count as dropped, too.
+      expect(world.drops()).toEqual({ ttl: 2000 })
+    })
+
+    test('a pod that floods silences nobody else', () => {
+      const flood = Array.from({ length: 5000 }, () => expired('10.244.1.2'))
+      expect(world.send(TUN_POD, ...flood)[TUN_POD]).toHaveLength(burst)
+      const tooBig = udp({ src: '10.244.1.3', dst: '10.244.2.9' }, new Uint8Array(1500))
+      const frame = ethernet(VETH_MAC, POD_MAC, 0x0800, tooBig)
+      expect(world.send(VETH_POD, frame)[VETH_POD]).toHaveLength(1)
+      expect(world.send(HOST, expired('198.51.100.1'))[HOST]).toHaveLength(1)
+    })
+
+    test.each([
+      ['10.244.2.9', '10.244.2.8', '10.244.1.3'],
+      ['fd44:0:0:2::9', 'fd44:0:0:2::8', 'fd44:0:0:1::3'],
+    ])('nor does a pod of another node: %s', (loud, quiet, dst) => {
+      const overlay = (src: string) => {
+        const inner = expired(src, dst)
+        return ethernet(
+          UNDERLAY_MAC,
+          UNDERLAY_PEER_MAC,
+          0x0800,
+          vxlan({ src: PEER, dst: VTEP, ...macs, inner }),
+        )
+      }
+      const flood = Array.from({ length: 1000 }, () => overlay(loud))
+      expect(world.send(UNDERLAY, ...flood)[UNDERLAY]).toHaveLength(burst)
+      expect(world.send(UNDERLAY, overlay(quiet))[UNDERLAY]).toHaveLength(1)
+    })
   })
 
   test('about a superframe, towards a port without large frames', () => {
@@ -415,6 +460,29 @@ describe('ICMP errors', () => {
 })
 
 describe('neighbours of veth pods', () => {
+  test('discovery that came over the overlay has been through a router, and says so', () => {
+    // RFC 4861 sections 6.1 and 7.1: a host believes a hop limit of 255 only.
+    const inner = [134, 135, 136, 137].map(type =>
+      icmp(
+        { src: 'fd44:0:0:2::9', dst: 'fd44:0:0:1::3', ttl: 255 },
+        type,
+        0,
+        concat(new Uint8Array(4), ip6Bytes('fd44:0:0:1::3'), new Uint8Array(16)),
+      ),
+    )
+    const frames = inner.map(packet =>
+      ethernet(
+        UNDERLAY_MAC,
+        UNDERLAY_PEER_MAC,
+        0x0800,
+        vxlan({ src: PEER, dst: VTEP, ...macs, inner: packet }),
+      ),
+    )
+    const out = world.send(UNDERLAY, ...frames)
+    expect(out[VETH_POD]!.map(({ bytes }) => bytes[14 + 7])).toEqual([254, 254, 254, 254])
+    expect(out[UNDERLAY]).toEqual([])
+  })
+
   test('ARP is answered with the own MAC', () => {
     const request = concat(
       bytesOf('0001080006040001'),

@@ -42,6 +42,13 @@ describe('IPv4', () => {
     expect(ipv4.pretty(view, 0, 24)).toBe('10.0.0.1 > 224.0.0.22 ttl 1 options 4')
   })
 
+  test('which addresses may be one host', () => {
+    const hosts = [0x0100_0000, 0x7eff_ffff, 0x8000_0000, 0xdfff_ffff]
+    const others = [0, 0x00ff_ffff, 0x7f00_0000, 0x7fff_ffff, 0xe000_0000, 0xffff_ffff]
+    expect(hosts.map(ipv4.isUnicast)).toEqual(hosts.map(() => true))
+    expect(others.map(ipv4.isUnicast)).toEqual(others.map(() => false))
+  })
+
   test('every reason', () => {
     const reason = (bytes: Uint8Array) => ipv4.check(exactly(bytes), 0, bytes.length)
     expect(reason(PACKET.subarray(0, 19))).toBe(TRUNCATED)

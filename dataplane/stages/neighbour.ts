@@ -4,8 +4,10 @@
  * pod's own address: that would look like a duplicate (RFC 5227, RFC 4862 section 5.4).
  *
  * Answers are built in the frame that asked and leave by the same port. Nothing else of neighbour
- * discovery is accepted from a pod: router advertisements and redirects are drops.
+ * discovery is accepted from a pod: router advertisements and redirects are drops. A message is believed
+ * only if it is valid: RFC 4861 section 7.1.1, its checksum included.
  */
+import { native } from '../../native/native.ts'
 import {
   DELIVER_AS_IS,
   DROP_ARP_MALFORMED,
@@ -18,14 +20,22 @@ import type { Engine } from '../engine/engine.ts'
 import { type Batch, F_IPV6, F_L2_READY } from '../packet/batch.ts'
 import type { PortRecord } from '../tables/ports.ts'
 import { PORT_FLAG } from '../tables/ports.ts'
+import {
+  check,
+  code,
+  hasTarget,
+  ND_NEIGHBOUR_SOLICITATION,
+  ND_REDIRECT,
+  ND_ROUTER_ADVERTISEMENT,
+  ND_ROUTER_SOLICITATION,
+  targetWord,
+} from '../wire/icmpv6.ts'
+import { isUnicast } from '../wire/ipv4.ts'
 import { PROTO_ICMPV6 } from '../wire/numbers.ts'
+import { OK } from '../wire/reason.ts'
 import { PROTO_ARP, pseudoHeader } from './parse.ts'
 
 const ARP_BYTES = 28
-const ND_ROUTER_SOLICITATION = 133
-const ND_NEIGHBOUR_SOLICITATION = 135
-const ND_NEIGHBOUR_ADVERTISEMENT = 136
-const ND_REDIRECT = 137
 /** Router, solicited, override (RFC 4861 section 4.4). */
 const NA_FLAGS = 0xe000_0000
 /** IPv6 header, neighbour advertisement, target link-layer address option. */
@@ -60,6 +70,10 @@ function answerArp(e: Engine, b: Batch, i: number, record: PortRecord): void {
   }
   const sender = view.getUint32(at + 14)
   const target = view.getUint32(at + 24)
+  if (!isUnicast(target)) {
+    b.drop[i] = DROP_ARP_MALFORMED
+    return
+  }
   const ownMac =
     view.getUint32(at + 8) === record.peerMacHigh && view.getUint16(at + 12) === record.peerMacLow
   if (!ownMac || (sender !== record.ip4 && sender !== 0)) {
@@ -86,20 +100,13 @@ function discovery(e: Engine, b: Batch, i: number, record: PortRecord, type: num
   const { view } = e
   const l3 = b.l3[i]!
   const l4 = b.l4[i]!
-  if (type === ND_ROUTER_SOLICITATION || type === ND_NEIGHBOUR_ADVERTISEMENT) {
-    // A pod has its routes already, and what it advertises is not believed.
-    b.drop[i] = DROP_HANDLED
+  if (type === ND_ROUTER_ADVERTISEMENT || type === ND_REDIRECT || !isValid(e, b, i)) {
+    b.drop[i] = DROP_ND_MALFORMED
     return
   }
-  // RFC 4861 section 7.1.1: hop limit 255, code 0, 24 bytes at least; no extension headers here.
-  const wrong =
-    type !== ND_NEIGHBOUR_SOLICITATION ||
-    l4 !== l3 + 40 ||
-    b.len[i]! < 64 ||
-    view.getUint8(l3 + 7) !== 255 ||
-    view.getUint8(l4 + 1) !== 0
-  if (wrong) {
-    b.drop[i] = DROP_ND_MALFORMED
+  if (type !== ND_NEIGHBOUR_SOLICITATION) {
+    // A pod has its routes already, and what it advertises is not believed.
+    b.drop[i] = DROP_HANDLED
     return
   }
   const unspecified =
@@ -118,6 +125,18 @@ function discovery(e: Engine, b: Batch, i: number, record: PortRecord, type: num
     return
   }
   advertise(e, b, i, record)
+}
+
+/** RFC 4861 sections 6.1.1, 7.1.1, 7.1.2: hop limit 255, code 0, lengths, no multicast target, checksum. No extension headers here. */
+function isValid(e: Engine, b: Batch, i: number): boolean {
+  const { view } = e
+  const l3 = b.l3[i]!
+  const l4 = b.l4[i]!
+  const length = l3 + b.len[i]! - l4
+  if (l4 !== l3 + 40 || view.getUint8(l3 + 7) !== 255) return false
+  if (check(view, l4, length) !== OK || code(view, l4) !== 0) return false
+  if (hasTarget(view, l4) && targetWord(view, l4, 0) >= 0xff00_0000) return false
+  return native.checksum(l4, length, pseudoHeader(e, b, i)) === 0xffff
 }
 
 /** Whether the IPv6 address at `at` is the pod's. */

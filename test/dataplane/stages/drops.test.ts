@@ -196,7 +196,13 @@ const cases: Record<string, [port: number, packet: Uint8Array | MemPacket][]> = 
     // Duplicate address detection of the pod's own address; an ARP announcement; a router solicitation.
     [VETH_POD, fromVeth(solicitation('::', 'fd44:0:0:1::3'), 0x86dd)],
     [VETH_POD, fromVeth(arp({ target: '10.244.1.3' }), 0x0806)],
-    [VETH_POD, fromVeth(icmp({ src: 'fe80::2', dst: 'ff02::2', ttl: 255 }, 133), 0x86dd)],
+    [
+      VETH_POD,
+      fromVeth(
+        icmp({ src: 'fe80::2', dst: 'ff02::2', ttl: 255 }, 133, 0, new Uint8Array(4)),
+        0x86dd,
+      ),
+    ],
   ],
 }
 

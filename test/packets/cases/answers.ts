@@ -128,9 +128,9 @@ function arpAnswer(target: string): Uint8Array {
 export function solicitation(
   src: string,
   target: string,
-  change: { ttl?: number; code?: number; type?: number } = {},
+  change: { ttl?: number; code?: number; type?: number; optionLength?: number } = {},
 ): Uint8Array {
-  const option = src === '::' ? [] : [Uint8Array.of(1, 1), bytesOf(POD_MAC)]
+  const option = src === '::' ? [] : [Uint8Array.of(1, change.optionLength ?? 1), bytesOf(POD_MAC)]
   const { ttl = 255, code = 0, type = 135 } = change
   const body = concat(new Uint8Array(4), ip6Bytes(target), ...option)
   return icmp({ src, dst: 'ff02::1:ff00:1', ttl }, type, code, body)
@@ -262,17 +262,19 @@ export const answers: Record<string, PacketCase> = {
     { drops: { handled: 2 } },
   ),
   'arp-refused': simple(
-    'Replies, other kinds of ARP, short ones; senders that are not the pod.',
+    'Replies, other kinds of ARP, short ones, targets that no host can have; senders that are not the pod.',
     'veth',
     [
       arpFrame(arp({ op: 2 })),
       arpFrame(arp({ head: '000608000604' })),
       arpFrame(arp({ head: '000186dd0610' })),
       arpFrame(arp().slice(0, 27)),
+      arpFrame(arp({ target: '224.0.0.251' })),
+      arpFrame(arp({ target: '127.0.0.1' })),
       arpFrame(arp({ sender: FOUR.tun })),
       arpFrame(arp({ mac: STRANGER_MAC })),
     ],
-    { drops: { 'arp-malformed': 4, 'arp-spoof': 2 } },
+    { drops: { 'arp-malformed': 6, 'arp-spoof': 2 } },
   ),
   'nd-answered': simple(
     'Neighbour solicitations, from the address of the pod and from its link-local one.',
@@ -292,15 +294,20 @@ export const answers: Record<string, PacketCase> = {
     { drops: { handled: 4 } },
   ),
   'nd-refused': simple(
-    'From behind a router, with a code, a router advertisement, a redirect; and in the name of another.',
+    'From behind a router, with a code, a wrong checksum, an option of no length, a multicast target; a router advertisement, a redirect; and in the name of another.',
     'veth',
     [
       solicited(solicitation(SIX.veth, 'fe80::1', { ttl: 254 })),
       solicited(solicitation(SIX.veth, 'fe80::1', { code: 1 })),
+      solicited(solicitation(SIX.veth, 'fe80::1').with(-1, 0x55)),
+      solicited(solicitation('::', SIX.veth).with(42, 0).with(43, 0)),
+      solicited(solicitation(SIX.veth, 'fe80::1', { optionLength: 0 })),
+      solicited(solicitation(SIX.veth, 'fe80::1', { optionLength: 2 })),
+      solicited(solicitation(SIX.veth, 'ff02::1')),
       solicited(icmp({ src: 'fe80::42', dst: 'ff02::1', ttl: 255 }, 134, 0, new Uint8Array(12))),
       solicited(icmp({ src: 'fe80::42', dst: SIX.veth, ttl: 255 }, 137, 0, new Uint8Array(36))),
       solicited(solicitation(SIX.tun, 'fe80::1')),
     ],
-    { drops: { 'nd-malformed': 4, 'nd-spoof': 1 } },
+    { drops: { 'nd-malformed': 9, 'nd-spoof': 1 } },
   ),
 }

@@ -22,7 +22,9 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
-const targets = ['hawser_native.node', 'hawser'].map(name => join(root, 'build/Release', name))
+const targets = ['hawser_native.node', 'hawser', 'hawser-hasty'].map(name =>
+  join(root, 'build/Release', name),
+)
 const builtStamp = join(root, 'build/Release/.hawser-built')
 const pinnedNode = join(root, 'node_modules/.bin/node')
 

@@ -39,8 +39,11 @@ export const NEWEST: Version = 2
 export const HEADER_BYTES = 12
 export const WORD = { CNI: 1, QUERY: 2, SUCCESS: 0, ERROR: 1 } as const
 
-/** Bounds of a message's parts, in bytes. */
-export const MAX_CONFIG_BYTES = 1024 * 1024
+/**
+ * Bounds of a message's parts, in bytes. A pod's annotations come with the configuration: 256 KiB at most,
+ * of which Go's encoding/json makes up to six times that (a `<` becomes `\u003c`).
+ */
+export const MAX_CONFIG_BYTES = 4 * 1024 * 1024
 export const MAX_VARIABLE_BYTES = 64 * 1024
 /** A question and an absolute path (PATH_MAX of Linux is 4096). */
 export const MAX_QUERY_BYTES = 64 + 4096

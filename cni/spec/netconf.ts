@@ -22,6 +22,8 @@ const network = z.string().superRefine((value, context) => {
 /** What every verb needs. A configuration without a version is of the first one. */
 const baseSchema = z.looseObject({ cniVersion: z.string().default('0.1.0'), name: network })
 
+const delSchema = z.looseObject({ name: network })
+
 export const dnsSchema = z.looseObject({
   nameservers: z.array(z.string()).optional(),
   domain: z.string().optional(),
@@ -90,9 +92,9 @@ export function versionIn(document: unknown): string | undefined {
   return typeof version === 'string' ? version : undefined
 }
 
-/** For DEL: only the network's name counts, in any version. */
-export function parseDel(document: unknown): BaseConfig {
-  return check(baseSchema, document)
+/** For DEL: only the network's name counts, whatever the version says. */
+export function parseDel(document: unknown): Pick<BaseConfig, 'name'> {
+  return check(delSchema, document)
 }
 
 export function parseAdd(document: unknown): AddConfig {

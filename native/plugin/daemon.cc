@@ -68,8 +68,11 @@ class Conversation {
     }
   }
 
-  /** The reply to a request of version `asked`; nothing from a daemon of the first version. */
-  std::optional<Reply> receive(int fd, uint32_t asked) const {
+  /**
+   * The reply to a request of version `asked`; nothing from a daemon of the first version. With
+   * `json` it must be that, or empty.
+   */
+  std::optional<Reply> receive(int fd, uint32_t asked, bool json) const {
     const std::string header = take(fd, kHeaderBytes);
     const uint32_t magic = getNumber(header.data());
     const uint32_t word = getNumber(header.data() + 4);
@@ -85,6 +88,7 @@ class Conversation {
     const size_t rest = length - (asked == kFirstMagic ? 0 : 4 + reply.said.size());
     if (rest > kMaxReplyBytes) misunderstood("is too long");
     reply.text = take(fd, rest);
+    if (!json) return reply;
     if (reply.text.empty() ? reply.error : !isJsonObject(reply.text)) {
       misunderstood("is not one JSON object");
     }
@@ -159,6 +163,23 @@ class Conversation {
 
 }  // namespace
 
+Reply query(const std::string& socket, std::string_view name, int ms) {
+  std::string message;
+  putNumber(message, kFirstMagic);
+  putNumber(message, kWordQuery);
+  putText(message, name);
+  const Conversation conversation(socket, ms, kNotAvailable);
+  const Fd fd = conversation.connect(0);
+  conversation.send(fd.get(), message);
+  return *conversation.receive(fd.get(), kFirstMagic, false);
+}
+
+int printReply(const Reply& reply) {
+  // Whether it can be written or not: the answer counts.
+  (void)writeAll(STDERR_FILENO, reply.said);
+  return print(reply.text, reply.error ? 1 : 0);
+}
+
 std::string encodeRequest(const Environment& environment, std::string_view config) {
   size_t length = 4 + config.size();
   for (const std::string_view value : environment.values) length += 4 + value.size();
@@ -178,7 +199,7 @@ Reply ask(const std::string& socket, std::string message, int connectMs, int ans
     message[3] = static_cast<char>(magic & 0xff);
     const Fd fd = conversation.connect(connectMs);
     conversation.send(fd.get(), message);
-    if (std::optional<Reply> reply = conversation.receive(fd.get(), magic)) return *reply;
+    if (std::optional<Reply> reply = conversation.receive(fd.get(), magic, true)) return *reply;
   }
 }
 

@@ -29,4 +29,14 @@ std::string encodeRequest(const Environment& environment, std::string_view confi
  */
 Reply ask(const std::string& socket, std::string message, int connectMs, int answerMs, int away);
 
+/**
+ * Asks the daemon what the command line asks it (cni/rpc/protocol.ts, "query"), once, for at most
+ * `ms`. The reply's text is JSON, or what is wrong when it is an error. Throws Failure as `ask`
+ * does.
+ */
+Reply query(const std::string& socket, std::string_view name, int ms);
+
+/** Prints what the daemon answered to a request; gives the exit code. */
+int printReply(const Reply& reply);
+
 }  // namespace hawser

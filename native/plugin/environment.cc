@@ -4,6 +4,7 @@
 
 #include "answer.h"
 #include "json.h"
+#include "patience.h"
 #include "protocol.h"
 
 namespace hawser {
@@ -22,14 +23,26 @@ constexpr unsigned kIf = 1u << kIfname;
 // A runtime gives a sandbox two minutes (kubelet's runtimeRequestTimeout): an ADD that fails, and
 // the DEL that follows it, must both fit. A daemon that lives answers within 45 s
 // (cni/pods/turns.ts), with the wait behind others.
+//
+// A daemon that starts anew is away for a second under systemd and for some ten in a DaemonSet that
+// is upgraded. ADD and STATUS wait that out: a failing STATUS makes the node NotReady, and its pods
+// are taken out of their services. A kubelet gives a runtime's status 30 s before it says so by
+// itself. DEL needs not wait, it is queued.
+constexpr int kRestartMs = 15'000;
+
+constexpr Verb verbOf(std::string_view name, unsigned required, std::string_view since,
+                      int connectMs, int answerMs, int away) {
+  return {name, required, since, patience(connectMs), patience(answerMs), away};
+}
+
 constexpr Verb kVerbs[] = {
     // name, required, since, connectMs, answerMs, away
-    {"ADD", kId | kNs | kIf, "0.1.0", 5'000, 60'000, kTryAgain},
-    {"DEL", kId | kIf, "0.1.0", 1'000, 50'000, kTryAgain},
-    {"CHECK", kId | kNs | kIf, "0.4.0", 2'000, 60'000, kTryAgain},
-    {"GC", 0, "1.1.0", 2'000, 110'000, kTryAgain},
-    {"STATUS", 0, "1.1.0", 1'000, 10'000, kNotAvailable},
-    {"VERSION", 0, "0.1.0", 0, 0, kInternalError},
+    verbOf("ADD", kId | kNs | kIf, "0.1.0", kRestartMs, 60'000, kTryAgain),
+    verbOf("DEL", kId | kIf, "0.1.0", 1'000, 50'000, kTryAgain),
+    verbOf("CHECK", kId | kNs | kIf, "0.4.0", 2'000, 60'000, kTryAgain),
+    verbOf("GC", 0, "1.1.0", 2'000, 110'000, kTryAgain),
+    verbOf("STATUS", 0, "1.1.0", kRestartMs, 20'000, kNotAvailable),
+    verbOf("VERSION", 0, "0.1.0", 0, 0, kInternalError),
 };
 
 /** Linux takes the byte A0 for white space, and chooses a number where a '%' is. */

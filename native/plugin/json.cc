@@ -1,5 +1,5 @@
 // A recursive descent over hostile bytes: every read is bounded, depth is limited, nothing is
-// copied but the three strings that are asked for.
+// copied but the few members that are asked for.
 #include "json.h"
 
 #include <cstdint>
@@ -76,6 +76,7 @@ class Scanner {
     if (take('}')) return;
     for (std::string key;; key.clear()) {
       space();
+      const size_t begin = at_;
       if (peek() != '"') fail("a key is missing");
       string(depth == 0 ? &key : nullptr);
       space();
@@ -87,6 +88,7 @@ class Scanner {
       } else {
         keep(*member);
       }
+      if (depth == 0) list(key, begin);
       space();
       if (take('}')) return;
       if (!take(',')) fail("a comma or a brace is missing");
@@ -110,7 +112,18 @@ class Scanner {
     if (key == "cniVersion") return &config_.cniVersion;
     if (key == "name") return &config_.name;
     if (key == "socket") return &config_.socket;
+    if (key == "code") return &config_.code;
+    if (key == "ready") return &config_.ready;
+    if (key == "causes") return &config_.causes;
     return nullptr;
+  }
+
+  void list(std::string_view key, size_t begin) {
+    if (key == "runtimeConfig") {
+      config_.hasRuntimeConfig = true;
+    } else {
+      config_.members.emplace_back(begin, at_);
+    }
   }
 
   void keep(Member& member) {
@@ -119,7 +132,9 @@ class Scanner {
     if (first == '"') {
       string(&member.text);
     } else {
+      const size_t begin = at_;
       value(1);
+      if (first != 'n') member.text = text_.substr(begin, at_ - begin);
     }
     member.kind = first == '"' ? Member::kString : first == 'n' ? Member::kAbsent : Member::kOther;
   }
@@ -243,6 +258,17 @@ Config readConfig(std::string_view text) {
                   "the runtime must send the network configuration as one JSON object"};
   }
   return config;
+}
+
+std::string withoutRuntimeConfig(const Config& config, std::string_view text) {
+  if (!config.hasRuntimeConfig) return std::string(text);
+  std::string rest = "{";
+  for (const auto& [begin, end] : config.members) {
+    if (rest.size() > 1) rest += ',';
+    rest += text.substr(begin, end - begin);
+  }
+  rest += '}';
+  return rest;
 }
 
 bool isJsonObject(std::string_view text) {

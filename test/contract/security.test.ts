@@ -493,11 +493,11 @@ describe('clients that behave badly', () => {
     } finally {
       for (const socket of sockets) socket.destroy()
     }
-    // The executable bounds what a runtime may send: 1 MiB on stdin, 64 KiB a variable.
+    // The executable bounds what a runtime may send: 4 MiB on stdin, 64 KiB a variable.
     const netns = await newPod()
     const call = { command: 'ADD', containerId: newId(), netns }
-    const filler = 'x'.repeat(1024 * 1024)
-    expectError(await a.cni({ ...call, config: a.config({ filler }) }), 6, /longer than 1048576/)
+    const filler = 'x'.repeat(4 * 1024 * 1024)
+    expectError(await a.cni({ ...call, config: a.config({ filler }) }), 6, /longer than 4194304/)
     expectError(await a.cni({ ...call, args: 'x'.repeat(65_537) }), 4, /CNI_ARGS: longer/)
     expect(await links(netns)).toEqual(['lo'])
     await expectSound(a)

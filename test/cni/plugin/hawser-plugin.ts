@@ -3,9 +3,23 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer, type Server, type Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
+import { expect } from 'vitest'
 import { createLogger, type Logger } from '../../../cni/base/logger.ts'
 
-export const EXECUTABLE = fileURLToPath(new URL('../../../build/Release/hawser', import.meta.url))
+const built = (name: string): string =>
+  fileURLToPath(new URL(`../../../build/Release/${name}`, import.meta.url))
+export const EXECUTABLE = built('hawser')
+/** The same in twenty times more of a hurry, for what waits until it gives up. */
+export const HASTY = built('hawser-hasty')
+
+/** What a runtime says of a pod. */
+export const POD = {
+  CNI_CONTAINERID: 'a9'.repeat(32),
+  CNI_NETNS: '/var/run/netns/cni-1234',
+  CNI_IFNAME: 'eth0',
+  CNI_ARGS: 'IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=ü-1',
+  CNI_PATH: '/opt/cni/bin',
+}
 
 export interface Ended {
   code: number | null
@@ -15,8 +29,17 @@ export interface Ended {
 }
 
 /** Runs the executable with exactly these variables. */
-export async function plugin(env: Record<string, string>, stdin: string | Buffer): Promise<Ended> {
-  return finished(spawn(EXECUTABLE, [], { env, stdio: ['pipe', 'pipe', 'pipe'] }), stdin)
+export async function plugin(
+  env: Record<string, string>,
+  stdin: string | Buffer,
+  executable = EXECUTABLE,
+): Promise<Ended> {
+  return finished(spawn(executable, [], { env, stdio: ['pipe', 'pipe', 'pipe'] }), stdin)
+}
+
+/** Success, and nothing on stdout. */
+export function silent(ended: Ended): void {
+  expect(ended).toMatchObject({ code: 0, signal: null, stdout: '' })
 }
 
 /** Gives a child its stdin and waits for its end. */

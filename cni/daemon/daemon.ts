@@ -24,27 +24,22 @@ import { ClusterFile } from '../cluster/file.ts'
 import { ClusterFollower } from '../cluster/follow.ts'
 import { refuseForeignFile, refuseForeignLinks } from '../fs/links.ts'
 import { takeLock } from '../fs/lock.ts'
-import { lowNotes } from '../ipam/allocator.ts'
-import { wholePools } from '../ipam/pools.ts'
 import { createMetrics, serveMetrics } from '../observe/metrics.ts'
-import { checkAddresses, repairAddresses, showAddresses } from '../pods/address-check.ts'
 import type { Node } from '../pods/node.ts'
 import { Pods } from '../pods/pods.ts'
 import { rebuildState } from '../pods/rebuild.ts'
 import { Turns } from '../pods/turns.ts'
 import { drainQueue } from '../rpc/del-queue.ts'
 import { serve } from '../rpc/server.ts'
-import { podFacts, secondaryNotes } from '../secondary/verbs.ts'
 import { openState } from '../state/damage.ts'
 import { answer } from '../verbs/index.ts'
-import { readiness } from '../verbs/status.ts'
 import type { DaemonConfig } from './config.ts'
+import { every, Parts } from './parts.ts'
 import { checkHost, type HostFacts, probeHost } from './preconditions.ts'
+import { questions } from './questions.ts'
 
 /** Milliseconds between collections of what went without a DEL, and of DELs that failed. */
 export const COLLECT_MS = 120_000
-/** The question that is an order; what stands behind it is a FIB's name or file. */
-const SWAP_FIB = 'swap fib '
 /** Milliseconds that a stopping daemon gives to each kind of work under way. */
 export const IDLE_MS = 5_000
 
@@ -72,23 +67,11 @@ export interface RunningDaemon {
  */
 export async function runDaemon(config: DaemonConfig, parts: DaemonParts): Promise<RunningDaemon> {
   const { log, signal } = parts
-  const undo: (() => unknown)[] = []
-  const takeApart = async (): Promise<unknown[]> => {
-    const failures: unknown[] = []
-    for (const step of undo.splice(0).reverse()) {
-      try {
-        await step()
-      } catch (error) {
-        failures.push(error)
-        log.error({ err: error }, 'stopping: a step failed')
-      }
-    }
-    return failures
-  }
+  const running = new Parts(log)
   try {
-    const { plane, collect } = await start(config, parts, undo)
+    const { plane, collect } = await start(config, parts, running)
     const closed = new Promise<unknown[]>(resolve => {
-      const stop = (): void => void takeApart().then(resolve)
+      const stop = (): void => void running.stop().then(resolve)
       if (signal.aborted) stop()
       else signal.addEventListener('abort', stop, { once: true })
     }).then(failures => {
@@ -99,7 +82,7 @@ export async function runDaemon(config: DaemonConfig, parts: DaemonParts): Promi
     closed.catch(() => {})
     return { plane, collect, closed }
   } catch (error) {
-    await takeApart()
+    await running.stop()
     throw error
   }
 }
@@ -107,25 +90,27 @@ export async function runDaemon(config: DaemonConfig, parts: DaemonParts): Promi
 async function start(
   config: DaemonConfig,
   { log, signal, host, createPlane = realPlane }: DaemonParts,
-  undo: (() => unknown)[],
+  running: Parts,
 ): Promise<Omit<RunningDaemon, 'closed'>> {
   const began = performance.now()
   signal.throwIfAborted()
   checkPreconditions(config, host ?? probeHost(), log)
   for (const path of [config.socket, config.state, config.cluster]) refuseForeignLinks(path)
   refuseForeignFile(config.state)
-  for (const path of [config.socket, config.state]) undo.push(takeLock(path))
+  for (const path of [config.socket, config.state]) {
+    running.started(`the lock of ${path}`, takeLock(path))
+  }
 
   const { vni } = config.dataplane
   const view = ClusterFile.read(config.cluster, config.node, vni)
   const plane = await createPlane(view.self, { ...config.dataplane, log: engineLog(log) })
-  undo.push(() => plane.stop())
+  running.started('the packet engine', () => plane.stop())
   signal.throwIfAborted()
   await plane.setCluster(view.self, view.peers, view.networks)
   signal.throwIfAborted()
 
   const state = openState(config.state, log)
-  undo.push(() => state.close())
+  running.started('the state', () => state.close())
   state.restAnew()
   if (state.forgotten > 0) {
     log.info({ attachments: state.forgotten }, 'attachments of an earlier boot are forgotten')
@@ -136,9 +121,9 @@ async function start(
   }
   rebuildState({ state, log, folders: config.namespaces ?? [], cidrs })
   const stopping = new AbortController()
-  undo.push(() => stopping.abort(new Error('the daemon stops')))
+  running.started('calls of plugins', () => stopping.abort(new Error('the daemon stops')))
   const turns = new Turns()
-  undo.push(() => withinMs(turns.idle(), IDLE_MS))
+  running.started('work on attachments', () => turns.idle(), IDLE_MS)
   let follower: ClusterFollower | undefined
   const podCidrs = (overlay?: string): readonly string[] =>
     cidrsIn((follower?.view ?? view).self, overlay)
@@ -162,40 +147,15 @@ async function start(
   faultPoint('start.drained')
   signal.throwIfAborted()
 
-  const query = async (name: string): Promise<unknown> => {
-    if (name.startsWith(SWAP_FIB)) return plane.swapFib(name.slice(SWAP_FIB.length))
-    const questions: Readonly<Record<string, () => unknown>> = {
-      status: () => {
-        const low = lowNotes(
-          state,
-          wholePools(node).flatMap(({ pools }) => pools),
-        )
-        const own = [
-          ...[...(follower?.notes() ?? []), ...pods.troubles.sentences(), ...low],
-          ...secondaryNotes(state),
-        ]
-        const status = plane.status()
-        return { ...status, notes: [...status.notes, ...own] }
-      },
-      ready: () => readiness(node),
-      pods: () => podFacts(plane.pods(), state),
-      routes: () => plane.routes(),
-      drops: () => plane.drops(),
-      'ipam show': () => showAddresses(node),
-      'ipam check': () => checkAddresses(node),
-      'ipam repair': () => repairAddresses(node),
-    }
-    if (!Object.hasOwn(questions, name)) throw new Error(`no such question: ${name}`)
-    return questions[name]?.()
-  }
   if (config.metrics !== undefined) {
     const metrics = createMetrics(node, () => outOfSync() === undefined)
     node.observe = metrics.observe
     const scraped = await serveMetrics(config.metrics, metrics.registry, log)
-    undo.push(() => scraped.close())
+    running.started('metrics', () => scraped.close())
   }
+  const query = questions(node, () => follower)
   const server = await serve(config.socket, { cni: request => answer(node, request), query }, log)
-  undo.push(() => server.close())
+  running.started('the socket', () => server.close())
   faultPoint('start.listening')
   // A DEL may have been queued between the first look and the socket (del-queue.ts).
   await drain()
@@ -209,13 +169,12 @@ async function start(
     log,
   )
   const following = follower
-  undo.push(() => withinMs(following.close(), IDLE_MS))
+  running.started('the cluster file', () => following.close(), IDLE_MS)
   const collect = async (): Promise<void> => {
     await pods.collect()
     await drain()
   }
-  const endCollecting = every(COLLECT_MS, collect)
-  undo.push(() => withinMs(endCollecting(), IDLE_MS))
+  running.started('collections', every(COLLECT_MS, collect), IDLE_MS)
   signal.throwIfAborted()
   const ms = Math.round(performance.now() - began)
   const { mtu } = plane
@@ -234,29 +193,4 @@ function checkPreconditions(config: DaemonConfig, facts: HostFacts, log: Logger)
 async function realPlane(self: NodeSpec, options: DataplaneOptions): Promise<ControlPlane> {
   const { createDataplane } = await import('../../dataplane/dataplane.ts')
   return createDataplane(self, options)
-}
-
-/** Calls `work` every `ms`, never twice at once; the returned function ends that and awaits it. */
-function every(ms: number, work: () => Promise<void>): () => Promise<void> {
-  let running: Promise<void> | undefined
-  const timer = setInterval(() => {
-    running ??= work().finally(() => {
-      running = undefined
-    })
-  }, ms)
-  timer.unref()
-  return async () => {
-    clearInterval(timer)
-    await running
-  }
-}
-
-/** Waits for `work`, but not longer than `ms`. */
-async function withinMs(work: Promise<void>, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const over = new Promise<void>(resolve => {
-    timer = setTimeout(resolve, ms)
-  })
-  await Promise.race([work, over])
-  clearTimeout(timer)
 }

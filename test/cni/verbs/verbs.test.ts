@@ -99,9 +99,11 @@ const ID = 'hawser/c1/eth0'
 describe('ADD', () => {
   test('reserves, attaches, answers', async () => {
     let seen: unknown
-    plane.gate = Promise.resolve().then(() => {
+    const attach = plane.attach.bind(plane)
+    plane.attach = (spec, options) => {
       seen = state.get({ network: 'hawser', containerId: 'c1', ifname: 'eth0' })
-    })
+      return attach(spec, options)
+    }
     const result = await call('ADD', {
       args: 'K8S_POD_NAMESPACE=default;K8S_POD_NAME=web',
       config: { attach: 'xdp', mtu: 1400, dns: { nameservers: ['10.96.0.10'] } },

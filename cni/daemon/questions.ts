@@ -1,0 +1,48 @@
+/** What the command line may ask the daemon: the name of a question, and what answers it. */
+import type { ClusterFollower } from '../cluster/follow.ts'
+import { lowNotes } from '../ipam/allocator.ts'
+import { wholePools } from '../ipam/pools.ts'
+import { checkAddresses, repairAddresses, showAddresses } from '../pods/address-check.ts'
+import type { Node } from '../pods/node.ts'
+import { podFacts, secondaryNotes } from '../secondary/verbs.ts'
+import { readiness } from '../verbs/status.ts'
+
+/** The question that is an order; what stands behind it is a FIB's name or file. */
+const SWAP_FIB = 'swap fib '
+
+const QUESTIONS: Readonly<Record<string, (node: Node, notes: () => readonly string[]) => unknown>> =
+  {
+    status: (node, notes) => {
+      const status = node.plane.status()
+      return { ...status, notes: [...status.notes, ...notes(), ...nodeNotes(node)] }
+    },
+    ready: node => readiness(node),
+    pods: node => podFacts(node.plane.pods(), node.state),
+    routes: node => node.plane.routes(),
+    drops: node => node.plane.drops(),
+    'ipam show': node => showAddresses(node),
+    'ipam check': node => checkAddresses(node),
+    'ipam repair': node => repairAddresses(node),
+  }
+
+/**
+ * Answers questions about `node`; `follower`: of the cluster file, once it is followed. Rejects for one
+ * that is none.
+ */
+export function questions(
+  node: Node,
+  follower: () => ClusterFollower | undefined,
+): (name: string) => Promise<unknown> {
+  return async name => {
+    if (name.startsWith(SWAP_FIB)) return node.plane.swapFib(name.slice(SWAP_FIB.length))
+    if (!Object.hasOwn(QUESTIONS, name)) throw new Error(`no such question: ${name}`)
+    return QUESTIONS[name]?.(node, () => follower()?.notes() ?? [])
+  }
+}
+
+/** What an operator should know beside what the engine says. */
+function nodeNotes(node: Node): string[] {
+  const pools = wholePools(node).flatMap(each => each.pools)
+  const { state, pods } = node
+  return [...pods.troubles.sentences(), ...lowNotes(state, pools), ...secondaryNotes(state)]
+}

@@ -14,7 +14,7 @@
 import { native } from '../../native/native.ts'
 import { CONSUMED } from '../drops.ts'
 import type { Engine } from '../engine/engine.ts'
-import { NONE, SLOTS } from '../engine/open-flows.ts'
+import { NONE } from '../engine/open-flows.ts'
 import { FRAME_HEADROOM } from '../limits.ts'
 import { COUNTER } from '../memory/arena.ts'
 import {
@@ -39,42 +39,48 @@ const DF_ONLY = 0x4000
 
 export function coalesce(e: Engine, b: Batch): void {
   if (b.n < 2) return
-  const { flows, view } = e
-  let open = 0
+  const { flows } = e
+  flows.begin()
   for (let i = 0; i < b.n; i++) {
     if (b.drop[i] !== 0 || b.proto[i] !== PROTO_TCP || b.l4[i] === 0) continue
     if (e.ports[b.outPort[i]!]?.superframes !== true) continue
-    const ports = view.getUint32(b.l4[i]!)
-    const address = (b.flags[i]! & F_IPV6) === 0 ? b.src4[i]! : b.dst6[i * 4 + 3]!
-    const slot = (Math.imul(ports ^ address, 0x9e37_79b1) >>> 28) & (SLOTS - 1)
-    const first = flows.first[slot]!
-    if (first !== NONE) {
-      if (append(e, b, slot, first, i)) continue
-      close(e, b, slot)
-      open--
+    const place = flows.place(flowHash(e, b, i))
+    if (place === NONE) continue
+    if (flows.count[place] !== 0) {
+      if (append(e, b, place, i)) continue
+      close(e, b, place)
     }
-    if (lead(e, b, slot, i)) open++
+    lead(e, b, place, i)
   }
-  for (let slot = 0; slot < SLOTS && open > 0; slot++) {
-    if (flows.first[slot] === NONE) continue
-    close(e, b, slot)
-    open--
-  }
+  for (let k = 0; k < flows.taken; k++) close(e, b, flows.places[k]!)
 }
 
-/** Opens `slot` with segment `i` if others may follow it. */
-function lead(e: Engine, b: Batch, slot: number, i: number): boolean {
+/** 32 bits, the same for all packets of a flow. */
+function flowHash(e: Engine, b: Batch, i: number): number {
+  const { view } = e
+  let h: number
+  if ((b.flags[i]! & F_IPV6) === 0) h = b.src4[i]! ^ Math.imul(b.dst4[i]!, 0x85eb_ca6b)
+  else {
+    h = 0
+    const end = b.l3[i]! + IPV6_BYTES
+    for (let at = b.l3[i]! + 8; at < end; at += 4)
+      h = Math.imul(h ^ view.getUint32(at), 0x85eb_ca6b)
+  }
+  h = Math.imul(h ^ view.getUint32(b.l4[i]!), 0x9e37_79b1)
+  return h ^ (h >>> 15)
+}
+
+/** Opens `place` with segment `i` if others may follow it. */
+function lead(e: Engine, b: Batch, place: number, i: number): void {
   const { flows, view } = e
   const l4 = b.l4[i]!
-  const header = headerLength(view, l4)
-  const payload = b.l3[i]! + b.len[i]! - l4 - header
-  if (payload <= 0 || !isPlain(e, b, i) || view.getUint8(l4 + 13) !== TCP_ACK) return false
-  flows.first[slot] = i
-  flows.size[slot] = payload
-  flows.next[slot] = view.getUint32(l4 + 4) + payload
-  flows.count[slot] = 1
-  flows.push[slot] = 0
-  return true
+  const payload = b.l3[i]! + b.len[i]! - l4 - headerLength(view, l4)
+  if (payload <= 0 || !isPlain(e, b, i) || view.getUint8(l4 + TCP.FLAGS) !== TCP_ACK) return
+  flows.first[place] = i
+  flows.size[place] = payload
+  flows.next[place] = view.getUint32(l4 + TCP.SEQUENCE) + payload
+  flows.count[place] = 1
+  flows.ended[place] = 0
 }
 
 /** One packet with an IP header that cutting would give again. */
@@ -87,26 +93,27 @@ function isPlain(e: Engine, b: Batch, i: number): boolean {
   return header === IPV4_BYTES && e.view.getUint16(l3 + 6) === DF_ONLY
 }
 
-/** Joins segment `i` to the one that `slot` began with; false when it doesn't belong there. */
-function append(e: Engine, b: Batch, slot: number, first: number, i: number): boolean {
+/** Joins segment `i` to the one that `place` began with; false when it doesn't belong there. */
+function append(e: Engine, b: Batch, place: number, i: number): boolean {
   const { flows, view } = e
+  const first = flows.first[place]!
   const l4 = b.l4[i]!
   const header = headerLength(view, l4)
   const payload = b.l3[i]! + b.len[i]! - l4 - header
-  const flags = view.getUint8(l4 + 13)
+  const flags = view.getUint8(l4 + TCP.FLAGS)
   if (
-    flows.push[slot] !== 0 ||
+    flows.ended[place] !== 0 ||
     payload <= 0 ||
-    payload > flows.size[slot]! ||
+    payload > flows.size[place]! ||
     (flags & ~TCP_PSH) !== TCP_ACK ||
-    view.getUint32(l4 + 4) !== flows.next[slot] ||
+    view.getUint32(l4 + TCP.SEQUENCE) !== flows.next[place] ||
     !isPlain(e, b, i) ||
     !continues(e, b, first, i, header)
   ) {
     return false
   }
   if (b.len[first]! + payload > MAX_PACKET) return false
-  if (flows.count[slot] === 1 && !enlarge(e, b, first)) return false
+  if (flows.count[place] === 1 && !enlarge(e, b, first)) return false
   // Behind the payload until now: the large frame has room for any packet and another one.
   const to = b.l3[first]! + b.len[first]!
   const from = l4 + header
@@ -114,11 +121,11 @@ function append(e: Engine, b: Batch, slot: number, first: number, i: number): bo
   const sum = native.copyChecksum(to, from, payload, seed)
   if ((b.flags[i]! & F_CSUM_PARTIAL) === 0 && sum !== 0xffff) return false
   b.len[first]! += payload
-  flows.next[slot]! += payload
-  flows.count[slot]!++
+  flows.next[place]! += payload
+  flows.count[place]!++
   // A shorter one is the last, and so is one that is to be pushed.
-  flows.push[slot] = payload < flows.size[slot]! || (flags & TCP_PSH) !== 0 ? 1 : 0
-  if ((flags & TCP_PSH) !== 0) view.setUint8(b.l4[first]! + 13, TCP_ACK | TCP_PSH)
+  flows.ended[place] = payload < flows.size[place]! || (flags & TCP_PSH) !== 0 ? 1 : 0
+  if ((flags & TCP_PSH) !== 0) view.setUint8(b.l4[first]! + TCP.FLAGS, TCP_ACK | TCP_PSH)
   e.frames.release(b.frame[i]!)
   b.drop[i] = CONSUMED
   e.counters[COUNTER.COALESCED]!++
@@ -181,12 +188,13 @@ function enlarge(e: Engine, b: Batch, i: number): boolean {
   return true
 }
 
-/** What `slot` has joined becomes a superframe; a segment that stayed alone is as it came. */
-function close(e: Engine, b: Batch, slot: number): void {
+/** What `place` has joined becomes a superframe; a segment that stayed alone is as it came. */
+function close(e: Engine, b: Batch, place: number): void {
   const { flows, view } = e
-  const i = flows.first[slot]!
-  flows.first[slot] = NONE
-  if (flows.count[slot] === 1) return
+  const count = flows.count[place]!
+  flows.count[place] = 0
+  if (count < 2) return
+  const i = flows.first[place]!
   const l3 = b.l3[i]!
   const ipv6 = (b.flags[i]! & F_IPV6) !== 0
   if (ipv6) {
@@ -199,5 +207,5 @@ function close(e: Engine, b: Batch, slot: number): void {
   view.setUint16(b.l4[i]! + TCP.CHECKSUM, pseudoHeader(e, b, i))
   b.flags[i]! |= F_CSUM_PARTIAL
   b.gsoType[i] = ipv6 ? GSO_TCPV6 : GSO_TCPV4
-  b.gsoSize[i] = flows.size[slot]!
+  b.gsoSize[i] = flows.size[place]!
 }

@@ -236,6 +236,53 @@ test('IPv4 without DF, with options, or in fragments is left alone', () => {
   expect(world.counter(COUNTER.COALESCED)).toBe(0)
 })
 
+describe('flows that are interleaved', () => {
+  const SEGMENT = 300
+
+  /** A batch of `flows` flows, each as often as the others, in the order of `pick`. */
+  function interleaved(flows: number, pick: (k: number) => number): Uint8Array[] {
+    const next = new Array<number>(flows).fill(1)
+    return Array.from({ length: BATCH_SIZE }, (_, k) => {
+      const flow = pick(k)
+      const seq = next[flow]!
+      next[flow]! += SEGMENT
+      const ends = FLOW[flow % 2 === 0 ? 4 : 6]
+      const src = `${ends.src}${flow % 2 === 0 ? '' : (flow >> 5).toString(16)}`
+      const from = { ...ends, src, sport: 32_768 + Math.imul(flow, 28) }
+      return tcp({ ...from, seq, id: k, dport: 443 }, payload(SEGMENT, flow))
+    })
+  }
+
+  /** xorshift32 (Marsaglia 2003). */
+  function shuffled(flows: number): (k: number) => number {
+    const order = Array.from({ length: BATCH_SIZE }, (_, k) => k % flows)
+    let state = 0x6861_7773
+    for (let k = BATCH_SIZE - 1; k > 0; k--) {
+      state ^= state << 13
+      state ^= state >>> 17
+      state ^= state << 5
+      const at = (state >>> 0) % (k + 1)
+      ;[order[k], order[at]] = [order[at]!, order[k]!]
+    }
+    return k => order[k]!
+  }
+
+  test.each([1, 4, 16, 32, 64, 128])('%i of them are joined as if each came alone', flows => {
+    for (const pick of [(k: number) => k % flows, shuffled(flows)]) {
+      world = testEngine({ smallFrames: 1024, largeFrames: 160, burst: BATCH_SIZE })
+      const sent = interleaved(flows, pick)
+      const received = toPod(sent)
+      // Whoever joins everything: one superframe a flow, or two where one would be too long.
+      const perfect = BATCH_SIZE - (flows === 1 ? 2 : flows)
+      const joined = world.counter(COUNTER.COALESCED)
+      expect(joined / perfect).toBeGreaterThanOrEqual(0.95)
+      expect(joined + received.length).toBe(BATCH_SIZE)
+      expect(received.flatMap(cut)).toHaveLength(BATCH_SIZE)
+      expect(world.leaked()).toBe(0)
+    }
+  })
+})
+
 describe('whatever comes', () => {
   /** One step of a flow: mostly the next segment, sometimes something odd. */
   const step = fc.record({

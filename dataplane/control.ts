@@ -319,6 +319,11 @@ export function joinedBy(node: NodeSpec, networks: readonly NetworkSpec[]): Netw
   return networks.filter(({ name }) => cidrsIn(node, name).length > 0)
 }
 
+/** Whether a text that names a FIB means a file: it has a slash or ends as a script does. */
+export function isFibFile(text: string): boolean {
+  return text.includes('/') || /\.[cm]?[jt]s$/.test(text)
+}
+
 /** MAC of a node's inner VXLAN interface: locally administered, from the node's name. */
 export function vtepMac(node: string): string {
   const digest = createHash('sha256').update(`hawser vtep ${node}`).digest()

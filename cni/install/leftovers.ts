@@ -5,9 +5,7 @@
  */
 import { spawn } from 'node:child_process'
 import { DatabaseSync } from 'node:sqlite'
-import { vethNames } from '../../dataplane/devices/veth.ts'
-import { deleteLink, getLink } from '../../dataplane/netlink/link.ts'
-import { Netlink } from '../../dataplane/netlink/socket.ts'
+import { deleteLink, getLink, Netlink, vethNames } from '../../dataplane/kernel.ts'
 import { hasInterface } from '../../dataplane/netns.ts'
 import { look } from '../pods/namespace.ts'
 import { APPLICATION_ID, type Attachment, attachmentId, bootId } from '../state/state.ts'

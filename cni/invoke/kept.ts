@@ -2,8 +2,8 @@
 
 import { existsSync } from 'node:fs'
 import type { Logger } from '../base/logger.ts'
+import type { AttachmentKey, Delegation } from '../spec/attachment.ts'
 import { CniError, CODE } from '../spec/errors.ts'
-import type { AttachmentKey, Delegation } from '../state/state.ts'
 import { callDelegate, type DelegateCall, findDelegate, missing } from './exec.ts'
 
 /** What is kept of a call. */

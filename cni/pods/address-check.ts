@@ -6,9 +6,7 @@
  * turn of its attachment, after another look. What a person put somewhere is only told.
  */
 
-import { listAddresses } from '../../dataplane/netlink/address.ts'
-import { getLink } from '../../dataplane/netlink/link.ts'
-import { Netlink } from '../../dataplane/netlink/socket.ts'
+import { getLink, listAddresses, Netlink } from '../../dataplane/kernel.ts'
 import { clean } from '../base/document.ts'
 import { giveBackOrphan } from '../ipam/delegations.ts'
 import { type RangeReport, rangeReports } from '../ipam/usage.ts'

@@ -10,7 +10,7 @@
  * change its interface may write there what it likes.
  */
 
-import { ALIAS_BYTES } from '../../dataplane/netlink/link.ts'
+import { ALIAS_BYTES } from '../../dataplane/kernel.ts'
 import { ownNetns } from '../../dataplane/netns.ts'
 import { parseAddress } from '../netip/cidr.ts'
 import { ifnameProblem, nameProblem } from '../spec/names.ts'

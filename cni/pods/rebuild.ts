@@ -21,12 +21,15 @@
 import { readdirSync } from 'node:fs'
 import { uptime } from 'node:os'
 import { join } from 'node:path'
-import { readFurther } from '../../dataplane/devices/further.ts'
-import { vethNames } from '../../dataplane/devices/veth.ts'
-import { listAddresses } from '../../dataplane/netlink/address.ts'
-import { type Link, listLinks } from '../../dataplane/netlink/link.ts'
-import { namespaceId } from '../../dataplane/netlink/nsid.ts'
-import { Netlink } from '../../dataplane/netlink/socket.ts'
+import {
+  type Link,
+  listAddresses,
+  listLinks,
+  Netlink,
+  namespaceId,
+  readFurther,
+  vethNames,
+} from '../../dataplane/kernel.ts'
 import { netnsIdentity, ownNetns } from '../../dataplane/netns.ts'
 import { clean } from '../base/document.ts'
 import type { Logger } from '../base/logger.ts'

@@ -11,6 +11,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { isFibFile } from '../control.ts'
 import type { Fib } from './fib.ts'
 import { fibByName } from './index.ts'
 import { refusal } from './shape.ts'
@@ -27,11 +28,6 @@ export interface FibSource {
   readonly file?: string
   /** SHA-256 of the file, hexadecimal. */
   readonly digest?: string
-}
-
-/** Whether a text that names a FIB means a file: it has a slash or ends as a script does. */
-export function isFibFile(text: string): boolean {
-  return text.includes('/') || /\.[cm]?[jt]s$/.test(text)
 }
 
 /**

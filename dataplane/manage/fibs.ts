@@ -1,6 +1,8 @@
 /** Which FIBs an engine starts with. */
+
+import { isFibFile } from '../control.ts'
 import { defaultFib, fibNames } from '../fib/index.ts'
-import { fibSource, isFibFile, openFib } from '../fib/load.ts'
+import { fibSource, openFib } from '../fib/load.ts'
 import { vetFib } from '../fib/vet/vet.ts'
 import type { Fibs, OpenFib } from './routes.ts'
 

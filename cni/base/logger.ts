@@ -1,11 +1,15 @@
 /** The daemon's log: one JSON record a line on stderr (stdout of a CNI chain is the result's). */
 import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino'
+import { z } from 'zod'
 import type { DataplaneOptions } from '../../dataplane/control.ts'
 
 export type { Logger } from 'pino'
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
+
+/** `log` of the daemon's configuration. */
+export const logSection = z.strictObject({ level: z.enum(LOG_LEVELS).optional() })
 
 /** Written synchronously, so that the last words of a dying process are not lost. */
 export function createLogger(level: LogLevel, node: string, to?: DestinationStream): Logger {

@@ -13,14 +13,9 @@ import { createLogger, LOG_LEVELS } from '../base/logger.ts'
 import { printable } from '../base/table.ts'
 import { ClusterFile } from '../cluster/file.ts'
 import { addConformance } from '../conformance/command.ts'
-import {
-  type DaemonFlags,
-  DEFAULT_SOCKET,
-  fibPath,
-  loadConfig,
-  UNDERLAY_MODES,
-} from '../daemon/config.ts'
+import { type DaemonFlags, DEFAULT_SOCKET, fibPath, loadConfig } from '../daemon/config.ts'
 import { runDaemon } from '../daemon/daemon.ts'
+import { UNDERLAY_MODES } from '../daemon/engine-config.ts'
 import { addInstall } from '../install/command.ts'
 import { query, SWAP_MS } from '../rpc/client.ts'
 import type { PodFacts } from '../secondary/verbs.ts'

@@ -4,19 +4,22 @@
  */
 
 import { hostname } from 'node:os'
-import { dirname, isAbsolute, resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
 import { type DataplaneOptions, isFibFile } from '../../dataplane/control.ts'
-import { MAX_WORKERS } from '../../dataplane/limits.ts'
 import { clean, parseText, readBounded, validate } from '../base/document.ts'
+import { file, path } from '../base/fields.ts'
 import { type ListenAddress, listenAddress } from '../base/listen.ts'
-import { LOG_LEVELS, type LogLevel } from '../base/logger.ts'
+import { LOG_LEVELS, type LogLevel, logSection } from '../base/logger.ts'
 import { isNodeName } from '../cluster/check.ts'
-import { type Block, MAX_EXCLUSIONS, parseExclusion } from '../ipam/ranges.ts'
+import { ipamSection } from '../ipam/config.ts'
+import { type Block, parseExclusion } from '../ipam/ranges.ts'
+import { metricsSection } from '../observe/config.ts'
+import { namespacesSection } from '../pods/rebuild.ts'
+import { device, engineKeys, UNDERLAY_MODES } from './engine-config.ts'
 
 export const DEFAULT_SOCKET = '/run/hawser/cni.sock'
 export const DEFAULT_STATE = '/var/lib/hawser/state.db'
-export const UNDERLAY_MODES = ['auto', 'xdp', 'udp'] as const
 
 /** Everything that the daemon needs to know, complete and checked. */
 export interface DaemonConfig {
@@ -57,64 +60,24 @@ export interface DaemonFlags {
 /** sockaddr_un.sun_path holds 108 bytes with the terminating zero (unix(7)). */
 const MAX_SOCKET_PATH = 107
 
-const MAX_NAMESPACE_FOLDERS = 16
-
-const path = z
-  .string()
-  .max(4095)
-  .refine(isAbsolute, { error: issue => `${clean(issue.input)}: not an absolute path` })
-  .refine(text => !text.includes('\0'), { error: 'holds a zero byte' })
 const socketPath = path.refine(text => Buffer.byteLength(text) <= MAX_SOCKET_PATH, {
   error: issue => `${clean(issue.input)}: longer than ${MAX_SOCKET_PATH} bytes`,
-})
-/** Linux' rule for names of network devices: 1 .. 15 bytes, not a path, no colon or white space. */
-const device = z.string().regex(/^(?!\.{1,2}$)[!-.0-9;-~]{1,15}$/, {
-  error: 'not a device name (1 .. 15 characters, no "/", ":" or white space)',
 })
 const nodeName = z.string().refine(isNodeName, {
   error: issue => `${clean(issue.input)}: not a DNS-1123 name`,
 })
 
-/** A path of a file: absolute, or from the folder of the configuration file. Or a name, of a FIB. */
-const file = z
-  .string()
-  .min(1, { error: 'empty' })
-  .max(4095)
-  .refine(text => !text.includes('\0'), { error: 'holds a zero byte' })
-
-/** An address or a CIDR. */
-const exclusion = z.string().superRefine((text, context) => {
-  const block = parseExclusion(text)
-  if ('cause' in block) context.addIssue({ code: 'custom', message: block.cause, input: text })
-})
-
-const listen = z.string().refine(text => listenAddress(text) !== undefined, {
-  error: issue =>
-    `${clean(issue.input)}: not an address with a port, such as 127.0.0.1:9473 or [::1]:9473`,
-})
-
+/** What each room knows of its own, put together. */
 const configSchema = z.strictObject({
   node: nodeName.optional(),
   cluster: file,
   socket: socketPath.default(DEFAULT_SOCKET),
   state: path.default(DEFAULT_STATE),
-  workers: z.int().min(1).max(MAX_WORKERS).optional(),
-  vni: z.int().min(1).max(0xff_ffff).optional(),
-  vxlanPort: z.int().min(1).max(0xffff).optional(),
-  mtu: z.int().min(1280).max(65_535).optional(),
-  masquerade: z.boolean().optional(),
-  hostDevice: device.optional(),
-  smallFrames: z.int().min(256).max(1_048_576).optional(),
-  largeFrames: z.int().min(1).max(16_384).optional(),
-  routes: z.int().min(16).max(2_000_000).optional(),
-  fib: z.union([file, z.array(file).max(2)]).optional(),
-  underlay: z
-    .strictObject({ device: device.optional(), mode: z.enum(UNDERLAY_MODES).optional() })
-    .optional(),
-  namespaces: z.array(path).max(MAX_NAMESPACE_FOLDERS).optional(),
-  ipam: z.strictObject({ exclude: z.array(exclusion).max(MAX_EXCLUSIONS).optional() }).optional(),
-  log: z.strictObject({ level: z.enum(LOG_LEVELS).optional() }).optional(),
-  metrics: z.strictObject({ listen }).optional(),
+  ...engineKeys,
+  namespaces: namespacesSection.optional(),
+  ipam: ipamSection.optional(),
+  log: logSection.optional(),
+  metrics: metricsSection.optional(),
 })
 
 /** What a file alone must be: the same keys, of which none is required until the flags are in. */

@@ -21,6 +21,7 @@
 import { readdirSync } from 'node:fs'
 import { uptime } from 'node:os'
 import { join } from 'node:path'
+import { z } from 'zod'
 import {
   type Link,
   listAddresses,
@@ -32,6 +33,7 @@ import {
 } from '../../dataplane/kernel.ts'
 import { netnsIdentity, ownNetns } from '../../dataplane/netns.ts'
 import { clean } from '../base/document.ts'
+import { path } from '../base/fields.ts'
 import type { Logger } from '../base/logger.ts'
 import { poolsOf } from '../ipam/ranges.ts'
 import { parseAddress, storedAddress } from '../netip/cidr.ts'
@@ -41,11 +43,16 @@ import { labelOf, ourLabels, parseLabel } from './label.ts'
 
 /** Where runtimes mount network namespaces; the daemon's configuration may name others. */
 export const NAMESPACE_FOLDERS = ['/run/netns', '/var/run/netns', '/run/docker/netns'] as const
+/** Folders that a configuration may name besides. */
+const MAX_NAMESPACE_FOLDERS = 16
 /** Files in these folders that are looked at. */
 const MAX_NAMESPACES = 4096
 /** Interfaces of one namespace that are looked at, and networks that one of them leads to. */
 const MAX_LINKS = 256
 const MAX_FURTHER = 256
+
+/** `namespaces` of the daemon's configuration: folders. */
+export const namespacesSection = z.array(path).max(MAX_NAMESPACE_FOLDERS)
 
 export interface RebuildParts {
   state: State

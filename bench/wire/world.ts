@@ -194,4 +194,10 @@ class Still implements Port {
   gone(): boolean {
     return false
   }
+
+  look(): boolean {
+    return false
+  }
+
+  close(): void {}
 }

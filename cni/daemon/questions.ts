@@ -44,5 +44,10 @@ export function questions(
 function nodeNotes(node: Node): string[] {
   const pools = wholePools(node).flatMap(each => each.pools)
   const { state, pods } = node
-  return [...pods.troubles.sentences(), ...lowNotes(state, pools), ...secondaryNotes(state)]
+  const { problem, remarks } = node.installation?.() ?? { problem: undefined, remarks: [] }
+  return [
+    ...(problem === undefined ? [] : [`installing: ${problem}`]),
+    ...remarks,
+    ...[...pods.troubles.sentences(), ...lowNotes(state, pools), ...secondaryNotes(state)],
+  ]
 }

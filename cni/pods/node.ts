@@ -14,6 +14,8 @@ export interface Node extends AddressSources {
   turns: Turns
   /** Why the engine doesn't follow the cluster file; undefined when it does. */
   outOfSync: () => string | undefined
+  /** Why what the daemon installs on its node does not stand; absent: it installs nothing. */
+  installation?: () => { problem: string | undefined; remarks: readonly string[] }
   /** Ends the calls of IPAM plugins that are under way. */
   stopping?: AbortSignal
   /** Told of every answer: `ok` or the error's code, and the seconds that it took. */

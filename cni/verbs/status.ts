@@ -51,12 +51,22 @@ export interface Readiness {
 
 /**
  * Whether the daemon does its part of an ADD: STATUS without addresses and other plugins. A node
- * whose addresses are all in use is full, not broken; its daemon is ready.
+ * whose addresses are all in use is full, not broken; its daemon is ready. When it installs itself, that
+ * must stand: without it no runtime asks.
  */
 export function readiness(node: Node): Readiness {
-  const { hurt, missing } = findings(node)
-  const causes = [...hurt, ...missing]
+  const problem = node.installation?.().problem
+  const causes = [
+    ...cannotServe(node),
+    ...(problem === undefined ? [] : [`installing: ${problem}`]),
+  ]
   return { ready: causes.length === 0, causes }
+}
+
+/** Why an ADD that needs no address and no other plugin would fail; empty when it would not. */
+export function cannotServe(node: Node): string[] {
+  const { hurt, missing } = findings(node)
+  return [...hurt, ...missing]
 }
 
 interface Findings {

@@ -141,8 +141,7 @@ async function start(
   faultPoint('start.restored')
   signal.throwIfAborted()
 
-  const outOfSync = (): string | undefined => follower?.refused
-  const node: Node = { ...parts, pods, outOfSync, exclude, ranges: new Map() }
+  const node: Node = { ...parts, pods, exclude, ranges: new Map(), remarks: new Map() }
   const drain = (): Promise<number> =>
     drainQueue(config.socket, (request, queuedAt) => answer(node, request, queuedAt), log)
   await drain()
@@ -150,7 +149,7 @@ async function start(
   signal.throwIfAborted()
 
   if (config.metrics !== undefined) {
-    const metrics = createMetrics(node, () => outOfSync() === undefined)
+    const metrics = createMetrics(node, () => follower?.inSync ?? true)
     node.observe = metrics.observe
     const scraped = await serveMetrics(config.metrics, metrics.registry, log)
     running.started('metrics', () => scraped.close())

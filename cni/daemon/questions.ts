@@ -1,4 +1,5 @@
 /** What the command line may ask the daemon: the name of a question, and what answers it. */
+import { clean } from '../base/document.ts'
 import type { ClusterFollower } from '../cluster/follow.ts'
 import { lowNotes } from '../ipam/allocator.ts'
 import { wholePools } from '../ipam/pools.ts'
@@ -49,5 +50,8 @@ function nodeNotes(node: Node): string[] {
     ...(problem === undefined ? [] : [`installing: ${problem}`]),
     ...remarks,
     ...[...pods.troubles.sentences(), ...lowNotes(state, pools), ...secondaryNotes(state)],
+    ...[...(node.remarks ?? [])].flatMap(([network, remarks]) =>
+      remarks.map(remark => `STATUS of ${clean(network)}: ${remark}`),
+    ),
   ]
 }

@@ -194,10 +194,4 @@ class Still implements Port {
   gone(): boolean {
     return false
   }
-
-  look(): boolean {
-    return false
-  }
-
-  close(): void {}
 }

@@ -139,7 +139,8 @@ export function validate<S extends z.ZodType>(
   throw new DocumentError(file, result.error.issues.flatMap(problemsOf))
 }
 
-function problemsOf(issue: z.core.$ZodIssue): Problem[] {
+/** A finding of a schema in our words. */
+export function problemsOf(issue: z.core.$ZodIssue): Problem[] {
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map(key => ({ path: [...issue.path, key], cause: 'unknown key' }))
   }

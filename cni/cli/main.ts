@@ -16,11 +16,12 @@ import { addConformance } from '../conformance/command.ts'
 import { type DaemonFlags, DEFAULT_SOCKET, fibPath, loadConfig } from '../daemon/config.ts'
 import { runDaemon } from '../daemon/daemon.ts'
 import { UNDERLAY_MODES } from '../daemon/engine-config.ts'
+import { addInstall } from '../install/command.ts'
 import { query, SWAP_MS } from '../rpc/client.ts'
 import type { PodFacts } from '../secondary/verbs.ts'
-import { addInstall } from './install.ts'
 import { addIpam } from './ipam.ts'
 import { addPing } from './ping.ts'
+import { addPolicy } from './policy.ts'
 import { showDrops, showPods, showReadiness, showRoutes, showStatus, showSwap } from './show.ts'
 
 const VERSION = '0.1.0'
@@ -71,6 +72,7 @@ ask('drops', 'dropped packets by reason', (drops: DropCount[]) => showDrops(drop
 addInstall(program)
 addIpam(program)
 addPing(program)
+addPolicy(program)
 
 program
   .command('swap')

@@ -18,6 +18,7 @@ import {
   removeEntry,
   safeFolder,
 } from './files.ts'
+import { isOurExecutable } from './install.ts'
 import {
   type Leftover,
   type LeftState,
@@ -26,7 +27,6 @@ import {
   podLinks,
   readLeftState,
 } from './leftovers.ts'
-import { isOurExecutable } from './place.ts'
 
 /** Attachments that one refusal names. */
 const NAMED_PODS = 5

@@ -15,7 +15,6 @@ import {
   GSO_NONE,
 } from '../packet/batch.ts'
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from '../wire/numbers.ts'
-import type { WorkerContext } from './context.ts'
 import { PORT_KIND, type Port } from './port.ts'
 
 const ETHERNET = 14
@@ -62,10 +61,7 @@ export class MemPort implements Port {
   private readonly frames: Frames
   private readonly counters: Float64Array
 
-  constructor(
-    options: MemOptions,
-    { arena, frames, counters }: Pick<WorkerContext, 'arena' | 'frames' | 'counters'>,
-  ) {
+  constructor(options: MemOptions, arena: Arena, frames: Frames, counters: Float64Array) {
     this.options = options
     this.index = options.index
     this.role = options.role
@@ -142,10 +138,4 @@ export class MemPort implements Port {
   gone(): boolean {
     return false
   }
-
-  look(): boolean {
-    return false
-  }
-
-  close(): void {}
 }

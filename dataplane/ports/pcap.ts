@@ -81,13 +81,8 @@ export class PcapPort implements Port {
     return this.inner.gone()
   }
 
-  look(): boolean {
-    return this.inner.look()
-  }
-
-  /** Closes the port and both files. */
+  /** Closes both files; the inner port is its owner's. */
   close(): void {
-    this.inner.close()
     closeSync(this.received)
     closeSync(this.sent)
   }

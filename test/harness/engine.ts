@@ -243,7 +243,9 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
   const ports = [
     new MemPort(
       { index: HOST, role: PORT_ROLE.HOST, superframes: true, partialChecksums: true },
-      { arena, frames, counters },
+      arena,
+      frames,
+      counters,
     ),
     new MemPort(
       {
@@ -255,11 +257,15 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
         peerMac: bytesOf(UNDERLAY_PEER_MAC),
         ...able,
       },
-      { arena, frames, counters },
+      arena,
+      frames,
+      counters,
     ),
     new MemPort(
       { index: TUN_POD, role: PORT_ROLE.POD, superframes: true, partialChecksums: true },
-      { arena, frames, counters },
+      arena,
+      frames,
+      counters,
     ),
     new MemPort(
       {
@@ -271,7 +277,9 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
         peerMac: bytesOf(POD_MAC),
         ...able,
       },
-      { arena, frames, counters },
+      arena,
+      frames,
+      counters,
     ),
   ]
   for (const port of ports) {

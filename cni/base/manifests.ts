@@ -1,0 +1,87 @@
+/**
+ * A folder of manifests: YAML files of one or more documents, or JSON, each an object of Kubernetes or a list of them.
+ * An error names the file, the line, the field and the cause.
+ */
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Document, LineCounter, parseAllDocuments } from 'yaml'
+import { clean, DocumentError, type FieldPath, readBounded } from './document.ts'
+
+/** Files of a folder that are read, at most. */
+export const MAX_FILES = 16_384
+
+export interface Manifest {
+  file: string
+  object: unknown
+  /** Line, from 1, of a field of the object; of the nearest one around it that is there. */
+  line(path: FieldPath): number
+}
+
+/** Every object of every `.yaml`, `.yml` and `.json` in `folder`, by file name. Throws DocumentError. */
+export function readManifests(folder: string): Manifest[] {
+  let names: string[]
+  try {
+    names = readdirSync(folder).filter(name => /^[^.].*\.(?:ya?ml|json)$/.test(name))
+  } catch (error) {
+    throw new DocumentError(folder, [{ path: [], cause: (error as Error).message }])
+  }
+  if (names.length > MAX_FILES) {
+    const cause = `${names.length} files are more than ${MAX_FILES} (MAX_FILES)`
+    throw new DocumentError(folder, [{ path: [], cause }])
+  }
+  return names.sort().flatMap(name => {
+    const file = join(folder, name)
+    return parseManifests(file, readBounded(file))
+  })
+}
+
+/** The objects of one file; `kind: List` is taken apart. Throws DocumentError with the line. */
+export function parseManifests(file: string, text: string): Manifest[] {
+  const lines = new LineCounter()
+  const documents = parseAllDocuments(text, {
+    schema: 'core',
+    version: '1.2',
+    merge: false,
+    uniqueKeys: true,
+    stringKeys: true,
+    prettyErrors: true,
+    lineCounter: lines,
+  })
+  if (!Array.isArray(documents)) return []
+  return documents.flatMap(document => {
+    const broken = document.errors[0] ?? document.warnings[0]
+    if (broken !== undefined) {
+      const cause = clean(broken.message.split('\n')[0]?.replace(/:$/, ''), 240)
+      throw new DocumentError(file, [{ path: [], cause }], { cause: broken })
+    }
+    const object = contentOf(file, document as Document)
+    if (object === null || object === undefined) return []
+    const at = (path: FieldPath): number => lineOf(document as Document, lines, path)
+    const { kind, items } = object as { kind?: unknown; items?: unknown }
+    if (typeof kind !== 'string' || !kind.endsWith('List') || !Array.isArray(items)) {
+      return [{ file, object, line: at }]
+    }
+    return items.map((item: unknown, i) => ({
+      file,
+      object: item,
+      line: (path: FieldPath) => at(['items', i, ...path]),
+    }))
+  })
+}
+
+function contentOf(file: string, document: Document): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 100 })
+  } catch (error) {
+    throw new DocumentError(file, [{ path: [], cause: clean((error as Error).message, 240) }])
+  }
+}
+
+function lineOf(document: Document, lines: LineCounter, path: FieldPath): number {
+  for (let length = path.length; length >= 0; length--) {
+    const node = document.getIn(path.slice(0, length), true) as { range?: [number] } | undefined
+    const start = node?.range?.[0]
+    if (start !== undefined) return lines.linePos(start).line
+  }
+  return 1
+}

@@ -1,0 +1,124 @@
+/**
+ * Policies into programs: one for each direction of each kind of pod, with the tiers Admin, NetworkPolicy and Baseline
+ * in this order (network-policy-api, "Tier").
+ *
+ * A world is compiled whole, but only the programs that are asked for: those of the kinds that have pods on this
+ * node. What is the same in two worlds comes out the same, so whoever takes programs into use finds by comparing
+ * what a change has changed.
+ */
+import { type Program, type Rule, type Tier, VERDICT } from '../../dataplane/policy/program.ts'
+import type { ClusterNetworkPolicy } from '../model/cluster-network-policy.ts'
+import type { NetworkPolicy } from '../model/network-policy.ts'
+import { clusterPolicyRules, isSubject } from './cluster-network-policy.ts'
+import type { Identities, PodKind } from './identities.ts'
+import { concerns, type Direction, networkPolicyRules } from './network-policy.ts'
+import { PeerIndex } from './peers.ts'
+import { type Origin, type PolicyWorld, policyText } from './sources.ts'
+
+export interface Programs {
+  ingress: Program
+  egress: Program
+}
+
+export class Compiler {
+  readonly #world: PolicyWorld
+  readonly #index: PeerIndex
+  readonly #admin: readonly ClusterNetworkPolicy[]
+  readonly #baseline: readonly ClusterNetworkPolicy[]
+  readonly #network: readonly NetworkPolicy[]
+  readonly #origins = new Map<string, number>()
+  readonly #byNumber: Origin[] = []
+
+  /** `identities` must have followed the world's pods. */
+  constructor(world: PolicyWorld, identities: Identities) {
+    this.#world = world
+    this.#index = new PeerIndex(identities, world.namespaces)
+    const cluster = world.policies.filter(policy => policy.kind === 'ClusterNetworkPolicy')
+    const ordered = cluster.sort(
+      (a, b) => a.spec.priority - b.spec.priority || (a.name < b.name ? -1 : 1),
+    )
+    this.#admin = ordered.filter(({ spec }) => spec.tier === 'Admin')
+    this.#baseline = ordered.filter(({ spec }) => spec.tier === 'Baseline')
+    this.#network = world.policies.filter(policy => policy.kind === 'NetworkPolicy')
+  }
+
+  /** Whose word the number in a program's rules is. */
+  origin(number: number): Origin | undefined {
+    return this.#byNumber[number]
+  }
+
+  programs(subject: PodKind): Programs {
+    return { ingress: this.#program(subject, 'ingress'), egress: this.#program(subject, 'egress') }
+  }
+
+  #program(subject: PodKind, direction: Direction): Program {
+    const tiers = [
+      this.#clusterTier(this.#admin, subject, direction),
+      this.#networkTier(subject, direction),
+      this.#clusterTier(this.#baseline, subject, direction),
+    ].filter(tier => tier !== undefined)
+    // Nothing comes behind a tier that denies the rest.
+    const last = tiers.findIndex(({ otherwise }) => otherwise === VERDICT.DENY)
+    return { tiers: last < 0 ? tiers : tiers.slice(0, last + 1) }
+  }
+
+  #clusterTier(
+    policies: readonly ClusterNetworkPolicy[],
+    subject: PodKind,
+    direction: Direction,
+  ): Tier | undefined {
+    const parts = { index: this.#index, nodes: this.#world.nodes }
+    const rules = policies
+      .filter(policy => isSubject(policy, subject))
+      .flatMap(policy => {
+        const of = (rule: number): number => this.#number(policy, direction, rule)
+        return clusterPolicyRules(policy, subject, direction, parts, of)
+      })
+      .filter(hasMatches)
+    if (rules.length === 0) return undefined
+    return { rules, otherwise: VERDICT.PASS, origin: -1 }
+  }
+
+  #networkTier(subject: PodKind, direction: Direction): Tier | undefined {
+    const policies = this.#network.filter(policy => concerns(policy, subject, direction))
+    const [first] = policies
+    if (first === undefined) return undefined
+    const rules = policies.flatMap(policy => {
+      const of = (rule: number): number => this.#number(policy, direction, rule)
+      return networkPolicyRules(policy, subject, direction, this.#index, of)
+    })
+    return {
+      rules: rules.filter(hasMatches),
+      otherwise: VERDICT.DENY,
+      origin: this.#number(first, direction),
+    }
+  }
+
+  #number(
+    policy: NetworkPolicy | ClusterNetworkPolicy,
+    direction: Direction,
+    rule?: number,
+  ): number {
+    const name = policyText(policy)
+    const key = JSON.stringify([name, direction, rule])
+    const known = this.#origins.get(key)
+    if (known !== undefined) return known
+    const number = this.#byNumber.length
+    this.#origins.set(key, number)
+    const said =
+      rule === undefined || policy.kind === 'NetworkPolicy'
+        ? undefined
+        : policy.spec[direction]?.[rule]?.name
+    this.#byNumber.push({
+      policy: name,
+      direction,
+      ...(rule === undefined ? {} : { rule }),
+      ...(said === undefined ? {} : { name: said }),
+    })
+    return number
+  }
+}
+
+function hasMatches({ matches }: Rule): boolean {
+  return matches.length > 0
+}

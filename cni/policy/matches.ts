@@ -1,0 +1,75 @@
+/** What a rule's peers and ports come to, of whatever kind of policy: the product of both, as matches. */
+import type { Cidr } from '../../dataplane/addresses.ts'
+import type { Match } from '../../dataplane/policy/program.ts'
+import type { NamedPort } from '../model/facts.ts'
+import type { PodPeers } from './peers.ts'
+
+/** IANA's numbers. */
+export const PROTOCOL_NUMBER = { TCP: 6, UDP: 17, SCTP: 132 } as const
+
+/** Who a rule is about; `any`: everybody. */
+export type Peers = 'any' | { pods: readonly PodPeers[]; networks: readonly Cidr[] }
+
+/** What of their traffic. */
+export interface PortMatch {
+  /** Absent: of a named port, whatever protocol the port has; otherwise every protocol. */
+  protocol?: 'TCP' | 'UDP' | 'SCTP'
+  ports?: { first: number; last: number }
+  /** A port of the pod that is the flow's destination. */
+  named?: string
+}
+
+/** How named ports are resolved: by the subject's own (what it receives), or by each peer's. */
+export type NamedPorts =
+  | { of: 'subject'; ports: readonly NamedPort[] }
+  /** `everyPod`: of a rule about everybody, only pods have named ports. */
+  | { of: 'peer'; everyPod: PodPeers }
+
+/** Everything that `peers` and one of `ports` (absent: all traffic) mean. */
+export function matchesOf(
+  peers: Peers,
+  ports: readonly PortMatch[] | undefined,
+  names: NamedPorts,
+): Match[] {
+  if (ports === undefined) return whoOf(peers)
+  return ports.flatMap(port => {
+    if (port.named === undefined) return product(whoOf(peers), [trafficOf(port)])
+    if (names.of === 'subject') return product(whoOf(peers), named(names.ports, port))
+    // Networks have no named ports.
+    const pods = peers === 'any' ? [names.everyPod] : peers.pods
+    return pods.flatMap(({ kinds }) =>
+      kinds.flatMap(({ identity, pod }) =>
+        product([{ peer: { value: identity, bits: 32 } }], named(pod.ports, port)),
+      ),
+    )
+  })
+}
+
+function whoOf(peers: Peers): Match[] {
+  if (peers === 'any') return [{}]
+  const { pods, networks } = peers
+  return [
+    ...pods.flatMap(({ prefixes }) => prefixes.map(peer => ({ peer }))),
+    ...networks.map(network => ({ network })),
+  ]
+}
+
+function trafficOf({ protocol, ports }: PortMatch): Match {
+  return {
+    ...(protocol === undefined ? {} : { protocol: PROTOCOL_NUMBER[protocol] }),
+    ...(ports === undefined ? {} : { ports }),
+  }
+}
+
+function named(have: readonly NamedPort[], { named: name, protocol }: PortMatch): Match[] {
+  return have
+    .filter(each => each.name === name && (protocol ?? each.protocol) === each.protocol)
+    .map(each => ({
+      protocol: PROTOCOL_NUMBER[each.protocol],
+      ports: { first: each.port, last: each.port },
+    }))
+}
+
+function product(who: readonly Match[], traffic: readonly Match[]): Match[] {
+  return who.flatMap(one => traffic.map(other => ({ ...one, ...other })))
+}

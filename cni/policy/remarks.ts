@@ -1,0 +1,84 @@
+/**
+ * What the schema lets through but semantics don't, and what an author can't have meant. An *error* is a policy that
+ * can't be carried out; it is refused with all that came with it. A *remark* is told, and the policy is in force as
+ * the API says.
+ */
+import type { LabelSelector } from '../model/labels.ts'
+import { selects } from '../model/labels.ts'
+import { policyCidr } from './networks.ts'
+import { type Policy, type PolicyWorld, policyText } from './sources.ts'
+
+export interface Remark {
+  level: 'error' | 'remark'
+  policy: string
+  /** Where in the policy's `spec`. */
+  path: readonly PropertyKey[]
+  text: string
+}
+
+/** All remarks about a world's policies, in their order. */
+export function remarksOn(world: PolicyWorld): Remark[] {
+  return [...world.policies.flatMap(policy => remarksOf(policy, world)), ...twice(world.policies)]
+}
+
+function remarksOf(policy: Policy, world: PolicyWorld): Remark[] {
+  const found: Remark[] = []
+  const say = (level: Remark['level'], path: readonly PropertyKey[], text: string): void => {
+    found.push({ level, policy: policyText(policy), path, text })
+  }
+  walk(policy.spec, [], (value, path) => {
+    const key = path.at(-1)
+    const parent = path.at(-2)
+    if (key === 'cidr' || parent === 'except' || parent === 'networks') {
+      const parsed = policyCidr(String(value))
+      if ('cause' in parsed) say('error', path, `${String(value)}: ${parsed.cause}`)
+      else if (parsed.hostBits) {
+        say('remark', path, `${String(value)}: host bits are set and don't count`)
+      }
+    }
+    if (key === 'domainNames') {
+      say('remark', path, 'domain names are not carried out yet: this peer matches nothing')
+    }
+  })
+  if (policy.kind === 'NetworkPolicy') {
+    if (!world.namespaces.some(({ name }) => name === policy.namespace)) {
+      say('remark', [], `namespace ${policy.namespace} is not there: it selects nothing`)
+    } else if (!selectsAny(policy.spec.podSelector, policy.namespace, world)) {
+      say('remark', ['podSelector'], 'it selects no pod that is there')
+    }
+  }
+  return found
+}
+
+function selectsAny(selector: LabelSelector, namespace: string, { pods }: PolicyWorld): boolean {
+  return pods.some(pod => pod.namespace === namespace && selects(selector, pod.labels))
+}
+
+/** Two of one priority in one tier: the API leaves open which one decides; here it is the first by name. */
+function twice(policies: readonly Policy[]): Remark[] {
+  const first = new Map<string, Policy>()
+  return policies.flatMap(policy => {
+    if (policy.kind !== 'ClusterNetworkPolicy') return []
+    const { tier, priority } = policy.spec
+    const other = first.get(`${tier} ${priority}`)
+    if (other === undefined) {
+      first.set(`${tier} ${priority}`, policy)
+      return []
+    }
+    const text = `priority ${priority} of tier ${tier} is that of ${policyText(other)}, too: where both match, the first by name decides`
+    return [{ level: 'remark', policy: policyText(policy), path: ['priority'], text }]
+  })
+}
+
+function walk(
+  value: unknown,
+  path: readonly PropertyKey[],
+  see: (value: unknown, path: readonly PropertyKey[]) => void,
+): void {
+  if (path.length > 0) see(value, path)
+  if (Array.isArray(value)) {
+    for (const [i, each] of value.entries()) walk(each, [...path, i], see)
+  } else if (typeof value === 'object' && value !== null) {
+    for (const [key, each] of Object.entries(value)) walk(each, [...path, key], see)
+  }
+}

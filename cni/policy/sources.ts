@@ -1,0 +1,35 @@
+/** What policy is made from: a cluster's objects and its policies, whole. */
+import type { ClusterNetworkPolicy } from '../model/cluster-network-policy.ts'
+import type { NamespaceFacts, NodeFacts, PodFacts } from '../model/facts.ts'
+import type { NetworkPolicy } from '../model/network-policy.ts'
+
+export type Policy = NetworkPolicy | ClusterNetworkPolicy
+
+export interface PolicyWorld {
+  namespaces: readonly NamespaceFacts[]
+  pods: readonly PodFacts[]
+  nodes: readonly NodeFacts[]
+  policies: readonly Policy[]
+}
+
+/** A rule for people: which policy, and which rule of it (from 0); without a rule it is the policy's isolation. */
+export interface Origin {
+  policy: string
+  direction: 'ingress' | 'egress'
+  rule?: number
+  /** The rule's own name. */
+  name?: string
+}
+
+/** `NetworkPolicy shop/allow-web, ingress rule 2`. */
+export function originText({ policy, direction, rule, name }: Origin): string {
+  if (rule === undefined) return `${policy}, which isolates for ${direction}`
+  return `${policy}, ${direction} rule ${rule}${name === undefined ? '' : ` "${name}"`}`
+}
+
+/** How a policy is named to people. */
+export function policyText(policy: Policy): string {
+  return policy.kind === 'NetworkPolicy'
+    ? `NetworkPolicy ${policy.namespace}/${policy.name}`
+    : `ClusterNetworkPolicy ${policy.name}`
+}

@@ -1,0 +1,30 @@
+/** Programs read rule by rule: slow and plain. `tables.ts` gives the same answers by a classifier. */
+import { type Answer, type Match, type Program, type Question, VERDICT } from './program.ts'
+
+/** What `program` says to a new flow. */
+export function evaluate({ tiers }: Program, question: Question): Answer {
+  for (const { rules, otherwise, origin } of tiers) {
+    const rule = rules.find(({ matches: any }) => any.some(match => matches(match, question)))
+    const verdict = rule?.verdict ?? otherwise
+    if (verdict !== VERDICT.PASS) return { verdict, origin: rule?.origin ?? origin }
+  }
+  return { verdict: VERDICT.ALLOW, origin: -1 }
+}
+
+function matches({ peer, network, protocol, ports }: Match, question: Question): boolean {
+  if (peer !== undefined && !samePrefix([peer.value], [question.identity], peer.bits)) return false
+  if (network !== undefined) {
+    if (network.words.length !== question.address.length) return false
+    if (!samePrefix(network.words, question.address, network.prefix)) return false
+  }
+  if (protocol !== undefined && protocol !== question.protocol) return false
+  return ports === undefined || (ports.first <= question.port && question.port <= ports.last)
+}
+
+function samePrefix(a: ArrayLike<number>, b: ArrayLike<number>, bits: number): boolean {
+  for (let w = 0, left = bits; left > 0; w++, left -= 32) {
+    const differ = a[w]! ^ b[w]!
+    if (left >= 32 ? differ !== 0 : differ >>> (32 - left) !== 0) return false
+  }
+  return true
+}

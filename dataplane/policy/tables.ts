@@ -1,0 +1,350 @@
+/**
+ * Programs in a classifier of the `acl` family.
+ *
+ * Theory of operation. Each tier of each program is a *group*, a number. One IPv6 ACL holds the rules of all
+ * groups; its header is not a packet's but a question's:
+ *
+ *     source address       word 0 the group, word 1 the peer's identity, words 2-3 zero
+ *     destination address  the peer's address; IPv4 a.b.c.d as ffff:ffff::a.b.c.d, which is no IPv6 peer's: all of
+ *                          ff00::/8 is multicast (RFC 4291, 2.7)
+ *     ports                source 0, destination the flow's
+ *     protocol             the flow's
+ *
+ * A rule's peer is a prefix of the source (the group alone, or with bits of the identity), its network one of the
+ * destination: every algorithm of `acl/` can do that, for both families at once, and ten thousand rules of a
+ * pod cost what the classifier's search costs. A question that finds no rule, or one that passes, is asked again in the
+ * next group of its program, so a new flow costs one search a tier; packets of a known flow cost none.
+ *
+ * Programs are published whole: `add` writes a program's rules under groups that nobody asks yet and gives its
+ * number; who wants it takes the number into use; `remove` takes the rules out when nobody asks any more.
+ * Equal programs have one number and are counted.
+ */
+import type { Acl, AclPrefix, AclReader, AclRule, AclWriter } from '../acl/acl.ts'
+import { MAX_PRIORITY, MAX_RULE_ID } from '../acl/acl.ts'
+import { type Match, type Program, type Rule, VERDICT, type Verdict } from './program.ts'
+
+/** Words of a question, as `AclReader.classify` takes them. */
+export const QUESTION_WORDS = 10
+
+/** Word 0 of an IPv4 peer's address in a question. */
+export const IPV4_PEER = 0xffff_ffff
+
+/** Groups of one program, at most: its tiers. */
+export const MAX_TIERS = 8
+
+export interface PolicyLimits {
+  /** Matches of all programs, 1 .. MAX_RULE_ID. */
+  readonly matches: number
+}
+
+/** Places of the facts of a group in `PolicyFacts.groups`. */
+const GROUP = { NEXT: 0, OTHERWISE: 1, ORIGIN: 2, WORDS: 3 } as const
+
+/** What a rule or a group means: read by `PolicyReader`, written by `PolicyTables`. */
+export interface PolicyFacts {
+  /** By rule id: verdict. */
+  readonly verdicts: Uint8Array
+  /** By rule id: origin. */
+  readonly origins: Int32Array
+  /** By group, GROUP.WORDS each: the next group (0: none), verdict when no rule matches, its origin. */
+  readonly groups: Int32Array
+}
+
+export function policyFacts({ matches }: PolicyLimits): PolicyFacts {
+  const groups = matches + 1
+  return {
+    verdicts: new Uint8Array(new SharedArrayBuffer(matches + 1)),
+    origins: new Int32Array(new SharedArrayBuffer((matches + 1) * 4)),
+    groups: new Int32Array(new SharedArrayBuffer(groups * GROUP.WORDS * 4)),
+  }
+}
+
+interface Kept {
+  number: number
+  uses: number
+  text: string
+  groups: number[]
+  ids: number[]
+}
+
+/** The writer's end; one thread. */
+export class PolicyTables {
+  private readonly writer: AclWriter
+  private readonly facts: PolicyFacts
+  private readonly limits: PolicyLimits
+  private readonly freeIds: number[] = []
+  private readonly freeGroups: number[] = []
+  private nextId = 1
+  private nextGroup = 1
+  private readonly byText = new Map<string, Kept>()
+  private readonly byNumber = new Map<number, Kept>()
+
+  constructor(writer: AclWriter, facts: PolicyFacts, limits: PolicyLimits) {
+    this.writer = writer
+    this.facts = facts
+    this.limits = limits
+  }
+
+  /** Matches that are in it. */
+  get size(): number {
+    return this.writer.size
+  }
+
+  /**
+   * Takes a program in, and returns its number: the first of its groups, 0 for one without tiers. Throws RangeError
+   * with the limit's name, and nothing has changed, when there is no room. Readers see it after `commit`.
+   */
+  add(program: Program): number {
+    if (program.tiers.length === 0) return 0
+    const text = JSON.stringify(program, plain)
+    const known = this.byText.get(text)
+    if (known !== undefined) {
+      known.uses++
+      return known.number
+    }
+    const kept = this.write(program, text)
+    this.byText.set(text, kept)
+    this.byNumber.set(kept.number, kept)
+    return kept.number
+  }
+
+  /** Gives one use of a program back; when it was the last, its rules go. Unknown numbers are a bug of the caller's. */
+  remove(number: number): void {
+    if (number === 0) return
+    const kept = this.byNumber.get(number)
+    if (kept === undefined) throw new RangeError(`policy program ${number}: it is not there`)
+    if (--kept.uses > 0) return
+    this.byText.delete(kept.text)
+    this.byNumber.delete(number)
+    this.takeOut(kept)
+  }
+
+  /** As `AclWriter.commit`. */
+  commit(): Promise<void> {
+    return this.writer.commit()
+  }
+
+  /** As `AclWriter.quiesced`. */
+  quiesced(): void {
+    this.writer.quiesced()
+  }
+
+  private write({ tiers }: Program, text: string): Kept {
+    const wanted = tiers.reduce(
+      (sum, { rules }) =>
+        rules
+          .flatMap(({ matches }) => matches)
+          .reduce((n, m) => n + questionNetworks(m).length, sum),
+      0,
+    )
+    const room = this.limits.matches - this.writer.size
+    if (wanted > room) {
+      throw new RangeError(
+        `policy: ${wanted} more matches are needed, ${room} of ${this.limits.matches} are free (policy matches)`,
+      )
+    }
+    if (tiers.length > MAX_TIERS) {
+      throw new RangeError(`policy: ${tiers.length} tiers, more than ${MAX_TIERS} (MAX_TIERS)`)
+    }
+    if (tiers.some(({ rules }) => rules.length > MAX_PRIORITY)) {
+      throw new RangeError(`policy: a tier of more than ${MAX_PRIORITY} rules (MAX_PRIORITY)`)
+    }
+    const groups = tiers.map(() => this.freeGroups.pop() ?? this.nextGroup++)
+    const kept: Kept = { number: groups[0]!, uses: 1, text, groups, ids: [] }
+    try {
+      tiers.forEach(({ rules, otherwise, origin }, t) => {
+        const group = groups[t]!
+        const at = group * GROUP.WORDS
+        this.facts.groups[at + GROUP.NEXT] = groups[t + 1] ?? 0
+        this.facts.groups[at + GROUP.OTHERWISE] = otherwise
+        this.facts.groups[at + GROUP.ORIGIN] = origin
+        for (const [priority, rule] of rules.entries()) this.writeRule(kept, group, priority, rule)
+      })
+    } catch (error) {
+      this.takeOut(kept)
+      throw error
+    }
+    return kept
+  }
+
+  private writeRule(
+    kept: Kept,
+    group: number,
+    priority: number,
+    { verdict, origin, matches }: Rule,
+  ): void {
+    for (const match of matches) {
+      for (const network of questionNetworks(match)) {
+        const id = this.freeIds.pop() ?? this.nextId++
+        kept.ids.push(id)
+        this.facts.verdicts[id] = verdict
+        this.facts.origins[id] = origin
+        this.writer.insert(aclRule(id, priority, group, match, network))
+      }
+    }
+  }
+
+  private takeOut({ ids, groups }: Kept): void {
+    for (const id of ids) this.writer.remove(id)
+    this.freeIds.push(...ids)
+    this.freeGroups.push(...groups)
+  }
+}
+
+/** Typed arrays as plain ones, so that equal programs have equal texts. */
+function plain(_key: string, value: unknown): unknown {
+  return ArrayBuffer.isView(value) ? Array.from(value as Uint32Array) : value
+}
+
+/** First byte of IPv6 multicast, where IPv4 peers stand in a question. */
+const MULTICAST = 0xff
+
+/** A match's network as prefixes of a question's destination; undefined: all of it. An IPv6 one leaves out IPv4. */
+function questionNetworks({ network }: Match): (AclPrefix | undefined)[] {
+  if (network === undefined) return [undefined]
+  const { words, prefix } = network
+  if (network.family === 4) {
+    return [{ address: [IPV4_PEER, 0, 0, words[0]!], prefix: 96 + prefix }]
+  }
+  // No flow has a multicast peer.
+  if (prefix >= 8 && words[0]! >>> 24 === MULTICAST) return []
+  const holds = prefix < 8 && (words[0]! >>> 24) >> (8 - prefix) === MULTICAST >> (8 - prefix)
+  if (!holds) return [{ address: words, prefix }]
+  // What is left beside ff00::/8: at each longer length the half that multicast is not in.
+  return Array.from({ length: 8 - prefix }, (_, n) => {
+    const bits = prefix + n + 1
+    const half = (MULTICAST >> (8 - bits)) ^ 1
+    return { address: [(half << (32 - bits)) >>> 0, 0, 0, 0], prefix: bits }
+  })
+}
+
+function aclRule(
+  id: number,
+  priority: number,
+  group: number,
+  { peer, protocol, ports }: Match,
+  network: AclPrefix | undefined,
+): AclRule {
+  return {
+    id,
+    priority,
+    source: { address: [group, peer?.value ?? 0, 0, 0], prefix: 32 + (peer?.bits ?? 0) },
+    ...(network && { destination: network }),
+    ...(protocol !== undefined && { protocol }),
+    ...(ports && { destinationPorts: ports }),
+  }
+}
+
+/** Columns of questions, and of what was answered; made once by whoever asks. */
+export class Questions {
+  readonly most: number
+  readonly programs: Uint32Array
+  readonly identities: Uint32Array
+  /** Four words each; IPv4: IPV4_PEER, 0, 0 and the address. */
+  readonly addresses: Uint32Array
+  /** Of the flow's destination. */
+  readonly ports: Uint16Array
+  readonly protocols: Uint8Array
+  /** VERDICT.ALLOW or VERDICT.DENY. */
+  readonly verdicts: Uint8Array
+  /** -1: nobody's. */
+  readonly origins: Int32Array
+
+  constructor(most: number) {
+    this.most = most
+    this.programs = new Uint32Array(most)
+    this.identities = new Uint32Array(most)
+    this.addresses = new Uint32Array(most * 4)
+    this.ports = new Uint16Array(most)
+    this.protocols = new Uint8Array(most)
+    this.verdicts = new Uint8Array(most)
+    this.origins = new Int32Array(most)
+  }
+}
+
+/** A worker's end. Allocates nothing after it was made. */
+export class PolicyReader {
+  private readonly reader: AclReader
+  private readonly facts: PolicyFacts
+  private readonly headers: Uint32Array
+  private readonly answers: Uint16Array
+  /** Which question stands in which row, and the group that it is asked in. */
+  private readonly rows: Uint16Array
+  private readonly groups: Uint32Array
+
+  constructor(reader: AclReader, facts: PolicyFacts, most: number) {
+    this.reader = reader
+    this.facts = facts
+    this.headers = new Uint32Array(most * QUESTION_WORDS)
+    this.answers = new Uint16Array(most)
+    this.rows = new Uint16Array(most)
+    this.groups = new Uint32Array(most)
+  }
+
+  /** Answers the first `n` questions. */
+  judge(q: Questions, n: number): void {
+    const { headers, answers, rows, groups, facts } = this
+    let open = 0
+    for (let i = 0; i < n; i++) {
+      const group = q.programs[i]!
+      if (group === 0) {
+        q.verdicts[i] = VERDICT.ALLOW
+        q.origins[i] = -1
+        continue
+      }
+      rows[open] = i
+      groups[open++] = group
+    }
+    while (open > 0) {
+      for (let r = 0; r < open; r++) this.ask(q, rows[r]!, groups[r]!, r * QUESTION_WORDS)
+      this.reader.classify(headers, open, answers)
+      let left = 0
+      for (let r = 0; r < open; r++) {
+        const i = rows[r]!
+        const rule = answers[r]!
+        const at = groups[r]! * GROUP.WORDS
+        const verdict = rule === 0 ? facts.groups[at + GROUP.OTHERWISE]! : facts.verdicts[rule]!
+        const next = facts.groups[at + GROUP.NEXT]!
+        if (verdict === VERDICT.PASS && next !== 0) {
+          rows[left] = i
+          groups[left++] = next
+          continue
+        }
+        q.verdicts[i] = verdict === VERDICT.PASS ? VERDICT.ALLOW : (verdict as Verdict)
+        q.origins[i] =
+          verdict === VERDICT.PASS
+            ? -1
+            : rule === 0
+              ? facts.groups[at + GROUP.ORIGIN]!
+              : facts.origins[rule]!
+      }
+      open = left
+    }
+  }
+
+  private ask(q: Questions, i: number, group: number, at: number): void {
+    const { headers } = this
+    headers[at] = group
+    headers[at + 1] = q.identities[i]!
+    headers[at + 2] = 0
+    headers[at + 3] = 0
+    for (let w = 0; w < 4; w++) headers[at + 4 + w] = q.addresses[i * 4 + w]!
+    headers[at + 8] = q.ports[i]!
+    headers[at + 9] = q.protocols[i]!
+  }
+}
+
+/** Regions of one classifier for policies: `acl` is one of IPv6. Throws RangeError for limits out of range. */
+export function policyTables(
+  acl: Acl,
+  memory: Uint8Array,
+  limits: PolicyLimits,
+  facts: PolicyFacts,
+) {
+  if (limits.matches > MAX_RULE_ID) {
+    throw new RangeError(
+      `policy matches: ${limits.matches}, more than ${MAX_RULE_ID} (MAX_RULE_ID)`,
+    )
+  }
+  return new PolicyTables(acl.writer(memory, { rules: limits.matches }), facts, limits)
+}

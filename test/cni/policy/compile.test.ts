@@ -1,0 +1,68 @@
+import { expect, test } from 'vitest'
+import { Compiler } from '../../../cni/policy/compile.ts'
+import { Identities } from '../../../cni/policy/identities.ts'
+import { PROTOCOL_NUMBER } from '../../../cni/policy/matches.ts'
+import { originText, type PolicyWorld } from '../../../cni/policy/sources.ts'
+import { ipWords } from '../../../dataplane/addresses.ts'
+import { evaluate } from '../../../dataplane/policy/evaluate.ts'
+import { IDENTITY, VERDICT } from '../../../dataplane/policy/program.ts'
+import { type Ask, allowed } from './naive.ts'
+import { OUTSIDE, PORTS, randomWorld } from './worlds.ts'
+
+/** Worlds of one run; `HAWSER_WORLDS` for more. */
+const WORLDS = Number(process.env['HAWSER_WORLDS'] ?? 60)
+
+/** Every question that can be asked in a world: each pod, each peer, each port, both directions. */
+function* questions(world: PolicyWorld): Generator<Ask> {
+  const peers = [
+    ...world.pods.flatMap(pod => pod.addresses.map(address => ({ pod, address }))),
+    ...OUTSIDE.map(address => ({ pod: undefined, address })),
+  ]
+  for (const subject of world.pods) {
+    for (const { pod: peer, address: peerAddress } of peers) {
+      for (const direction of ['ingress', 'egress'] as const) {
+        for (const protocol of ['TCP', 'UDP', 'SCTP', 'ICMP'] as const) {
+          for (const port of protocol === 'ICMP' ? [0] : [...PORTS, 9000]) {
+            yield { direction, subject, peer, peerAddress, protocol, port }
+          }
+        }
+      }
+    }
+  }
+}
+
+function protocolNumber(protocol: Ask['protocol'], address: string): number {
+  if (protocol === 'ICMP') return address.includes(':') ? 58 : 1
+  return PROTOCOL_NUMBER[protocol]
+}
+
+test(`${WORLDS} random worlds: every question is answered as the documentation says`, () => {
+  let asked = 0
+  for (let seed = 1; seed <= WORLDS; seed++) {
+    const world = randomWorld(seed)
+    const identities = new Identities()
+    identities.follow(world.namespaces, world.pods)
+    const compiler = new Compiler(world, identities)
+    const programs = new Map(
+      identities.kinds.map(kind => [kind.identity, compiler.programs(kind)] as const),
+    )
+    for (const ask of questions(world)) {
+      const { direction, subject, peer, peerAddress, protocol, port } = ask
+      const program = programs.get(identities.of(subject)!.identity)![direction]
+      const { verdict, origin } = evaluate(program, {
+        identity: peer === undefined ? IDENTITY.WORLD : identities.of(peer)!.identity,
+        address: ipWords(peerAddress),
+        protocol: protocolNumber(protocol, peerAddress),
+        port,
+      })
+      asked++
+      if ((verdict === VERDICT.ALLOW) === allowed(world, ask)) continue
+      const whose = compiler.origin(origin)
+      expect.fail(
+        `world ${seed}: ${direction} ${subject.name} <> ${peer?.name ?? ''} ${peerAddress} ${protocol} ${port}: ` +
+          `${verdict} by ${whose === undefined ? 'nobody' : originText(whose)}`,
+      )
+    }
+  }
+  expect(asked).toBeGreaterThan(WORLDS * 100)
+})

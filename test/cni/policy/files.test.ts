@@ -1,0 +1,165 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { showExplanation } from '../../../cni/cli/policy.ts'
+import { readExpectations, tryExpectations } from '../../../cni/policy/expectations.ts'
+import { Explainer, type Flow } from '../../../cni/policy/explain.ts'
+import { readPolicies, remarkText } from '../../../cni/policy/files.ts'
+
+let folder = ''
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'hawser-policies-'))
+})
+afterEach(() => rmSync(folder, { recursive: true, force: true }))
+
+const put = (name: string, text: string) => writeFileSync(join(folder, name), text)
+const WORLD = `apiVersion: v1
+kind: Namespace
+metadata: { name: shop }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: web, namespace: shop, labels: { app: web } }
+status: { podIPs: [{ ip: 10.244.1.2 }, { ip: "fd00::12" }] }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: db, namespace: shop, labels: { app: db } }
+spec: { containers: [{ name: db, ports: [{ name: pg, containerPort: 5432 }] }] }
+status: { podIPs: [{ ip: 10.244.2.2 }] }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: agent, namespace: shop }
+spec: { hostNetwork: true }
+status: { podIPs: [{ ip: 192.0.2.11 }] }
+`
+const policy = (spec: string, name = 'db') => `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: ${name}, namespace: shop }
+spec: ${spec}
+`
+const TO_DB =
+  '{ podSelector: { matchLabels: { app: db } }, ingress: [{ from: [{ podSelector: { matchLabels: { app: web } } }], ports: [{ port: pg }] }] }'
+
+describe('explain', () => {
+  const explain = (flow: Partial<Flow>) => {
+    put('world.yaml', WORLD)
+    put('policy.yaml', policy(TO_DB))
+    const { world } = readPolicies(folder)
+    const asked: Flow = { from: 'shop/web', to: 'shop/db', port: 5432, protocol: 'TCP', ...flow }
+    return showExplanation(new Explainer(world).explain(asked))
+  }
+
+  test('names the rule that allows', () => {
+    expect(explain({})).toEqual([
+      'allowed',
+      'egress of shop/web: allowed: no policy decides about its egress',
+      'ingress of shop/db: allowed by NetworkPolicy shop/db, ingress rule 0',
+    ])
+  })
+
+  test('names the policy that isolates, for a default deny', () => {
+    expect(explain({ port: 80 }).slice(0, 1)).toEqual(['denied'])
+    expect(explain({ from: '198.51.100.7' })).toEqual([
+      'denied',
+      'ingress of shop/db: denied by NetworkPolicy shop/db, which isolates for ingress',
+    ])
+  })
+
+  test('knows a pod by its address, and one with the network of its node as nobody', () => {
+    expect(explain({ from: '10.244.1.2' })[0]).toBe('allowed')
+    expect(explain({ from: 'shop/agent' })).toEqual([
+      'denied',
+      "egress of shop/agent: allowed: it has the node's network, and no policy selects it",
+      'ingress of shop/db: denied by NetworkPolicy shop/db, which isolates for ingress',
+    ])
+  })
+
+  test('refuses an end that is nothing', () => {
+    expect(() => explain({ to: 'shop/none' })).toThrow(
+      'shop/none: neither a pod that is there (namespace/name) nor an address',
+    )
+  })
+})
+
+describe('a folder', () => {
+  test.each([
+    ['an unknown field', '{ podSelecto: {} }', ':4: spec.podSelecto: unknown key'],
+    [
+      'no CIDR',
+      '\n  egress:\n    - to: [{ ipBlock: { cidr: 10.0.0.0/33 } }]',
+      ':6: spec.egress[0].to[0].ipBlock.cidr: 10.0.0.0/33: the prefix length is not 0 .. 32',
+    ],
+    [
+      'endPort below port',
+      '\n  ingress:\n    - ports:\n        - { port: 80, endPort: 79 }',
+      ':7: spec.ingress[0].ports[0].endPort: endPort is less than port 80',
+    ],
+    [
+      'In without values',
+      '{ podSelector: { matchExpressions: [{ key: a, operator: In }] } }',
+      ':4: spec.podSelector.matchExpressions[0].values: In needs values',
+    ],
+  ])('is refused for %s, with file, line and field', (_what, spec, message) => {
+    put('a.yaml', policy(spec))
+    expect(() => readPolicies(folder)).toThrow(`${join(folder, 'a.yaml')}${message}`)
+  })
+
+  test('is refused for a policy that is there twice', () => {
+    put('a.yaml', policy(TO_DB))
+    put('b.yaml', policy(TO_DB))
+    expect(() => readPolicies(folder)).toThrow(
+      `b.yaml:3: metadata.name: NetworkPolicy shop/db is in ${join(folder, 'a.yaml')}:1, too`,
+    )
+  })
+
+  test('may hold lists, JSON, and objects of other kinds', () => {
+    const items = [{ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'a' } }]
+    put('list.json', JSON.stringify({ apiVersion: 'v1', kind: 'NamespaceList', items }))
+    put('other.yml', 'apiVersion: v1\nkind: Secret\nmetadata: { name: x }\n---\n')
+    put('.hidden.yaml', 'no: manifest')
+    expect(readPolicies(folder).world.namespaces).toEqual([
+      { name: 'a', labels: { 'kubernetes.io/metadata.name': 'a' } },
+    ])
+  })
+
+  test('gets remarks about what its author can not have meant', () => {
+    put('world.yaml', WORLD)
+    put(
+      'a.yaml',
+      policy('\n  podSelector: { matchLabels: { app: cache } }\n  policyTypes: [Ingress]'),
+    )
+    put(
+      'b.yaml',
+      policy('\n  podSelector: {}\n  egress: [{ to: [{ ipBlock: { cidr: 10.1.2.3/8 } }] }]', 'b'),
+    )
+    const cluster = (name: string) =>
+      `apiVersion: policy.networking.k8s.io/v1beta1\nkind: ClusterNetworkPolicy\nmetadata: { name: ${name} }\nspec:\n  tier: Admin\n  priority: 7\n  subject: { namespaces: {} }\n  egress: [{ action: Accept, to: [{ domainNames: [example.org] }] }]\n`
+    put('c.yaml', `${cluster('c')}---\n${cluster('d')}`)
+    const at = (file: string) => join(folder, file)
+    expect(readPolicies(folder).remarks.map(remarkText)).toEqual([
+      `${at('a.yaml')}:5: spec.podSelector: it selects no pod that is there`,
+      `${at('b.yaml')}:6: spec.egress[0].to[0].ipBlock.cidr: 10.1.2.3/8: host bits are set and don't count`,
+      `${at('c.yaml')}:8: spec.egress[0].to[0].domainNames: domain names are not carried out yet: this peer matches nothing`,
+      `${at('c.yaml')}:17: spec.egress[0].to[0].domainNames: domain names are not carried out yet: this peer matches nothing`,
+      `${at('c.yaml')}:15: spec.priority: priority 7 of tier Admin is that of ClusterNetworkPolicy c, too: where both match, the first by name decides`,
+    ])
+  })
+
+  test('can be held to expectations', () => {
+    put('world.yaml', WORLD)
+    put('policy.yaml', policy(TO_DB))
+    const file = join(folder, 'expectations')
+    writeFileSync(
+      file,
+      'expectations:\n  - { from: shop/web, to: shop/db, port: 5432, allowed: true }\n  - { from: shop/web, to: shop/db, port: 80, allowed: true }\n',
+    )
+    const { world } = readPolicies(folder)
+    expect(tryExpectations(world, readExpectations(file)).map(({ met }) => met)).toEqual([
+      true,
+      false,
+    ])
+  })
+})

@@ -61,7 +61,7 @@ import { PORT_KIND, PORT_ROLE } from './ports/port.ts'
 import { HOP } from './tables/next-hops.ts'
 import { NO_PORT } from './tables/ports.ts'
 import { TableWriter } from './tables/tables.ts'
-import { writeVteps } from './tables/vteps.ts'
+import { vtepTable, writeVteps } from './tables/vteps.ts'
 import { Weather } from './weather/weather.ts'
 import { WorkerPool } from './worker/pool.ts'
 
@@ -234,9 +234,8 @@ class Dataplane implements ControlPlane {
     const there = new Set(peers.map(({ vtep }) => vtep))
     for (const { vtep } of this.peers.specs) if (!there.has(vtep)) this.underlay.forget(vtep)
     const known = this.tables.change(() => {
-      const at = this.arena.layout.vteps.offset / 4
       this.arena.header()[HEADER.VTEP_COUNT] = vteps.length
-      writeVteps(this.arena.words, at, vteps)
+      writeVteps(this.arena, vtepTable(vteps))
       this.writeSelf()
       this.networks.follow(self, peers, specs)
       this.stale.push(...this.peers.follow(peers, this.networks.joined()))

@@ -10,10 +10,14 @@ export const MAX_PORTS = 512
 /** Descriptors of a port beside one for each worker, and of all the rest of the process: room is made at start. */
 export const PORT_DESCRIPTORS = 3
 export const SPARE_DESCRIPTORS = 1024
-/** Next hops: one a pod, one a remote node and network. Ids are 1 .. MAX_NEXT_HOPS - 1. */
-export const MAX_NEXT_HOPS = 16_384
-/** Slots of the table of known VTEPs (open addressing; at most half of them are used). */
-export const VTEP_SLOTS = 4096
+/**
+ * Next hops: one a pod, one a remote node and network. Ids are 1 .. MAX_NEXT_HOPS - 1, what 15 bits hold
+ * (MAX_NEXT_HOP_ID of a FIB). Memory of those that are not used is never touched.
+ */
+export const MAX_NEXT_HOPS = 32_768
+/** Remote nodes, by default and at the most (option `peers`). */
+export const DEFAULT_PEERS = 8192
+export const MAX_PEERS = 16_384
 /** Networks of a cluster beside its own. */
 export const MAX_NETWORKS = 64
 /** Slots of the table of their VNIs (open addressing; at most half of them are used). */

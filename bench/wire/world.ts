@@ -18,7 +18,7 @@ import { PORT_KIND, PORT_ROLE, type Port } from '../../dataplane/ports/port.ts'
 import { HOP } from '../../dataplane/tables/next-hops.ts'
 import { macWords, NO_PORT, PORT_FLAG } from '../../dataplane/tables/ports.ts'
 import { TableWriter } from '../../dataplane/tables/tables.ts'
-import { writeVteps } from '../../dataplane/tables/vteps.ts'
+import { vtepTable, writeVteps } from '../../dataplane/tables/vteps.ts'
 import { native } from '../../native/native.ts'
 
 export const POD = 0
@@ -146,10 +146,13 @@ function writeFacts(arena: Arena): void {
     four.set(ipWords(text))
     return four
   }
-  writeVteps(arena.words, arena.layout.vteps.offset / 4, [
-    { family: 4, words: words(PEERS[4]) },
-    { family: 6, words: words(PEERS[6]) },
-  ])
+  writeVteps(
+    arena,
+    vtepTable([
+      { family: 4, words: words(PEERS[4]) },
+      { family: 6, words: words(PEERS[6]) },
+    ]),
+  )
 }
 
 function hop(kind: number, port: number) {

@@ -75,7 +75,7 @@ export class Engine {
     this.tables = new TableReader(arena)
   }
 
-  /** Copies the tables and reads the node's facts from the copy. */
+  /** Copies what of the tables has changed, and reads the node's facts from the copy. */
   update(): void {
     const { tables } = this
     tables.update()
@@ -86,19 +86,24 @@ export class Engine {
     for (let w = 0; w < 4; w++) {
       this.vtep6[w] = word(HEADER.VTEP6 + w)
     }
-    readGateways(tables.words, tables.networksAt / 4, this.gateway4, this.gateway6)
+    if (tables.networksMoved) {
+      readGateways(tables.words, tables.networksAt / 4, this.gateway4, this.gateway6)
+    }
     this.gateway4[0] = word(HEADER.GATEWAY4)
     for (let w = 0; w < 4; w++) this.gateway6[w] = word(HEADER.GATEWAY6 + w)
     this.vtepMacHigh = word(HEADER.VTEP_MAC_HIGH)
     this.vtepMacLow = word(HEADER.VTEP_MAC_LOW)
     this.hostPort = word(HEADER.HOST_PORT) - 1
-    this.limitsIngress = limitsIngress(tables.words, tables.portsAt, this.portCount())
+    if (tables.movedCount > 0) {
+      this.limitsIngress = limitsIngress(tables.words, tables.portsAt, this.portCount())
+    }
   }
 
   portCount(): number {
     return this.tables.words[HEADER.PORT_COUNT]!
   }
 
+  /** A new object: only for ports whose records have changed. */
   record(port: number): PortRecord {
     return readPort(this.tables.words, this.tables.portsAt, port)
   }

@@ -7,17 +7,12 @@
  * hop. Else it looks again. The version comes back to a value after 2^32 changes; no lookup takes
  * that long.
  *
- * Order: a typed array's plain integer accesses never tear, but arm64 may move them. An
- * `Atomics.store` (store-release) keeps what was before it before it, an `Atomics.load`
- * (load-acquire) what comes behind it behind it, and the two keep their own order; a store followed
- * by a load is therefore a fence. x86-64 needs none of it and pays a few ns a batch.
+ * What keeps loads and stores in order is memory/fence.ts.
  */
+import { fence } from '../memory/fence.ts'
 
 /** Word of a FIB's header, an Int32Array at the start of its memory. */
 export const VERSION = 0
-
-/** This thread's own; only its order means something. */
-const fence = new Int32Array(1)
 
 /** Writer: a new version, before whatever is stored next and after whatever was stored before. */
 export function advance(header: Int32Array): number {
@@ -32,6 +27,6 @@ export function versionOf(header: Int32Array): number {
 
 /** Reader: whether the version is still `version`, after whatever was loaded before. */
 export function unmoved(header: Int32Array, version: number): boolean {
-  Atomics.store(fence, 0, 0)
+  fence()
   return Atomics.load(header, VERSION) === version
 }

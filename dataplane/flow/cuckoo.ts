@@ -36,6 +36,7 @@
  */
 import { native } from '../../native/native.ts'
 import { FLOW_KEY_WORDS } from '../hash/flow-key.ts'
+import { fence } from '../memory/fence.ts'
 import {
   ENTRY,
   ENTRY_WORDS,
@@ -48,7 +49,7 @@ import {
   LOCK_TRIES,
   STATE,
 } from './flow.ts'
-import { checkFlowLimits, FlowRegion, fence, layoutOf, tagOf, WORD } from './region.ts'
+import { checkFlowLimits, FlowRegion, layoutOf, tagOf, WORD } from './region.ts'
 import { roomMaker } from './room.ts'
 import { flowTable, holds, type Placement } from './table.ts'
 

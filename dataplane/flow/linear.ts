@@ -10,6 +10,7 @@
  */
 import { native } from '../../native/native.ts'
 import { FLOW_KEY_WORDS } from '../hash/flow-key.ts'
+import { fence } from '../memory/fence.ts'
 import {
   ENTRY,
   ENTRY_WORDS,
@@ -20,7 +21,7 @@ import {
   LOCK_TRIES,
   STATE,
 } from './flow.ts'
-import { checkFlowLimits, FlowRegion, fence, layoutOf, tagOf } from './region.ts'
+import { checkFlowLimits, FlowRegion, layoutOf, tagOf } from './region.ts'
 import { flowTable, holds, type Placement } from './table.ts'
 
 const WINDOW = 64

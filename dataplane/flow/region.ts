@@ -17,6 +17,7 @@
  *   refresh  CHANGING, actions, generation, LIVE
  *   move     claim, copy, LIVE, tag, count the move, old tag 0, old FREE
  */
+import { fence } from '../memory/fence.ts'
 import {
   ENTRY,
   ENTRY_WORDS,
@@ -122,15 +123,6 @@ export function layoutOf(limits: FlowLimits, slots: number): Layout {
   const tags = locks + LOCK_STRIPES * 4
   const entries = tags + paged(slots * 2)
   return { ports, locks, tags, entries, bytes: entries + slots * ENTRY_WORDS * 4 }
-}
-
-/** This thread's own; only its order means something. */
-const own = new Int32Array(1)
-
-/** Keeps the loads before it before those behind it: a store and a load of Atomics (fib/version.ts says why). */
-export function fence(): void {
-  Atomics.store(own, 0, 0)
-  Atomics.load(own, 0)
 }
 
 export class FlowRegion {

@@ -3,6 +3,7 @@
  * shares and counters. An algorithm brings its placement and its probe.
  */
 import { FLOW_KEY_WORDS } from '../hash/flow-key.ts'
+import { fence } from '../memory/fence.ts'
 import {
   ENTRY,
   ENTRY_WORDS,
@@ -16,7 +17,7 @@ import {
   STATE,
   TIMEOUT_CLASSES,
 } from './flow.ts'
-import { classOf, type FlowRegion, fence, nextState, tailOf, WORD, withClass } from './region.ts'
+import { classOf, type FlowRegion, nextState, tailOf, WORD, withClass } from './region.ts'
 
 /** Times that an insert makes room and finds it taken before it gives up. */
 const ROOM_ATTEMPTS = 4

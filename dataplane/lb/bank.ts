@@ -10,14 +10,12 @@
  * only for the generation after the next one, so the batch stands unless STARTED is two ahead. Then
  * it does it again. It never waits: while the writer builds, the published bank is whole.
  */
+import { fence } from '../memory/fence.ts'
 import { type Backend, type LbLimits, MAX_BACKEND_ID, MAX_BACKENDS, MAX_WEIGHT } from './lb.ts'
 
 export const HEADER_BYTES = 64
 const STARTED = 0
 const PUBLISHED = 1
-
-/** This thread's own; only its order means something. */
-const own = new Int32Array(1)
 
 /** Reader: the generation that is published. */
 export function published(header: Int32Array): number {
@@ -26,8 +24,7 @@ export function published(header: Int32Array): number {
 
 /** Reader: whether the bank of `generation` may have been changed since; behind all loads from it. */
 export function overtaken(header: Int32Array, generation: number): boolean {
-  // A store and a load of Atomics are a fence (fib/version.ts).
-  Atomics.store(own, 0, 0)
+  fence()
   return ((Atomics.load(header, STARTED) - generation) | 0) >= 2
 }
 

@@ -146,7 +146,7 @@ export class Networks {
   private write(): void {
     const entries = this.joined().slice(1).map(entryOf)
     this.arena.header()[HEADER.NETWORK_COUNT] = entries.length
-    writeNetworks(this.arena.words, this.arena.layout.networks.offset / 4, entries)
+    writeNetworks(this.arena, entries)
   }
 }
 

@@ -17,6 +17,8 @@ export const NO_HOP: NextHop = {
 export class NextHopSlots {
   private readonly arena: Arena
   private readonly hops: (NextHop | undefined)[] = [NO_HOP]
+  /** Ids that have been given back. */
+  private readonly freed: number[] = []
 
   constructor(arena: Arena) {
     this.arena = arena
@@ -24,8 +26,7 @@ export class NextHopSlots {
 
   /** Writes a new entry; returns its id. Throws RangeError when all are taken. */
   add(hop: NextHop): number {
-    let id = this.hops.indexOf(undefined)
-    if (id === -1) id = this.hops.length
+    const id = this.freed.pop() ?? this.hops.length
     if (id >= MAX_NEXT_HOPS) {
       throw new RangeError(`no free next hop: a node has ${MAX_NEXT_HOPS} (MAX_NEXT_HOPS)`)
     }
@@ -35,7 +36,7 @@ export class NextHopSlots {
 
   /** How many more `add` takes. */
   get room(): number {
-    return MAX_NEXT_HOPS - this.hops.filter(hop => hop !== undefined).length
+    return MAX_NEXT_HOPS - this.hops.length + this.freed.length
   }
 
   update(id: number, hop: NextHop): void {
@@ -49,6 +50,7 @@ export class NextHopSlots {
   free(id: number): void {
     this.update(id, NO_HOP)
     this.hops[id] = undefined
+    this.freed.push(id)
   }
 
   get(id: number): NextHop | undefined {

@@ -7,19 +7,22 @@
  */
 import { DROP_SLOTS } from '../drops.ts'
 import {
+  DEFAULT_PEERS,
   FRAME_BYTES,
   LARGE_FRAME_BYTES,
   MAX_NEXT_HOPS,
+  MAX_PEERS,
   MAX_PORTS,
   MAX_WORKERS,
   NETWORK_SLOTS,
-  VTEP_SLOTS,
 } from '../limits.ts'
 import { sharedPages } from './pages.ts'
 
 export const PAGE = 4096
 /** Arena offsets are 32-bit numbers, in batches, descriptors and rings. */
 const MAX_ARENA_BYTES = 2 ** 32
+/** So few that small clusters share a page, so many that they don't crowd. */
+const MIN_VTEP_SLOTS = 64
 
 export interface ArenaPlan {
   /** 1 .. MAX_WORKERS. */
@@ -35,6 +38,8 @@ export interface ArenaPlan {
   /** Bytes of each FIB. */
   fib4Bytes: number
   fib6Bytes: number
+  /** Peers, at most MAX_PEERS; DEFAULT_PEERS when absent. */
+  peers?: number
 }
 
 export interface Region {
@@ -149,6 +154,24 @@ export const PORT_RECORD_BYTES = 256
 export const NEXT_HOP_BYTES = 128
 export const VTEP_BYTES = 32
 export const NETWORK_BYTES = 32
+
+/** Slots of a table of `vteps` VTEPs: a power of two; at least half of them stay empty. */
+export function vtepSlots(vteps: number): number {
+  return 2 ** Math.ceil(Math.log2(Math.max(MIN_VTEP_SLOTS, 2 * vteps)))
+}
+
+/** A head as long as a slot, and the slots (tables/vteps.ts). */
+export function vtepTableBytes(vteps: number): number {
+  return (1 + vtepSlots(vteps)) * VTEP_BYTES
+}
+
+/** What of a table a worker copies when something in it has changed (tables/blocks.ts); whole entries. */
+export const BLOCK_BYTES = {
+  ports: PORT_RECORD_BYTES,
+  nextHops: PAGE,
+  vteps: PAGE,
+  networks: PAGE,
+} as const
 /** Scratch of one worker: descriptors, frame lists and metadata of the burst calls. */
 export const SCRATCH_BYTES = 64 * 1024
 
@@ -160,6 +183,7 @@ export interface ArenaLayout {
   readonly nextHops: Region
   readonly vteps: Region
   readonly networks: Region
+  readonly moved: Region
   readonly counters: Region
   readonly scratch: Region
   readonly fib4: Region
@@ -184,20 +208,30 @@ export function planArena(plan: ArenaPlan): ArenaLayout {
       throw new RangeError(`${name}: ${value} is no count`)
     }
   }
+  if ((plan.peers ?? 0) > MAX_PEERS) {
+    throw new RangeError(`peers: ${plan.peers} is not in 0..${MAX_PEERS} (MAX_PEERS)`)
+  }
   let next = 0
   const region = (bytes: number): Region => {
     const at = { offset: next, bytes: round(bytes) }
     next += at.bytes
     return at
   }
-  const layout = {
-    plan,
+  const tables = {
     header: region(HEADER.WORDS * 4),
-    control: region(MAX_WORKERS * WORKER.WORDS * 4),
     ports: region(MAX_PORTS * PORT_RECORD_BYTES),
     nextHops: region(MAX_NEXT_HOPS * NEXT_HOP_BYTES),
-    vteps: region(VTEP_SLOTS * VTEP_BYTES),
+    vteps: region(vtepTableBytes(plan.peers ?? DEFAULT_PEERS)),
     networks: region(NETWORK_SLOTS * NETWORK_BYTES),
+  }
+  const blocks = Object.entries(BLOCK_BYTES).map(([table, bytes]) =>
+    Math.ceil(tables[table as keyof typeof BLOCK_BYTES].bytes / bytes),
+  )
+  const layout = {
+    plan,
+    ...tables,
+    moved: region(blocks.reduce((sum, n) => sum + n, 0) * 4),
+    control: region(MAX_WORKERS * WORKER.WORDS * 4),
     counters: region(plan.workers * WORKER_COUNTERS * 8),
     scratch: region(plan.workers * SCRATCH_BYTES),
     fib4: region(plan.fib4Bytes),

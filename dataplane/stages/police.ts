@@ -10,7 +10,8 @@ import { DROP_RATE } from '../drops.ts'
 import type { Engine } from '../engine/engine.ts'
 import { type Batch, GSO_NONE } from '../packet/batch.ts'
 import { transportHeaderLength } from '../packet/transport.ts'
-import { bucketAt, charge, EGRESS, earned, INGRESS } from '../tables/rates.ts'
+import { bucketAt } from '../tables/ports.ts'
+import { charge, EGRESS, earned, INGRESS } from '../tables/rates.ts'
 
 const ETHERNET_BYTES = 14
 

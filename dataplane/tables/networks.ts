@@ -11,7 +11,8 @@
  * (0: none), 3-6 the same in IPv6.
  */
 import { MAX_NETWORKS, NETWORK_SLOTS } from '../limits.ts'
-import { NETWORK_BYTES } from '../memory/arena.ts'
+import { type Arena, NETWORK_BYTES } from '../memory/arena.ts'
+import { markMoved } from './blocks.ts'
 
 const WORDS = NETWORK_BYTES / 4
 
@@ -34,17 +35,20 @@ function slotOf(vni: number): number {
   return (h >>> 16) & (NETWORK_SLOTS - 1)
 }
 
-/** Writes the whole table at word index `at`. Throws RangeError above MAX_NETWORKS. */
-export function writeNetworks(words: Int32Array, at: number, networks: readonly NetworkEntry[]) {
+/** Inside a change of the tables: writes the whole table. Throws RangeError above MAX_NETWORKS. */
+export function writeNetworks(arena: Arena, networks: readonly NetworkEntry[]): void {
   if (networks.length > MAX_NETWORKS) {
     throw new RangeError(`${networks.length} networks: the table takes ${MAX_NETWORKS}`)
   }
+  const { layout, words } = arena
+  const at = layout.networks.offset / 4
   words.fill(0, at, at + NETWORK_SLOTS * WORDS)
   for (const { vni, index, gateway4 = 0, gateway6 = new Uint32Array(4) } of networks) {
     let slot = slotOf(vni)
     while (words[at + slot * WORDS] !== 0) slot = (slot + 1) & (NETWORK_SLOTS - 1)
     words.set([vni, index, gateway4, ...gateway6], at + slot * WORDS)
   }
+  markMoved(arena, 'networks', 0, layout.networks.bytes)
 }
 
 /** Index of the network with this VNI in the table at word index `at`; -1 for none. At most NETWORK_SLOTS probes: half of the slots are empty. */

@@ -10,6 +10,7 @@
  *   96 MAC of the underlay neighbour, bytes 0-3   100 bytes 4-5   104 1 if that MAC is known
  */
 import { type Arena, NEXT_HOP_BYTES } from '../memory/arena.ts'
+import { markMoved } from './blocks.ts'
 
 export const HOP = {
   NONE: 0,
@@ -57,4 +58,5 @@ export function writeNextHop(arena: Arena, id: number, hop: NextHop): void {
   view.setUint32(at + HOP_MAC_HIGH, hop.macHigh, true)
   view.setUint32(at + HOP_MAC_LOW, hop.macLow, true)
   view.setUint32(at + HOP_MAC_KNOWN, hop.macKnown ? 1 : 0, true)
+  markMoved(arena, 'nextHops', id * NEXT_HOP_BYTES, NEXT_HOP_BYTES)
 }

@@ -1,22 +1,12 @@
 /**
- * The port table: one record a port in the arena. The main thread writes it inside a change of the
- * tables (tables.ts); workers read their copy.
- *
- * Record, PORT_RECORD_BYTES bytes, little-endian words:
- *
- *   0 state (PORT_STATE)       1 kind (PORT_KIND)        2 role (PORT_ROLE)     3 flags (PORT_FLAG)
- *   4 ifindex                  5 MTU                     6 own MAC, bytes 0-3   7 own MAC, bytes 4-5 << 16
- *   8 peer MAC, bytes 0-3      9 peer MAC, bytes 4-5     10 IPv4 (host order)   11 fill frames
- *   12-15 IPv6, most significant word first
- *   16-23 descriptor of queue w  24-31 arena offset of the rings of queue w
- *   32-39 further descriptors (`udp`: the sockets that send)
- *   40 ingress rate, bytes a second   41 ingress burst, bytes   42 egress rate   43 egress burst
- *   44 network (networks.ts)
- *   48 ingress bucket   49 egress bucket: the workers', in the arena alone (rates.ts)
+ * The port table: one record a port in the arena, PORT_RECORD_BYTES bytes of little-endian words. The
+ * main thread writes it inside a change of the tables (tables.ts); workers read their copy. FIELDS
+ * says where each field is, and how; nothing else knows.
  */
 import { macBytes } from '../addresses.ts'
 import { MAX_WORKERS } from '../limits.ts'
 import { type Arena, PORT_RECORD_BYTES } from '../memory/arena.ts'
+import { markMoved } from './blocks.ts'
 import { NO_RATE, type Rate } from './rates.ts'
 
 export const PORT_STATE = {
@@ -35,13 +25,6 @@ export const PORT_FLAG = {
   HAS_IPV4: 2,
   HAS_IPV6: 4,
 } as const
-
-const WORDS = PORT_RECORD_BYTES / 4
-const FDS = 16
-const RINGS = FDS + MAX_WORKERS
-const MORE_FDS = RINGS + MAX_WORKERS
-const RATES = MORE_FDS + MAX_WORKERS
-const NETWORK = RATES + 4
 
 export interface PortRecord {
   state: number
@@ -97,68 +80,129 @@ export function macWords(mac: string): { high: number; low: number } {
   return { high: view.getUint32(0), low: view.getUint16(4) }
 }
 
-export function writePort(arena: Arena, port: number, record: PortRecord): void {
-  const { words } = arena
-  const at = arena.layout.ports.offset / 4 + port * WORDS
-  const head = [
-    record.state,
-    record.kind,
-    record.role,
-    record.flags,
-    record.ifindex,
-    record.mtu,
-    record.macHigh,
-    record.macLow,
-    record.peerMacHigh,
-    record.peerMacLow,
-    record.ip4,
-    record.fillFrames,
-    ...record.ip6,
-  ]
-  head.forEach((value, i) => {
-    words[at + i] = value
-  })
-  for (let w = 0; w < MAX_WORKERS; w++) {
-    words[at + FDS + w] = record.fds[w] ?? -1
-    words[at + RINGS + w] = record.rings[w] ?? 0
-    words[at + MORE_FDS + w] = record.moreFds[w] ?? -1
+const WORDS = PORT_RECORD_BYTES / 4
+
+/** How a field lies in a record. */
+export interface Field<T> {
+  /** Its first word, and how many words it has. */
+  readonly at: number
+  readonly words: number
+  /** `at`: index of the first word. */
+  read(words: Int32Array, at: number): T
+  write(words: Int32Array, at: number, value: T): void
+}
+
+export const FIELDS: { readonly [K in keyof PortRecord]: Field<PortRecord[K]> } = {
+  state: word(0),
+  kind: word(1),
+  role: word(2),
+  flags: word(3),
+  ifindex: word(4),
+  mtu: word(5),
+  macHigh: word(6),
+  macLow: word(7),
+  peerMacHigh: word(8),
+  peerMacLow: word(9),
+  ip4: word(10),
+  fillFrames: word(11),
+  /** Most significant word first. */
+  ip6: {
+    at: 12,
+    words: 4,
+    read: (words, at) => [
+      words[at]! >>> 0,
+      words[at + 1]! >>> 0,
+      words[at + 2]! >>> 0,
+      words[at + 3]! >>> 0,
+    ],
+    write: (words, at, value) => words.set(value, at),
+  },
+  /** By worker. */
+  fds: list(16, -1),
+  rings: list(24, 0),
+  moreFds: list(32, -1),
+  ingress: rate(40),
+  egress: rate(42),
+  network: word(44),
+}
+
+/** Word of a record where its two buckets are: the workers', in the arena alone, in a cache line that nothing else is written in. */
+export const BUCKETS = 48
+
+const KEYS = Object.keys(FIELDS) as (keyof PortRecord)[]
+
+function word(at: number): Field<number> {
+  return {
+    at,
+    words: 1,
+    read: (words, from) => words[from]! >>> 0,
+    write: (words, to, value) => {
+      words[to] = value
+    },
   }
-  const { ingress, egress } = record
-  words.set([ingress.rate, ingress.burst, egress.rate, egress.burst], at + RATES)
-  words[at + NETWORK] = record.network
+}
+
+/** One number a worker; `none`: of a queue that the port lacks. */
+function list(at: number, none: number): Field<readonly number[]> {
+  return {
+    at,
+    words: MAX_WORKERS,
+    read: (words, from) => Array.from(words.subarray(from, from + MAX_WORKERS)),
+    write: (words, to, value) => {
+      for (let w = 0; w < MAX_WORKERS; w++) words[to + w] = value[w] ?? none
+    },
+  }
+}
+
+function rate(at: number): Field<Rate> {
+  return {
+    at,
+    words: 2,
+    read: (words, from) => ({ rate: words[from]! >>> 0, burst: words[from + 1]! }),
+    write: (words, to, { rate, burst }) => words.set([rate, burst], to),
+  }
+}
+
+export function writePort(arena: Arena, port: number, record: PortRecord): void {
+  const at = arena.layout.ports.offset / 4 + port * WORDS
+  for (const key of KEYS) put(arena.words, at, record, key)
+  markMoved(arena, 'ports', port * PORT_RECORD_BYTES, PORT_RECORD_BYTES)
+}
+
+/** `tableAt`: byte offset of the table in `words`. */
+export function readPort(words: Int32Array, tableAt: number, port: number): PortRecord {
+  const record: PortRecord = { ...NO_PORT }
+  for (const key of KEYS) take(words, tableAt / 4 + port * WORDS, record, key)
+  return record
+}
+
+function put<K extends keyof PortRecord>(
+  words: Int32Array,
+  at: number,
+  record: PortRecord,
+  key: K,
+): void {
+  FIELDS[key].write(words, at + FIELDS[key].at, record[key])
+}
+
+function take<K extends keyof PortRecord>(
+  words: Int32Array,
+  at: number,
+  record: PortRecord,
+  key: K,
+): void {
+  record[key] = FIELDS[key].read(words, at + FIELDS[key].at)
 }
 
 /** Whether what any of the first `count` ports receives is limited. */
 export function limitsIngress(words: Int32Array, tableAt: number, count: number): boolean {
   for (let port = 0; port < count; port++) {
-    if (words[tableAt / 4 + port * WORDS + RATES] !== 0) return true
+    if (words[tableAt / 4 + port * WORDS + FIELDS.ingress.at] !== 0) return true
   }
   return false
 }
 
-export function readPort(words: Int32Array, tableAt: number, port: number): PortRecord {
-  const at = tableAt / 4 + port * WORDS
-  const word = (i: number): number => words[at + i]!
-  const list = (i: number): number[] => Array.from(words.subarray(at + i, at + i + MAX_WORKERS))
-  return {
-    state: word(0),
-    kind: word(1),
-    role: word(2),
-    flags: word(3),
-    ifindex: word(4),
-    mtu: word(5),
-    macHigh: word(6) >>> 0,
-    macLow: word(7),
-    peerMacHigh: word(8) >>> 0,
-    peerMacLow: word(9),
-    ip4: word(10) >>> 0,
-    fillFrames: word(11),
-    ip6: [word(12) >>> 0, word(13) >>> 0, word(14) >>> 0, word(15) >>> 0],
-    fds: list(FDS),
-    rings: list(RINGS),
-    moreFds: list(MORE_FDS),
-    ingress: { rate: word(RATES) >>> 0, burst: word(RATES + 1) },
-    egress: { rate: word(RATES + 2) >>> 0, burst: word(RATES + 3) },
-    network: word(NETWORK),
-  }
+/** Index, among the arena's words, of a port's bucket. `portsAt`: arena offset of the port table; `direction`: INGRESS or EGRESS (rates.ts). */
+export function bucketAt(portsAt: number, port: number, direction: number): number {
+  return portsAt / 4 + port * WORDS + BUCKETS + direction
 }

@@ -21,7 +21,6 @@ import {
   MAX_RATE_BYTES,
   MIN_BURST_BYTES,
 } from '../limits.ts'
-import { PORT_RECORD_BYTES } from '../memory/arena.ts'
 
 /** In bytes a second and bytes. A rate of 0 is no limit. */
 export interface Rate {
@@ -34,9 +33,6 @@ export const NO_RATE: Rate = { rate: 0, burst: 0 }
 /** What a port's bucket is of: what its pod receives, or what it sends. */
 export const INGRESS = 0
 export const EGRESS = 1
-
-/** Word of a port's record where its two buckets are, in a cache line that nothing else is written in. */
-export const BUCKETS = 48
 
 /** Bursts that runtimes write who have none to name: the largest int32 and uint32. */
 const UNSAID: readonly number[] = [0x7fff_ffff, 0xffff_ffff]
@@ -81,9 +77,4 @@ export function charge(
     if (found === level) return true
     level = found
   }
-}
-
-/** Index, among the arena's words, of a port's bucket. `portsAt`: arena offset of the port table. */
-export function bucketAt(portsAt: number, port: number, direction: number): number {
-  return (portsAt + port * PORT_RECORD_BYTES) / 4 + BUCKETS + direction
 }

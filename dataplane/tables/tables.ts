@@ -1,15 +1,21 @@
 /**
  * How tables change under running workers.
  *
- * Header, port records, next hops, VTEPs and networks lie side by side in the arena and change together. The
- * main thread is the only writer: it makes SEQUENCE odd, writes, makes it even and moves
- * GENERATION. A worker that sees GENERATION move copies the tables into memory of its own, again
- * if SEQUENCE moved meanwhile, and says so in ACKNOWLEDGED. From then on it works by the copy, so
- * no packet ever meets a half-written entry, and once every worker has acknowledged a generation
- * nothing of an earlier one is in use (a quiescent point).
+ * Header, port records, next hops, VTEPs and networks lie side by side in the arena and change
+ * together. The main thread is the only writer: it makes SEQUENCE odd, writes, makes it even and moves
+ * GENERATION. A worker that sees GENERATION move copies what has changed (blocks.ts) into memory of
+ * its own, again if SEQUENCE moved meanwhile, and says so in ACKNOWLEDGED. From then on it works by the
+ * copy, so no packet ever meets a half-written entry, and once every worker has acknowledged a
+ * generation nothing of an earlier one is in use (a quiescent point).
+ *
+ * Workers that look meanwhile wait for the end of a change: it writes memory and does nothing else.
+ * What it writes is worked out before, and what has to be asked of the kernel is asked before.
  */
 import { native } from '../../native/native.ts'
-import { type Arena, HEADER, NEXT_HOP_BYTES, PORT_RECORD_BYTES, WORKER } from '../memory/arena.ts'
+import { MAX_PORTS } from '../limits.ts'
+import { type Arena, HEADER, WORKER } from '../memory/arena.ts'
+import { fence } from '../memory/fence.ts'
+import { type Blocks, blocksOf } from './blocks.ts'
 
 export class TableWriter {
   private readonly arena: Arena
@@ -25,10 +31,11 @@ export class TableWriter {
     return Atomics.load(this.header, HEADER.GENERATION)
   }
 
-  /** Makes one change visible to all workers at once; returns its generation. */
+  /** Makes one change visible to all workers at once; returns its generation. `write` writes memory and does nothing else. */
   change(write: () => void): number {
     const { header } = this
     Atomics.add(header, HEADER.SEQUENCE, 1)
+    fence()
     try {
       write()
     } finally {
@@ -73,22 +80,37 @@ export class TableReader {
   readonly vtepsAt: number
   readonly networksAt: number
   generation = -1
+  /** Ports whose records the last `update` found changed: `moved[0 .. movedCount)`, by index. */
+  readonly moved = new Uint16Array(MAX_PORTS)
+  movedCount = 0
+  /** Whether it found the table of networks changed. */
+  networksMoved = false
+  /** Blocks that were copied in all: what changes have cost. */
+  copied = 0
   private readonly shared: Int32Array
   private readonly header: Int32Array
-  private readonly arena: Arena
+  private readonly ports: Blocks
+  private readonly nextHops: Blocks
+  private readonly vteps: Blocks
+  private readonly networks: Blocks
+  /** HEADER.SEQUENCE of the copy. */
+  private sequence = 0
 
   constructor(arena: Arena) {
     const { layout } = arena
-    this.arena = arena
-    this.header = arena.header()
     const end = layout.networks.offset + layout.networks.bytes
-    this.shared = new Int32Array(arena.buffer, arena.base, end / 4)
+    this.header = arena.header()
+    this.shared = arena.words
     this.words = new Int32Array(end / 4)
     this.view = new DataView(this.words.buffer)
     this.portsAt = layout.ports.offset
     this.nextHopsAt = layout.nextHops.offset
     this.vtepsAt = layout.vteps.offset
     this.networksAt = layout.networks.offset
+    this.ports = blocksOf(layout, 'ports')
+    this.nextHops = blocksOf(layout, 'nextHops')
+    this.vteps = blocksOf(layout, 'vteps')
+    this.networks = blocksOf(layout, 'networks')
   }
 
   /** Whether the tables changed since the last `update`. */
@@ -96,28 +118,40 @@ export class TableReader {
     return Atomics.load(this.header, HEADER.GENERATION) !== this.generation
   }
 
-  /** Copies the tables; the whole copy is of one moment. */
+  /** Copies what has changed; then the whole copy is of one moment. */
   update(): void {
-    const { header, words, shared } = this
+    const { header, words } = this
     for (;;) {
       const before = Atomics.load(header, HEADER.SEQUENCE)
       if ((before & 1) === 1) continue
       const generation = Atomics.load(header, HEADER.GENERATION)
-      const portWords = (header[HEADER.PORT_COUNT]! * PORT_RECORD_BYTES) / 4
-      const hopWords = (header[HEADER.NEXT_HOP_COUNT]! * NEXT_HOP_BYTES) / 4
-      words.set(shared.subarray(0, HEADER.WORDS))
-      this.copy(this.portsAt / 4, portWords)
-      this.copy(this.nextHopsAt / 4, hopWords)
-      this.copy(this.vtepsAt / 4, this.arena.layout.vteps.bytes / 4)
-      this.copy(this.networksAt / 4, this.arena.layout.networks.bytes / 4)
+      for (let w = 0; w < HEADER.WORDS; w++) words[w] = header[w]!
+      this.movedCount = 0
+      this.copy(this.ports, this.moved)
+      this.copy(this.nextHops)
+      this.copy(this.vteps)
+      this.networksMoved = this.copy(this.networks) > 0
+      fence()
       if (Atomics.load(header, HEADER.SEQUENCE) === before) {
         this.generation = generation
+        this.sequence = before
         return
       }
     }
   }
 
-  private copy(at: number, length: number): void {
-    this.words.set(this.shared.subarray(at, at + length), at)
+  /** Copies the blocks that are later than the copy, and says which, by index, in `moved`. Returns how many. */
+  private copy({ at, words: size, movedAt, count }: Blocks, moved?: Uint16Array): number {
+    const { shared, words, sequence } = this
+    let n = 0
+    for (let block = 0; block < count; block++) {
+      if (((shared[movedAt + block]! - sequence) | 0) <= 0) continue
+      const start = at + block * size
+      for (let w = start; w < start + size; w++) words[w] = shared[w]!
+      if (moved !== undefined) moved[this.movedCount++] = block
+      n++
+    }
+    this.copied += n
+    return n
   }
 }

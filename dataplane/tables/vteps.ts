@@ -1,22 +1,22 @@
 /**
- * The table of known VTEPs: open addressing, linear probing, in the arena. Written whole by the
- * main thread inside a change of the tables, read by workers in their copy.
+ * The table of known VTEPs: open addressing, linear probing, in the arena. Made whole by the main
+ * thread beside it (`vtepTable`), put in inside a change of the tables (`writeVteps`), read by workers
+ * in their copy. It has as many slots as its VTEPs need: a small cluster touches little memory.
  *
- * Slot, VTEP_BYTES bytes: word 0 the family (0 empty, 4, 6), words 1-4 the address (IPv4 in the
- * first, host order).
+ * Head, VTEP_BYTES bytes: word 0 the number of slots less one, a mask.
+ * Slot, VTEP_BYTES bytes, half of a cache line: word 0 the family (0 empty, 4, 6), words 1-4 the
+ * address (IPv4 in the first, host order).
  */
-import { VTEP_SLOTS } from '../limits.ts'
-import { VTEP_BYTES } from '../memory/arena.ts'
+import { type Arena, BLOCK_BYTES, VTEP_BYTES, vtepSlots, vtepTableBytes } from '../memory/arena.ts'
+import { markMoved } from './blocks.ts'
 
 const WORDS = VTEP_BYTES / 4
+const BLOCK_WORDS = BLOCK_BYTES.vteps / 4
 
-/** Most VTEPs that the table takes: half full, so that a probe stays short. */
-export const MAX_VTEPS = VTEP_SLOTS / 2
-
-function slotOf(a: number, b: number, c: number, d: number): number {
+function slotOf(a: number, b: number, c: number, d: number, mask: number): number {
   let h = Math.imul(a, 0x9e3779b1) ^ Math.imul(b, 0x85ebca6b) ^ Math.imul(c, 0xc2b2ae35)
   h = Math.imul(h ^ d ^ (h >>> 15), 0x27d4eb2f)
-  return (h ^ (h >>> 13)) & (VTEP_SLOTS - 1)
+  return (h ^ (h >>> 13)) & mask
 }
 
 export interface VtepAddress {
@@ -25,21 +25,38 @@ export interface VtepAddress {
   words: Uint32Array
 }
 
-/** Writes the whole table at word index `at`. Throws RangeError above MAX_VTEPS. */
-export function writeVteps(words: Int32Array, at: number, vteps: readonly VtepAddress[]): void {
-  if (vteps.length > MAX_VTEPS) {
-    throw new RangeError(`${vteps.length} VTEPs: the table takes ${MAX_VTEPS}`)
-  }
-  words.fill(0, at, at + VTEP_SLOTS * WORDS)
+/** A table of these VTEPs, head and slots. */
+export function vtepTable(vteps: readonly VtepAddress[]): Int32Array {
+  const words = new Int32Array(vtepTableBytes(vteps.length) / 4)
+  const mask = vtepSlots(vteps.length) - 1
+  words[0] = mask
   for (const { family, words: address } of vteps) {
-    let slot = slotOf(address[0]!, address[1]!, address[2]!, address[3]!)
-    while (words[at + slot * WORDS] !== 0) slot = (slot + 1) & (VTEP_SLOTS - 1)
-    words[at + slot * WORDS] = family
-    for (let i = 0; i < 4; i++) words[at + slot * WORDS + 1 + i] = address[i]! | 0
+    let slot = slotOf(address[0]!, address[1]!, address[2]!, address[3]!, mask)
+    while (words[(slot + 1) * WORDS] !== 0) slot = (slot + 1) & mask
+    words[(slot + 1) * WORDS] = family
+    words.set(address, (slot + 1) * WORDS + 1)
+  }
+  return words
+}
+
+/** Inside a change of the tables: `table` in place of the one that is there. Throws RangeError when the arena's place for it is smaller. */
+export function writeVteps(arena: Arena, table: Int32Array): void {
+  const { layout, words } = arena
+  if (table.length * 4 > layout.vteps.bytes) {
+    throw new RangeError(
+      `VTEP table of ${table.length * 4} bytes: its place has ${layout.vteps.bytes}`,
+    )
+  }
+  const at = layout.vteps.offset / 4
+  for (let block = 0; block < table.length; block += BLOCK_WORDS) {
+    const part = table.subarray(block, block + BLOCK_WORDS)
+    if (part.every((word, i) => words[at + block + i] === word)) continue
+    words.set(part, at + block)
+    markMoved(arena, 'vteps', block * 4, part.length * 4)
   }
 }
 
-/** Whether the address is in the table at word index `at`. At most VTEP_SLOTS probes: half of the slots are empty. */
+/** Whether the address is in the table at word index `at`. At most half of the slots are looked at: the others are empty. */
 export function knowsVtep(
   words: Int32Array,
   at: number,
@@ -49,9 +66,10 @@ export function knowsVtep(
   c: number,
   d: number,
 ): boolean {
-  let slot = slotOf(a, b, c, d)
+  const mask = words[at]!
+  let slot = slotOf(a, b, c, d, mask)
   for (;;) {
-    const p = at + slot * WORDS
+    const p = at + (slot + 1) * WORDS
     const kind = words[p]!
     if (kind === 0) return false
     if (
@@ -63,6 +81,6 @@ export function knowsVtep(
     ) {
       return true
     }
-    slot = (slot + 1) & (VTEP_SLOTS - 1)
+    slot = (slot + 1) & mask
   }
 }

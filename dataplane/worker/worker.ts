@@ -31,7 +31,7 @@ import { Batch } from '../packet/batch.ts'
 import { pathOfRole } from '../pipeline.ts'
 import type { Port } from '../ports/port.ts'
 import { EVENTS, Scratch } from '../ports/scratch.ts'
-import { PORT_STATE } from '../tables/ports.ts'
+import { PORT_STATE, type PortRecord } from '../tables/ports.ts'
 import { createPort } from './create-port.ts'
 
 export interface WorkerTask {
@@ -322,27 +322,30 @@ export class Worker {
   private update(): void {
     const { engine } = this
     engine.update()
-    const count = engine.portCount()
-    for (let index = 0; index < count; index++) {
-      const record = engine.record(index)
-      const served = engine.ports[index] !== undefined
-      if (record.state === PORT_STATE.ACTIVE && !served) this.open(index)
-      else if (record.state === PORT_STATE.ACTIVE) engine.records[index] = record
-      else {
-        if (served) this.drop(index)
-        if (record.state === PORT_STATE.CLOSED) engine.frames.reclaim(index)
-      }
-    }
+    const { moved, movedCount } = engine.tables
+    for (let i = 0; i < movedCount; i++) this.take(moved[i]!)
     this.order ??= receiveMessageOnPort(this.task.orders)?.message as Order | undefined
     this.publish()
     Atomics.store(this.control, WORKER.ACKNOWLEDGED, engine.tables.generation)
     Atomics.notify(this.control, WORKER.ACKNOWLEDGED)
   }
 
-  private open(index: number): void {
-    const { engine, task } = this
+  /** Takes over the record of a port that has changed. */
+  private take(index: number): void {
+    const { engine } = this
     const record = engine.record(index)
-    engine.records[index] = record
+    const served = engine.ports[index] !== undefined
+    if (record.state === PORT_STATE.ACTIVE) {
+      engine.records[index] = record
+      if (!served) this.open(index, record)
+      return
+    }
+    if (served) this.drop(index)
+    if (record.state === PORT_STATE.CLOSED) engine.frames.reclaim(index)
+  }
+
+  private open(index: number, record: PortRecord): void {
+    const { engine, task } = this
     const port = createPort(index, record, task.worker, engine, this.scratch)
     if (port === undefined) return
     engine.ports[index] = port

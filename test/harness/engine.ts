@@ -27,7 +27,7 @@ import { HOP } from '../../dataplane/tables/next-hops.ts'
 import { macWords, PORT_FLAG } from '../../dataplane/tables/ports.ts'
 import { NO_RATE, type Rate } from '../../dataplane/tables/rates.ts'
 import { TableWriter } from '../../dataplane/tables/tables.ts'
-import { writeVteps } from '../../dataplane/tables/vteps.ts'
+import { vtepTable, writeVteps } from '../../dataplane/tables/vteps.ts'
 import { native } from '../../native/native.ts'
 import { bytesOf } from './packets.ts'
 
@@ -163,12 +163,15 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
       four.set(ipWords(text))
       return four
     }
-    writeVteps(arena.words, layout.vteps.offset / 4, [
-      { family: 4, words: words(PEER) },
-      { family: 6, words: words(PEER6) },
-    ])
+    writeVteps(
+      arena,
+      vtepTable([
+        { family: 4, words: words(PEER) },
+        { family: 6, words: words(PEER6) },
+      ]),
+    )
     if (options.blue !== undefined) {
-      writeNetworks(arena.words, layout.networks.offset / 4, [
+      writeNetworks(arena, [
         {
           ...{ vni: BLUE_VNI, index: BLUE, gateway4: ipWords('10.60.1.1')[0]! },
           gateway6: ipWords('fd60:0:0:1::1'),

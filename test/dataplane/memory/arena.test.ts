@@ -44,7 +44,7 @@ describe('planArena', () => {
       fc.property(plan, given => {
         const layout = planArena(given)
         const sorted = regions(layout).sort(([, a], [, b]) => a.offset - b.offset)
-        expect(sorted.length).toBe(13)
+        expect(sorted.length).toBe(14)
         let end = 0
         for (const [name, { offset, bytes }] of sorted) {
           expect(offset % PAGE, name).toBe(0)

@@ -2,7 +2,14 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { MAX_BURST_BYTES, MAX_PORTS, MAX_WORKERS } from '../../../dataplane/limits.ts'
 import { PORT_RECORD_BYTES } from '../../../dataplane/memory/arena.ts'
-import { macWords, type PortRecord, readPort, writePort } from '../../../dataplane/tables/ports.ts'
+import {
+  BUCKETS,
+  FIELDS,
+  macWords,
+  type PortRecord,
+  readPort,
+  writePort,
+} from '../../../dataplane/tables/ports.ts'
 import { smallArena } from '../memory/plan.ts'
 
 const u16 = fc.integer({ min: 0, max: 0xffff })
@@ -36,6 +43,19 @@ const record: fc.Arbitrary<PortRecord> = fc.record({
 })
 
 describe('port records', () => {
+  test('fields lie apart from each other and from the buckets, inside', () => {
+    const end = PORT_RECORD_BYTES / 4
+    const fields = [...Object.values(FIELDS), { at: BUCKETS, words: 2 }]
+    const taken = fields.flatMap(({ at, words }) => Array.from({ length: words }, (_, i) => at + i))
+    expect(new Set(taken).size).toBe(taken.length)
+    expect(Math.max(...taken)).toBeLessThan(end)
+    // Buckets are written by workers: in no cache line that has anything else.
+    const line = 64 / 4
+    const others = Object.values(FIELDS).map(({ at, words }) => at + words)
+    expect(BUCKETS % line).toBe(0)
+    expect(Math.max(...others)).toBeLessThanOrEqual(BUCKETS)
+  })
+
   test('what is written is read, beside any other record', () => {
     const arena = smallArena()
     const at = arena.layout.ports.offset

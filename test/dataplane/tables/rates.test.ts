@@ -8,9 +8,8 @@ import {
   MAX_RATE_BYTES,
   MIN_BURST_BYTES,
 } from '../../../dataplane/limits.ts'
-import { NO_PORT, writePort } from '../../../dataplane/tables/ports.ts'
+import { bucketAt, NO_PORT, writePort } from '../../../dataplane/tables/ports.ts'
 import {
-  bucketAt,
   charge,
   EGRESS,
   earned,

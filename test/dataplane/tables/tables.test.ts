@@ -1,12 +1,14 @@
 import { once } from 'node:events'
 import { setImmediate } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
-import { afterEach, describe, expect, test } from 'vitest'
-import { type Arena, HEADER, WORKER } from '../../../dataplane/memory/arena.ts'
-import { HOP, writeNextHop } from '../../../dataplane/tables/next-hops.ts'
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import { NO_HOP } from '../../../dataplane/manage/next-hop-slots.ts'
+import { type Arena, HEADER, NEXT_HOP_BYTES, WORKER } from '../../../dataplane/memory/arena.ts'
+import { writeNetworks } from '../../../dataplane/tables/networks.ts'
+import { HOP, HOP_MTU, writeNextHop } from '../../../dataplane/tables/next-hops.ts'
 import { NO_PORT, type PortRecord, readPort, writePort } from '../../../dataplane/tables/ports.ts'
 import { TableReader, TableWriter } from '../../../dataplane/tables/tables.ts'
-import { knowsVtep, writeVteps } from '../../../dataplane/tables/vteps.ts'
+import { knowsVtep, vtepTable, writeVteps } from '../../../dataplane/tables/vteps.ts'
 import { native } from '../../../native/native.ts'
 import { smallArena } from '../memory/plan.ts'
 
@@ -19,7 +21,7 @@ const HOPS = 40
  */
 function writeStamp(arena: Arena, stamp: number): void {
   const vtep = { family: 4 as const, words: Uint32Array.of(stamp, 0, 0, 0) }
-  writeVteps(arena.words, arena.layout.vteps.offset / 4, [vtep])
+  writeVteps(arena, vtepTable([vtep]))
   const header = arena.header()
   header[HEADER.VNI] = stamp
   header[HEADER.PORT_COUNT] = PORTS
@@ -37,6 +39,13 @@ function writeStamp(arena: Arena, stamp: number): void {
   for (let id = 1; id <= HOPS; id++) {
     writeNextHop(arena, id, { ...hop, network: 0, mtu: stamp, macKnown: false })
   }
+}
+
+/** How many blocks the reader's next update copies. */
+function blocksIn(reader: TableReader): number {
+  const before = reader.copied
+  reader.update()
+  return reader.copied - before
 }
 
 const threads: Worker[] = []
@@ -75,6 +84,120 @@ describe('TableReader', () => {
     // The copy is the reader's own.
     writePort(arena, 3, { ...readPort(reader.words, reader.portsAt, 3), mtu: 9 })
     expect(readPort(reader.words, reader.portsAt, 3).mtu).toBe(1234)
+  })
+
+  test('a change is copied, and nothing else', () => {
+    const arena = smallArena()
+    const writer = new TableWriter(arena)
+    const reader = new TableReader(arena)
+    const addresses = (count: number) =>
+      vtepTable(
+        Array.from({ length: count }, (_, i) => ({
+          family: 4 as const,
+          words: Uint32Array.of(i + 1, 0, 0, 0),
+        })),
+      )
+    const hop = (mtu: number) => ({ ...NO_HOP, kind: HOP.PORT, mtu })
+    const ports = 250
+    const hops = 5000
+    writer.change(() => {
+      for (let port = 0; port < ports; port++) writePort(arena, port, { ...NO_PORT, mtu: port })
+      for (let id = 1; id <= hops; id++) writeNextHop(arena, id, hop(id))
+      writeVteps(arena, addresses(5000))
+    })
+    const first = blocksIn(reader)
+    expect([...reader.moved.subarray(0, reader.movedCount)]).toEqual([...Array(ports).keys()])
+    expect(first).toBeGreaterThan(ports + hops / 32)
+
+    writer.change(() => writePort(arena, 77, { ...NO_PORT, mtu: 7 }))
+    expect(blocksIn(reader)).toBe(1)
+    expect([...reader.moved.subarray(0, reader.movedCount)]).toEqual([77])
+    expect(readPort(reader.words, reader.portsAt, 77).mtu).toBe(7)
+    expect(readPort(reader.words, reader.portsAt, 78).mtu).toBe(78)
+
+    writer.change(() => writeNextHop(arena, 4000, hop(9)))
+    expect(blocksIn(reader)).toBe(1)
+    expect(reader.movedCount).toBe(0)
+    const mtuOf = (id: number) =>
+      reader.view.getUint32(reader.nextHopsAt + id * NEXT_HOP_BYTES + HOP_MTU, true)
+    expect([3999, 4000, 4001].map(mtuOf)).toEqual([3999, 9, 4001])
+
+    // A node more, behind the others: its slot, and the pages in between stay.
+    writer.change(() => writeVteps(arena, addresses(5001)))
+    expect(blocksIn(reader)).toBe(1)
+    expect(knowsVtep(reader.words, reader.vtepsAt / 4, 4, 5001, 0, 0, 0)).toBe(true)
+
+    writer.change(() => {})
+    expect(blocksIn(reader)).toBe(0)
+    writer.change(() => writeNetworks(arena, [{ vni: 5, index: 1 }]))
+    expect(blocksIn(reader)).toBe(1)
+    expect(reader.networksMoved).toBe(true)
+  })
+
+  test('a reader that slept through changes has all of them, and each block once', () => {
+    const arena = smallArena()
+    const writer = new TableWriter(arena)
+    const reader = new TableReader(arena)
+    for (let round = 0; round < 50; round++) {
+      for (const port of [3, 9])
+        writer.change(() => writePort(arena, port, { ...NO_PORT, mtu: round }))
+    }
+    expect(blocksIn(reader)).toBe(2)
+    expect([3, 9].map(port => readPort(reader.words, reader.portsAt, port).mtu)).toEqual([49, 49])
+  })
+
+  test('changes may run over the end of 32 bits', () => {
+    const arena = smallArena()
+    const writer = new TableWriter(arena)
+    const reader = new TableReader(arena)
+    Atomics.store(arena.header(), HEADER.SEQUENCE, 0x7fff_fffc)
+    for (let mtu = 1; mtu < 6; mtu++) {
+      writer.change(() => writePort(arena, 3, { ...NO_PORT, mtu }))
+      blocksIn(reader)
+      expect(readPort(reader.words, reader.portsAt, 3).mtu).toBe(mtu)
+    }
+    expect(arena.header()[HEADER.SEQUENCE]).toBeLessThan(0)
+  })
+
+  test('loads of the copy are fenced from the second look at the sequence, stores of a change from the first', () => {
+    const arena = smallArena()
+    const writer = new TableWriter(arena)
+    const reader = new TableReader(arena)
+    const seen: string[] = []
+    const name = (array: unknown, at: number) =>
+      array instanceof Int32Array && array.buffer === arena.buffer
+        ? at === HEADER.SEQUENCE
+          ? 'sequence'
+          : 'header'
+        : 'own'
+    for (const kind of ['load', 'store', 'add'] as const) {
+      const real = Atomics[kind] as (...all: unknown[]) => number
+      vi.spyOn(Atomics, kind).mockImplementation(((...all: unknown[]) => {
+        seen.push(`${kind} ${name(all[0], all[1] as number)}`)
+        return real.apply(Atomics, all)
+      }) as never)
+    }
+    try {
+      writer.change(() => void seen.push('write'))
+      expect(seen.slice(0, 5)).toEqual([
+        'add sequence',
+        'store own',
+        'load own',
+        'write',
+        'add sequence',
+      ])
+      seen.length = 0
+      reader.update()
+      expect(seen).toEqual([
+        'load sequence',
+        'load header',
+        'store own',
+        'load own',
+        'load sequence',
+      ])
+    } finally {
+      vi.restoreAllMocks()
+    }
   })
 
   test('a change that fails leaves the tables readable', () => {

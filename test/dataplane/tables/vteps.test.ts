@@ -1,77 +1,110 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { VTEP_SLOTS } from '../../../dataplane/limits.ts'
-import { VTEP_BYTES } from '../../../dataplane/memory/arena.ts'
+import { DEFAULT_PEERS, MAX_PEERS } from '../../../dataplane/limits.ts'
+import { type Arena, VTEP_BYTES, vtepSlots } from '../../../dataplane/memory/arena.ts'
 import {
   knowsVtep,
-  MAX_VTEPS,
   type VtepAddress,
+  vtepTable,
   writeVteps,
 } from '../../../dataplane/tables/vteps.ts'
+import { smallArena } from '../memory/plan.ts'
 
 const WORDS = VTEP_BYTES / 4
-/** The table does not begin where the memory does. */
-const AT = 64
-
-function table(): Int32Array {
-  return new Int32Array(AT + VTEP_SLOTS * WORDS + 64)
-}
 
 function four(word: number): VtepAddress {
   return { family: 4, words: Uint32Array.of(word, 0, 0, 0) }
 }
 
-function knows(words: Int32Array, { family, words: a }: VtepAddress): boolean {
-  return knowsVtep(words, AT, family, a[0]!, a[1]!, a[2]!, a[3]!)
+/** An arena whose table has these. */
+function table(vteps: readonly VtepAddress[], peers = DEFAULT_PEERS): Arena {
+  const arena = smallArena({ peers })
+  writeVteps(arena, vtepTable(vteps))
+  return arena
 }
 
-/** The slot that an address takes in an empty table. */
+function knows(arena: Arena, { family, words: a }: VtepAddress): boolean {
+  const at = arena.layout.vteps.offset / 4
+  return knowsVtep(arena.words, at, family, a[0]!, a[1]!, a[2]!, a[3]!)
+}
+
+/** The slot that an address takes in a table of its own. */
 function slotOf(address: VtepAddress): number {
-  const words = table()
-  writeVteps(words, AT, [address])
-  return Math.floor((words.findIndex(word => word !== 0) - AT) / WORDS)
+  const words = vtepTable([address])
+  return Math.floor(words.findIndex((word, i) => i >= WORDS && word !== 0) / WORDS) - 1
 }
 
 describe('known VTEPs', () => {
   test('what is in the table is known, by family and by every word', () => {
-    const words = table()
     const six: VtepAddress = {
       family: 6,
       words: Uint32Array.of(0xfd000000, 0xffff_ffff, 0, 0x8000_0001),
     }
-    writeVteps(words, AT, [four(0xc0a8_4d01), six])
-    expect(knows(words, four(0xc0a8_4d01))).toBe(true)
-    expect(knows(words, six)).toBe(true)
-    expect(knows(words, { ...four(0xc0a8_4d01), family: 6 })).toBe(false)
+    const arena = table([four(0xc0a8_4d01), six])
+    expect(knows(arena, four(0xc0a8_4d01))).toBe(true)
+    expect(knows(arena, six)).toBe(true)
+    expect(knows(arena, { ...four(0xc0a8_4d01), family: 6 })).toBe(false)
     for (let w = 0; w < 4; w++) {
-      expect(knows(words, { family: 6, words: six.words.with(w, six.words[w]! ^ 1) })).toBe(false)
+      const other = six.words.with(w, six.words[w]! ^ 1)
+      expect(knows(arena, { family: 6, words: other })).toBe(false)
     }
-    expect(knows(table(), six)).toBe(false)
-    expect(knows(words, four(0))).toBe(false)
+    expect(knows(arena, four(0))).toBe(false)
   })
 
-  test('a full table: all are known, nothing else is, and looking ends', () => {
-    const words = table()
-    const all = Array.from({ length: MAX_VTEPS }, (_, i) => four(0x0a00_0000 + i * 7))
-    writeVteps(words, AT, all)
-    expect(all.every(each => knows(words, each))).toBe(true)
-    for (let i = 0; i < 20_000; i++) {
-      if (i % 7 !== 0 || i >= MAX_VTEPS * 7) expect(knows(words, four(0x0a00_0000 + i))).toBe(false)
+  test('a table of none, and one that nobody has written, know nobody', () => {
+    for (const arena of [smallArena(), table([])]) {
+      expect(knows(arena, four(0))).toBe(false)
+      expect(knows(arena, four(1))).toBe(false)
     }
-    // Nothing beyond the table was written.
-    expect(words.subarray(0, AT).every(word => word === 0)).toBe(true)
-    expect(words.subarray(AT + VTEP_SLOTS * WORDS).every(word => word === 0)).toBe(true)
   })
 
-  test('one more than a full table is refused, and the table stays as it was', () => {
-    const words = table()
-    writeVteps(words, AT, [four(1)])
-    const all = Array.from({ length: MAX_VTEPS + 1 }, (_, i) => four(i + 2))
-    expect(() => writeVteps(words, AT, all)).toThrow(
-      `${MAX_VTEPS + 1} VTEPs: the table takes ${MAX_VTEPS}`,
-    )
-    expect(knows(words, four(1))).toBe(true)
-    expect(knows(words, four(2))).toBe(false)
+  test.each([1, DEFAULT_PEERS, MAX_PEERS])(
+    'a full table of %i: all are known, nothing else is, and looking ends',
+    peers => {
+      const all = Array.from({ length: peers }, (_, i) => four(0x0a00_0000 + i * 7))
+      const arena = table(all, peers)
+      expect(all.every(each => knows(arena, each))).toBe(true)
+      for (let i = 0; i < 20_000; i++) {
+        if (i % 7 !== 0 || i >= peers * 7) {
+          expect(knows(arena, four(0x0a00_0000 + i))).toBe(false)
+        }
+      }
+      // Nothing beyond the table was written.
+      const { nextHops, networks } = arena.layout
+      for (const { offset, bytes } of [nextHops, networks]) {
+        expect(arena.bytes.subarray(offset, offset + bytes).every(byte => byte === 0)).toBe(true)
+      }
+    },
+  )
+
+  test('a small table touches little memory, and grows and shrinks with its VTEPs', () => {
+    expect(vtepTable([four(1)]).byteLength).toBeLessThan(4096)
+    const arena = table([four(1)])
+    const used = () => arena.slice(arena.layout.vteps).findLastIndex(byte => byte !== 0)
+    expect(used()).toBeLessThan(4096)
+    writeVteps(arena, vtepTable(Array.from({ length: 5000 }, (_, i) => four(i + 1))))
+    expect(knows(arena, four(5000))).toBe(true)
+    writeVteps(arena, vtepTable([four(2)]))
+    expect([1, 2, 5000].map(each => knows(arena, four(each)))).toEqual([false, true, false])
+  })
+
+  test('looking takes few probes, however many there are', () => {
+    // Words of a table that is read, not its memory: slots that stand side by side.
+    for (const peers of [100, 5000, MAX_PEERS]) {
+      const words = vtepTable(Array.from({ length: peers }, (_, i) => four(0x0a00_0001 + i)))
+      const taken = Array.from({ length: vtepSlots(peers) }, (_, slot) =>
+        words[(slot + 1) * WORDS] === 0 ? '.' : 'x',
+      ).join('')
+      expect(Math.max(...taken.split('.').map(run => run.length)), `${peers}`).toBeLessThan(64)
+    }
+  })
+
+  test('one more than the arena has room for is refused, and the table stays as it was', () => {
+    const arena = table([four(1)], 64)
+    const all = Array.from({ length: 65 }, (_, i) => four(i + 2))
+    expect(() => writeVteps(arena, vtepTable(all))).toThrow(/VTEP table of .* bytes: its place has/)
+    expect(knows(arena, four(1))).toBe(true)
+    expect(knows(arena, four(2))).toBe(false)
   })
 
   test('addresses of one slot, and of the last one, stand side by side', () => {
@@ -84,7 +117,7 @@ describe('known VTEPs', () => {
       const there = [...(bySlot.get(slot) ?? []), address]
       bySlot.set(slot, there)
       // From the last slot the search goes on at the first.
-      if (slot === VTEP_SLOTS - 1) last = there
+      if (slot === vtepSlots(1) - 1) last = there
       else if (there.length > crowd.length) crowd = there
       if (word > 60_000) break
     }
@@ -92,10 +125,8 @@ describe('known VTEPs', () => {
     expect(last.length).toBeGreaterThanOrEqual(3)
     for (const group of [crowd, last]) {
       for (let n = 1; n <= group.length; n++) {
-        const words = table()
-        writeVteps(words, AT, group.slice(0, n))
-        expect(group.map(each => knows(words, each))).toEqual(group.map((_, i) => i < n))
-        expect(words.subarray(AT + VTEP_SLOTS * WORDS).every(word => word === 0)).toBe(true)
+        const arena = table(group.slice(0, n))
+        expect(group.map(each => knows(arena, each))).toEqual(group.map((_, i) => i < n))
       }
     }
   })
@@ -109,13 +140,13 @@ describe('known VTEPs', () => {
         words: family === 4 ? Uint32Array.of(a, 0, 0, 0) : Uint32Array.of(a, b, c, d),
       }))
     const text = ({ family, words }: VtepAddress) => `${family} ${words.join(' ')}`
-    const words = table()
+    const arena = smallArena()
     fc.assert(
       fc.property(fc.array(address, { maxLength: 40 }), fc.array(address), (inside, asked) => {
-        writeVteps(words, AT, inside)
+        writeVteps(arena, vtepTable(inside))
         const names = new Set(inside.map(text))
         for (const each of [...inside, ...asked])
-          expect(knows(words, each)).toBe(names.has(text(each)))
+          expect(knows(arena, each)).toBe(names.has(text(each)))
       }),
     )
   })

@@ -46,17 +46,28 @@ export function chooseCall(
   return { ...asked, env: { ...asked.env, CNI_PATH: kept.path } }
 }
 
-/** Calls a DEL; why it can never be done, undefined when it is. Throws what may pass. */
-export async function refusedForGood(
-  { log, stopping }: { log: Logger; stopping?: AbortSignal },
+/** How a DEL ended: `refused` never can be done; `missing` when the executable is there again. */
+export type DelEnd = { how: 'done' } | { how: 'refused' | 'missing'; why: CniError }
+
+/** Calls a DEL. Throws what may pass. */
+export async function callDel(
+  log: Logger,
   call: DelegateCall,
-): Promise<CniError | undefined> {
-  if (findDelegate(call.type, call.env.CNI_PATH, call.role) === undefined) return missing(call)
-  try {
-    await callDelegate(call, log, stopping)
-    return undefined
-  } catch (error) {
-    if (error instanceof CniError && error.code === CODE.version) return error
-    throw error
+  signal: AbortSignal | undefined,
+): Promise<DelEnd> {
+  if (findDelegate(call.type, call.env.CNI_PATH, call.role) === undefined) {
+    return { how: 'missing', why: missing(call) }
   }
+  try {
+    await callDelegate(call, log, signal)
+    return { how: 'done' }
+  } catch (error) {
+    if (!(error instanceof CniError && error.code === CODE.version)) throw error
+    return { how: 'refused', why: error }
+  }
+}
+
+/** Aborted as soon as one of them is. */
+export function either(a: AbortSignal | undefined, b: AbortSignal | undefined): AbortSignal {
+  return AbortSignal.any([a, b].filter(each => each !== undefined))
 }

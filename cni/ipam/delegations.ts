@@ -10,11 +10,17 @@
 import { faultPoint } from '../base/fault-points.ts'
 import type { Logger } from '../base/logger.ts'
 import { callDelegate, type DelegateCall, findDelegate, missing } from '../invoke/exec.ts'
-import { chooseCall, delegationOf, refusedForGood } from '../invoke/kept.ts'
+import { callDel, chooseCall, type DelEnd, delegationOf, either } from '../invoke/kept.ts'
 import { inSpans } from '../netip/spans.ts'
 import { CniError, CODE } from '../spec/errors.ts'
 import type { CniVersion } from '../spec/versions.ts'
-import { type Attachment, type AttachmentKey, attachmentId, type State } from '../state/state.ts'
+import {
+  type Attachment,
+  type AttachmentKey,
+  attachmentId,
+  isStateFailure,
+  type State,
+} from '../state/state.ts'
 import { record, type Wanted } from './allocator.ts'
 import { type Lease, leaseOf } from './lease.ts'
 import { type Pool, poolsOf } from './ranges.ts'
@@ -28,7 +34,7 @@ export interface Delegated {
 export interface DelegationParts {
   state: State
   /** One at a time for an attachment (pods/turns.ts). */
-  turns: { run<T>(key: string, work: () => Promise<T>): Promise<T> }
+  turns: { unasked<T>(key: string, work: (late: AbortSignal) => Promise<T>): Promise<T> }
   /** This node's, as they are now, and its overlay networks beside the cluster's own (verbs/index.ts). */
   podCidrs: (overlay?: string) => readonly string[]
   overlays?: () => readonly string[]
@@ -51,7 +57,7 @@ export async function askDelegate(
   const { state, log, podCidrs, overlays, stopping } = parts
   if (findDelegate(call.type, call.env.CNI_PATH) === undefined) throw missing(call)
   state.keepDelegation(wanted, delegationOf(call))
-  undo.push(() => giveBack(parts, wanted))
+  undo.push(async () => void (await giveBack(parts, wanted)))
   faultPoint('add.asking')
   const signal = stopping === undefined ? late : AbortSignal.any([late, stopping])
   const answer = await callDelegate(call, log, signal)
@@ -77,35 +83,47 @@ export async function askDelegate(
 
 /**
  * Lets an IPAM plugin have its addresses back, if it gave any: `asked` is the runtime's DEL when it
- * names one. A plugin whose executable is gone, or that doesn't speak the configuration's version
- * (code 1), never can take them, and no DEL shall fail for that; nor for a plugin that was never
- * asked for any. Throws what the plugin's DEL does otherwise; then the call stays kept.
+ * names one. No DEL shall fail for a plugin that can't take them: one that doesn't speak the configuration's
+ * version (code 1) never can, one whose executable is missing can when that is back, so the call stays
+ * kept. Nor for a plugin that was never asked for any. Throws what the plugin's DEL does otherwise; then
+ * the call stays kept, too. Gives why it does, undefined when it doesn't. `late` ends the call.
  */
 export async function giveBack(
   parts: DelegationParts,
   key: AttachmentKey,
   asked?: DelegateCall,
-): Promise<void> {
-  const { state, log } = parts
+  late?: AbortSignal,
+): Promise<Error | undefined> {
+  const { state, log, stopping } = parts
   const kept = state.delegation(key)
   const call = chooseCall(key, 'DEL', kept, asked)
-  if (call === undefined) return
+  if (call === undefined) return undefined
   const facts = { attachment: attachmentId(key), ipam: call.type }
-  const never = await refusedForGood(parts, call).catch((error: Error) => {
-    if (kept !== undefined) throw error
+  const end = await callDel(log, call, either(late, stopping)).catch((why: CniError): DelEnd => {
+    if (kept !== undefined) throw why
     // Another configuration than the ADD's names it: as far as we know it has given nothing.
-    return error
+    return { how: 'refused', why }
   })
-  if (never === undefined) log.debug(facts, 'addresses are given back')
+  if (end.how === 'done') log.debug(facts, 'addresses are given back')
   else {
-    const cause = never.message
-    log.warn(
-      { ...facts, cause },
-      'addresses are not given back: their IPAM plugin can not take them',
-    )
+    const stays = end.how === 'missing' && kept !== undefined
+    const then = stays ? 'tried again later' : 'it never can take them'
+    log.warn({ ...facts, cause: end.why.message }, `addresses are not given back: ${then}`)
+    if (stays) return end.why
   }
   faultPoint('del.returned')
-  state.forgetDelegation(key)
+  try {
+    state.forgetDelegation(key)
+    return undefined
+  } catch (error) {
+    // The plugin has them; a second DEL does no harm, and one that can't be ended would.
+    if (!isStateFailure(error)) throw error
+    log.error(
+      { ...facts, cause: error.message },
+      'that addresses are given back is not written down',
+    )
+    return error
+  }
 }
 
 /**
@@ -113,7 +131,7 @@ export async function giveBack(
  * daemon died in between, or the plugin's DEL failed. Never rejects.
  */
 export async function giveBackOrphans(parts: DelegationParts): Promise<void> {
-  const work = parts.state.delegations().map(key => giveBackOrphan(parts, key))
+  const work = rows(parts).map(key => giveBackOrphan(parts, key))
   for (const result of await Promise.allSettled(work)) {
     if (result.status === 'fulfilled') continue
     const cause = (result.reason as Error).message
@@ -121,10 +139,21 @@ export async function giveBackOrphans(parts: DelegationParts): Promise<void> {
   }
 }
 
-/** In its turn; does nothing for an attachment that is there. Rejects as the plugin's DEL does. */
+function rows({ state, log }: DelegationParts): AttachmentKey[] {
+  try {
+    return state.delegations()
+  } catch (error) {
+    log.error({ cause: (error as Error).message }, 'what is to be given back can not be read')
+    return []
+  }
+}
+
+/** In its turn; does nothing for an attachment that is there. Rejects with why the call stays kept. */
 export async function giveBackOrphan(parts: DelegationParts, key: AttachmentKey): Promise<void> {
   const { state, turns } = parts
-  await turns.run(attachmentId(key), async () => {
-    if (state.get(key) === undefined) await giveBack(parts, key)
+  await turns.unasked(attachmentId(key), async late => {
+    if (state.get(key) !== undefined) return
+    const why = await giveBack(parts, key, undefined, late)
+    if (why !== undefined) throw why
   })
 }

@@ -15,8 +15,7 @@ import type { Runtime } from '../spec/runtime-config.ts'
 import { type AttachmentKey, attachmentId, type State } from '../state/state.ts'
 import { hasInterfaceOf, remove, undoFurther } from './detach.ts'
 import { look, podNamespace } from './namespace.ts'
-import type { PodsContext } from './parts.ts'
-import { podSpec } from './pod-spec.ts'
+import { open, type PodsContext } from './parts.ts'
 
 export interface PodRequest extends AttachmentKey {
   netns: string
@@ -76,8 +75,9 @@ export async function add(
     ports.claim(reserved)
     undo.push(() => ports.close(id))
     late.throwIfAborted()
-    const attachment = await plane.attach(podSpec(reserved)).catch((error: unknown) => {
+    const attachment = await open(context, reserved, undefined, late).catch((error: unknown) => {
       if ((error as { code?: string }).code === 'EEXIST') throw alreadyThere(netns, ifname)
+      if (error instanceof CniError) throw error
       throw new CniError(CODE.io, (error as Error).message, '', { cause: error })
     })
     undo.push(() => plane.detach(id))
@@ -109,10 +109,12 @@ async function clear(context: PodsContext, key: AttachmentKey): Promise<void> {
       throw new CniError(CODE.exists, what, 'DEL it first')
     }
     await remove(context, key)
-    return
   }
   if (state.secondaries(key).length > 0) await undoFurther(context, key)
   if (state.delegation(key) !== undefined) await giveBack(context, key)
+  // What a plugin that is missing can't take back must not pass for this attachment's.
+  for (const { position } of state.secondaries(key)) state.forgetSecondary(key, position)
+  if (state.delegation(key) !== undefined) state.forgetDelegation(key)
 }
 
 function wantedOf(

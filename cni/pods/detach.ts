@@ -5,7 +5,12 @@ import type { DelegateCall } from '../invoke/exec.ts'
 import { giveBack } from '../ipam/delegations.ts'
 import { removeSecondaries } from '../secondary/interfaces.ts'
 import { CniError, CODE } from '../spec/errors.ts'
-import { type Attachment, type AttachmentKey, attachmentId } from '../state/state.ts'
+import {
+  type Attachment,
+  type AttachmentKey,
+  attachmentId,
+  isStateFailure,
+} from '../state/state.ts'
 import { look } from './namespace.ts'
 import type { PodsContext } from './parts.ts'
 import { podSpec } from './pod-spec.ts'
@@ -21,7 +26,7 @@ export async function remove(
   const [further] = await Promise.allSettled([undoFurther(context, key, late)])
   await letGo(context, key)
   faultPoint('del.released')
-  await giveBack(context, key, asked)
+  await giveBack(context, key, asked, late)
   if (further.status === 'rejected') throw further.reason
 }
 
@@ -36,7 +41,10 @@ export async function undoFurther(
   await removeSecondaries(context, key, own, late)
 }
 
-/** All but further interfaces and what an IPAM plugin has given. Throws CniError (code 5). */
+/**
+ * All but further interfaces and what an IPAM plugin has given. Throws CniError (code 5) when the engine can't; when
+ * only the row can't be removed, that is left to `collect`.
+ */
 export async function letGo(context: PodsContext, key: AttachmentKey): Promise<void> {
   const { plane, state, ports, troubles, missed } = context
   const id = attachmentId(key)
@@ -48,12 +56,27 @@ export async function letGo(context: PodsContext, key: AttachmentKey): Promise<v
     faultPoint('del.unmapped')
     await plane.detach(id)
     faultPoint('del.detached')
-    state.release(key)
+    release(context, key, known)
   } catch (error) {
     throw new CniError(CODE.io, `${id}: ${(error as Error).message}`, '', { cause: error })
   }
   troubles.delete(id)
   missed.delete(id)
+}
+
+function release({ state, gone, log }: PodsContext, key: AttachmentKey, known?: Attachment): void {
+  const id = attachmentId(key)
+  try {
+    state.release(key)
+    gone.delete(id)
+  } catch (error) {
+    if (!isStateFailure(error) || known === undefined) throw error
+    gone.set(id, known.created)
+    log.error(
+      { attachment: id, cause: error.message },
+      'it is gone, but its row can not be removed; its addresses stay reserved until it can',
+    )
+  }
 }
 
 /** An interface that an earlier daemon made and this one doesn't serve can only go by way of it. */

@@ -1,14 +1,21 @@
 /** What adding, removing and restoring pods share. */
-import type { ControlPlane } from '../../dataplane/control.ts'
+import type { ControlPlane, PodAttachment } from '../../dataplane/control.ts'
 import type { DelegationParts } from '../ipam/delegations.ts'
+import type { Attachment } from '../state/state.ts'
+import { podSpec } from './pod-spec.ts'
 import type { PortMappings } from './port-mappings.ts'
 import type { Troubles } from './troubles.ts'
 import type { Turns } from './turns.ts'
+
+/** What must stand before packets of an attachment may flow; rejects when it can't. */
+export type Gate = (attachment: Attachment, late?: AbortSignal) => Promise<void>
 
 /** What `Pods` is made of. */
 export interface PodsParts extends DelegationParts {
   turns: Turns
   plane: ControlPlane
+  /** Awaited before the engine opens a pod's way, at its ADD and when it is restored; absent: nothing. */
+  gate?: Gate
 }
 
 /** The same, and what is remembered beside the state while the daemon runs. */
@@ -18,4 +25,17 @@ export interface PodsContext extends PodsParts {
   /** Looks in a row that found an attachment's namespace gone, by its id. */
   missed: Map<string, number>
   ports: PortMappings
+  /** Rows, by id and age (`created`), whose attachments are gone while the state could not say so. */
+  gone: Map<string, number>
+}
+
+/** Opens an attachment's way in the engine, once what must stand before does. */
+export async function open(
+  { gate, plane }: PodsContext,
+  attachment: Attachment,
+  options?: { adopt: boolean },
+  late?: AbortSignal,
+): Promise<PodAttachment> {
+  await gate?.(attachment, late)
+  return plane.attach(podSpec(attachment), options)
 }

@@ -28,7 +28,13 @@ export class Pods {
 
   constructor(parts: PodsParts) {
     const ports = new PortMappings(parts.plane)
-    this.#context = { ...parts, ports, troubles: new Troubles(), missed: new Map() }
+    this.#context = {
+      ...parts,
+      ports,
+      troubles: new Troubles(),
+      missed: new Map(),
+      gone: new Map(),
+    }
   }
 
   /** Attachments whose pods may be cut off. */
@@ -44,8 +50,9 @@ export class Pods {
   /**
    * Removes all of an attachment; succeeds when there is none. In its turn. Throws CniError (code
    * 5) when the engine can't let go, the addresses stay reserved then; and what a plugin's DEL
-   * does: that of a further interface doesn't keep the rest. A further call goes on. `asked`: the IPAM
-   * plugin's call that the runtime's DEL is. `late` ends the DELs of further interfaces.
+   * does: that of a further interface doesn't keep the rest. A further call goes on. What is gone while the
+   * state can't be written (a full disk) is no error: `collect` removes the row later. `asked`: the IPAM
+   * plugin's call that the runtime's DEL is. `late` ends the DELs of plugins.
    */
   remove(key: AttachmentKey, asked?: DelegateCall, late?: AbortSignal): Promise<void> {
     return remove(this.#context, key, asked, late)
@@ -58,8 +65,8 @@ export class Pods {
 
   /**
    * Collects attachments whose namespaces are gone without a DEL, LOOKS looks in a row (that of
-   * `restoreAll` counts), and tries again to restore, and to give back, what could not be. Rules of
-   * port mappings that were lost come back. To be called every few minutes: that is the time that a
+   * `restoreAll` counts), and what an ADD that was not undone whole has left; tries again to restore, and to give
+   * back, what could not be. Rules of port mappings that were lost come back. To be called every few minutes: that is the time that a
    * namespace has to come back. Never rejects.
    */
   collect(): Promise<void> {

@@ -6,11 +6,10 @@
 import { faultPoint } from '../base/fault-points.ts'
 import { giveBackOrphans as giveBackAddresses } from '../ipam/delegations.ts'
 import { ownersOf } from '../secondary/interfaces.ts'
-import { type Attachment, attachmentId } from '../state/state.ts'
+import { type Attachment, type AttachmentKey, attachmentId } from '../state/state.ts'
 import { letGo, remove, undoFurther } from './detach.ts'
 import { look } from './namespace.ts'
-import type { PodsContext } from './parts.ts'
-import { podSpec } from './pod-spec.ts'
+import { open, type PodsContext } from './parts.ts'
 import { PORTS } from './troubles.ts'
 import { MAX_PARALLEL } from './turns.ts'
 
@@ -31,7 +30,7 @@ export async function restoreAll(context: PodsContext): Promise<void> {
 }
 
 async function restore(context: PodsContext, attachment: Attachment): Promise<void> {
-  const { plane, log, troubles, missed } = context
+  const { log, troubles, missed } = context
   const id = attachmentId(attachment)
   try {
     faultPoint('restore.begun')
@@ -49,7 +48,7 @@ async function restore(context: PodsContext, attachment: Attachment): Promise<vo
       return
     }
     if (state === 'unsure') throw new Error(`${attachment.netns}: not a network namespace now`)
-    await plane.attach(podSpec(attachment), { adopt: true })
+    await open(context, attachment, { adopt: true })
     faultPoint('restore.done')
     troubles.delete(id)
   } catch (error) {
@@ -71,36 +70,70 @@ async function restorePorts({ ports, troubles, log }: PodsContext): Promise<void
 
 /** `Pods.collect`. */
 export async function collect(context: PodsContext): Promise<void> {
-  const { plane, state, turns, log, troubles, missed } = context
-  const due = state.list().filter(each => each.phase === 'attached')
-  const owners = ownersOf(state)
-  const work = due.map(async each => {
-    const id = attachmentId(each)
-    const owner = owners.get(id)
-    if (look(each) !== 'gone') {
-      const back = missed.delete(id) && !plane.pods().some(pod => pod.id === id)
-      const turn = owner === undefined ? id : attachmentId(owner)
-      if (back || troubles.has(id)) await turns.run(turn, () => restore(context, each))
-      return
+  const { log } = context
+  for (const step of [mendPorts, collectAttachments]) {
+    try {
+      await step(context)
+    } catch (error) {
+      log.error({ cause: (error as Error).message }, 'what is left behind can not be looked at')
     }
-    if (owner !== undefined) return
-    const looks = (missed.get(id) ?? 0) + 1
-    missed.set(id, looks)
-    if (looks < LOOKS) return
-    await turns.run(id, async () => {
-      // A DEL and another ADD may have come before this turn.
-      if (state.get(each)?.created !== each.created) return
-      await remove(context, each)
-      const facts = { attachment: id, netns: each.netns }
-      log.warn(facts, 'collected: its namespace went without a DEL')
-    })
-  })
+  }
+  await giveBackOrphans(context)
+}
+
+async function collectAttachments(context: PodsContext): Promise<void> {
+  const { state, log, troubles } = context
+  const rows = state.list()
+  const known = new Set(rows.map(attachmentId))
+  // A trouble goes with its attachment, whoever removed that.
+  for (const id of troubles.keys()) if (id !== PORTS && !known.has(id)) troubles.delete(id)
+  const owners = ownersOf(state)
+  const work = rows.map(each => collectOne(context, each, owners.get(attachmentId(each))))
   for (const result of await Promise.allSettled(work)) {
     if (result.status === 'fulfilled') continue
     log.error({ cause: (result.reason as Error).message }, 'an attachment is not collected')
   }
-  await mendPorts(context)
-  await giveBackOrphans(context)
+}
+
+/** `owner`: of what is a further interface of another attachment, in whose turn it is worked on. */
+async function collectOne(
+  context: PodsContext,
+  row: Attachment,
+  owner: AttachmentKey | undefined,
+): Promise<void> {
+  const { plane, state, turns, log, troubles, missed, gone } = context
+  const id = attachmentId(row)
+  /** A DEL, and another ADD behind it, may have come before this turn: what is there then is not meant. */
+  const inTurn = (work: (late: AbortSignal) => Promise<void>): Promise<void> =>
+    turns.unasked(owner === undefined ? id : attachmentId(owner), async late => {
+      const now = state.get(row)
+      if (now?.created === row.created && now.phase === row.phase) await work(late)
+    })
+  if (gone.get(id) === row.created) return inTurn(() => letGo(context, row))
+  if (row.phase === 'reserved') {
+    // Of an ADD that is under way the turn comes only when it is attached, or undone.
+    return inTurn(async late => {
+      await remove(context, row, undefined, late)
+      log.warn({ attachment: id }, 'collected: its ADD failed and was not undone whole')
+    })
+  }
+  if (look(row) !== 'gone') {
+    const served = (): boolean => plane.pods().some(pod => pod.id === id)
+    const back = missed.delete(id) && !served()
+    if (!back && !troubles.has(id)) return
+    return inTurn(async () => {
+      if (!served()) await restore(context, row)
+    })
+  }
+  if (owner !== undefined) return
+  const looks = (missed.get(id) ?? 0) + 1
+  missed.set(id, looks)
+  if (looks < LOOKS) return
+  return inTurn(async late => {
+    await remove(context, row, undefined, late)
+    const facts = { attachment: id, netns: row.netns }
+    log.warn(facts, 'collected: its namespace went without a DEL')
+  })
 }
 
 /** Somebody may have flushed the kernel's rules: those of the port mappings come back. */
@@ -116,18 +149,31 @@ async function mendPorts(context: PodsContext): Promise<void> {
 
 /** `Pods.giveBackOrphans`. */
 export async function giveBackOrphans(context: PodsContext): Promise<void> {
-  const { state, turns, log } = context
+  const { log } = context
+  const failed = (error: unknown): void =>
+    log.error(
+      { cause: (error as Error).message },
+      'further interfaces are not undone; tried again later',
+    )
+  try {
+    const work = furtherOrphans(context)
+    for (const result of await Promise.allSettled(work)) {
+      if (result.status === 'rejected') failed(result.reason)
+    }
+  } catch (error) {
+    failed(error)
+  }
+  await giveBackAddresses(context)
+}
+
+/** Undoes the further interfaces of attachments that are gone. */
+function furtherOrphans(context: PodsContext): Promise<void>[] {
+  const { state, turns } = context
   const keys = new Map(state.allSecondaries().map(({ key }) => [attachmentId(key), key]))
-  const work = [...keys].map(async ([id, key]) => {
+  return [...keys].map(async ([id, key]) => {
     if (state.get(key) !== undefined) return
-    await turns.run(id, async late => {
+    await turns.unasked(id, async late => {
       if (state.get(key) === undefined) await undoFurther(context, key, late)
     })
   })
-  for (const result of await Promise.allSettled(work)) {
-    if (result.status === 'fulfilled') continue
-    const cause = (result.reason as Error).message
-    log.error({ cause }, 'further interfaces are not undone; tried again later')
-  }
-  await giveBackAddresses(context)
 }

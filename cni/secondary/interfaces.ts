@@ -22,11 +22,17 @@ import { faultPoint } from '../base/fault-points.ts'
 import type { Logger } from '../base/logger.ts'
 import { resultIn } from '../invoke/answer.ts'
 import { callDelegate, type DelegateCall, findDelegate, missing } from '../invoke/exec.ts'
-import { callOf, refusedForGood } from '../invoke/kept.ts'
+import { callDel, callOf, either } from '../invoke/kept.ts'
 import { CniError, CODE } from '../spec/errors.ts'
 import type { CniRequest } from '../spec/request.ts'
 import { hasVerb } from '../spec/versions.ts'
-import { type AttachmentKey, attachmentId, type Secondary, type State } from '../state/state.ts'
+import {
+  type AttachmentKey,
+  attachmentId,
+  isStateFailure,
+  type Secondary,
+  type State,
+} from '../state/state.ts'
 import { OWN_TYPE, type PluginConfig, type SecondaryNetwork } from './config.ts'
 
 /** What CNI_ARGS ask for the pod's first interface, by convention; nobody else may have it too. */
@@ -126,8 +132,9 @@ async function callAll(
 
 /**
  * Undoes all further interfaces of an attachment, in reverse. What fails doesn't keep the others: its
- * row stays, and the first failure is thrown at the end. A plugin whose executable is gone, or that
- * doesn't speak the version, is passed over for good. `late` ends a plugin that takes too long.
+ * row stays, and the first failure is thrown at the end. A plugin that doesn't speak the version is passed
+ * over for good. One whose executable is missing fails nothing, but its row stays, to be tried again.
+ * `late` ends a plugin that takes too long.
  */
 export async function removeSecondaries(
   parts: SecondaryParts,
@@ -137,27 +144,30 @@ export async function removeSecondaries(
 ): Promise<void> {
   const failures: Error[] = []
   for (const known of knownSecondaries(parts.state, key).reverse()) {
+    const facts = { attachment: attachmentId(key), ifname: known.network.ifname }
     try {
-      await removeSecondary(parts, key, known, own, late)
+      if (await removeSecondary(parts, key, known, own, late)) continue
       faultPoint('further.undone')
       parts.state.forgetSecondary(key, known.row.position)
     } catch (error) {
       const failure = named(known.network, error)
-      const facts = { attachment: attachmentId(key), ifname: known.network.ifname }
       parts.log.warn({ ...facts, cause: failure.message }, 'a further interface is not undone')
-      failures.push(failure)
+      // That it is gone only can't be written down: a second DEL does no harm.
+      if (!isStateFailure(error)) failures.push(failure)
     }
   }
   if (failures[0] !== undefined) throw failures[0]
 }
 
+/** Tells whether a plugin was missing, and there is something left to be done. */
 async function removeSecondary(
   { log, stopping }: SecondaryParts,
   key: AttachmentKey,
   known: KnownSecondary,
   own: OwnDel,
   late: AbortSignal | undefined,
-): Promise<void> {
+): Promise<boolean> {
+  let left = false
   const { row, network } = known
   const signal = either(late, stopping)
   const result = hasVerb(network.cniVersion, 'CHECK') ? resultOf(row) : undefined
@@ -167,15 +177,15 @@ async function removeSecondary(
       continue
     }
     const call = pluginCall(key, known, 'DEL', plugin, result)
-    const never = await refusedForGood({ log, stopping: signal }, call)
-    if (never === undefined) continue
+    const end = await callDel(log, call, signal)
+    if (end.how === 'done') continue
     const facts = { attachment: attachmentId(key), ifname: network.ifname, plugin: plugin.type }
-    const cause = never.message
-    log.warn(
-      { ...facts, cause },
-      'a further interface: its plugin can not undo it and is passed over',
-    )
+    const missing = end.how === 'missing'
+    const then = missing ? 'tried again later' : 'it is passed over'
+    log.warn({ ...facts, cause: end.why.message }, `a plugin can not undo its part: ${then}`)
+    left ||= missing
   }
+  return left
 }
 
 /** The further interfaces of an attachment, in order. */
@@ -258,8 +268,4 @@ export function named({ name }: Pick<SecondaryNetwork, 'name'>, error: unknown):
   if (!(error instanceof CniError)) return error as Error
   const { code, message, details } = error
   return new CniError(code, `network ${clean(name)}: ${message}`, details, { cause: error })
-}
-
-function either(a: AbortSignal | undefined, b: AbortSignal | undefined): AbortSignal {
-  return AbortSignal.any([a, b].filter(each => each !== undefined))
 }

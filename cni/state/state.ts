@@ -76,6 +76,11 @@ export class DamagedState extends Error {
   override readonly name = 'DamagedState'
 }
 
+/** Whether an error is SQLite's own, of the file or its disk: full, broken, read-only. */
+export function isStateFailure(error: unknown): error is Error {
+  return (error as { code?: unknown } | null)?.code === 'ERR_SQLITE_ERROR'
+}
+
 export class State {
   readonly path: string
   /** Attachments of an earlier boot that were forgotten when the file was opened. */

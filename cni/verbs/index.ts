@@ -7,6 +7,7 @@ import { parseArgs } from '../spec/args.ts'
 import { CniError, CODE, errorReply } from '../spec/errors.ts'
 import { parseJson, versionIn } from '../spec/netconf.ts'
 import type { CniReply, CniRequest } from '../spec/request.ts'
+import { isStateFailure } from '../state/state.ts'
 import { add } from './add.ts'
 import { check } from './check.ts'
 import { del } from './del.ts'
@@ -60,11 +61,11 @@ async function reply(node: Node, request: CniRequest, queuedAt?: number): Promis
 /** What was thrown, with its code: the state file's trouble is I/O, anything unforeseen is a bug. */
 function explain(node: Node, thrown: unknown): CniError {
   if (thrown instanceof CniError) return thrown
-  const { code, message } = thrown as NodeJS.ErrnoException
-  if (code === 'ERR_SQLITE_ERROR') {
-    return new CniError(CODE.io, `${node.state.path}: ${message}`, 'is the disk full or broken?')
+  if (isStateFailure(thrown)) {
+    const what = `${node.state.path}: ${thrown.message}`
+    return new CniError(CODE.io, what, 'is the disk full or broken?')
   }
-  return new CniError(CODE.internal, message ?? String(thrown))
+  return new CniError(CODE.internal, (thrown as Error).message ?? String(thrown))
 }
 
 /** For the log. */

@@ -368,18 +368,37 @@ describe('DEL', () => {
     expectNothing()
   })
 
-  test('works when the plugin is gone, and says so', async () => {
+  test('works when the plugin is missing; the call is kept until it is there again', async () => {
     await call('ADD')
-    renameSync(join(fake.folder, FAKE), join(fake.folder, 'elsewhere'))
+    const [there, elsewhere] = [join(fake.folder, FAKE), join(fake.folder, 'elsewhere')]
+    renameSync(there, elsewhere)
+    verbs()
     expect(await call('DEL')).toBeUndefined()
-    expectNothing()
+    expect(state.list()).toEqual([])
     expect(records).toContainEqual(
       expect.objectContaining({
         ...{ level: 'warn', attachment: ID, ipam: FAKE },
-        msg: 'addresses are not given back: their IPAM plugin can not take them',
+        msg: 'addresses are not given back: tried again later',
       }),
     )
     expect(await call('DEL')).toBeUndefined()
+    await node.pods.collect()
+    expect(state.delegations()).toMatchObject([{ ...KEY, type: FAKE }])
+    renameSync(elsewhere, there)
+    await node.pods.collect()
+    expect(verbs()).toEqual(['DEL'])
+    expectNothing()
+  })
+
+  test('of a missing plugin is not kept for the next attachment of that name', async () => {
+    await call('ADD')
+    const [there, elsewhere] = [join(fake.folder, FAKE), join(fake.folder, 'elsewhere')]
+    renameSync(there, elsewhere)
+    await call('DEL')
+    expect(await call('ADD', { ipam: {} })).toMatchObject({ ips: [{}, {}] })
+    expect(state.delegations()).toEqual([])
+    expect(await call('DEL', { ipam: {} })).toBeUndefined()
+    expectNothing()
   })
 
   test('works when the plugin does not speak the version: it can not have given anything', async () => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { Turns } from '../../../cni/pods/turns.ts'
+import { MAX_PARALLEL, MAX_UNASKED, Turns } from '../../../cni/pods/turns.ts'
 
 /** A piece of work that tells when it begins and ends when it is told. */
 function piece(log: string[], name: string) {
@@ -78,4 +78,23 @@ test('a failure is handed on and frees the turn', async () => {
   const turns = new Turns(1)
   await expect(turns.run('x', () => Promise.reject(new Error('no')))).rejects.toThrow('no')
   expect(await turns.run('x', () => Promise.resolve(1))).toBe(1)
+})
+
+test('what nobody asks for leaves places free, waits as long as it takes, and is told when it is late', async () => {
+  const turns = new Turns(MAX_PARALLEL, 20)
+  const log: string[] = []
+  const pieces = Array.from({ length: 5 }, (_, k) => piece(log, `u${k}`))
+  const unasked = pieces.map((each, k) => turns.unasked(`u${k}`, each.work))
+  for (const each of unasked) each.catch(() => {})
+  expect(log).toHaveLength(MAX_UNASKED)
+  expect(await turns.run('asked', async () => 'served')).toBe('served')
+  // The first two are late; the third has waited longer than that, and begins all the same.
+  for (const late of unasked.slice(0, 2)) await expect(late).rejects.toMatchObject({ code: 11 })
+  expect(log).toHaveLength(MAX_UNASKED)
+  pieces[0]!.end()
+  await expect.poll(() => log).toContain('u2 begins')
+  expect(log).toContain('u0 ends late')
+  for (const each of pieces) each.end()
+  await Promise.allSettled(unasked)
+  expect(log.filter(each => each.endsWith('begins'))).toHaveLength(5)
 })

@@ -4,7 +4,7 @@
  * plugin of a list of lists fails.
  */
 
-import { mkdtempSync, rmSync, unlinkSync } from 'node:fs'
+import { mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
@@ -386,14 +386,23 @@ describe('DEL', () => {
     expectNothing()
   })
 
-  test('passes over a plugin that is gone, or does not speak the version', async () => {
+  test('passes over a plugin that does not speak the version, and waits for one that is missing', async () => {
     await call('ADD', { networks: three([{}, { DEL: 'too-new' }]) })
     asked()
-    unlinkSync(join(fake.folder, 'macvlan'))
+    const [there, elsewhere] = [join(fake.folder, 'macvlan'), join(fake.folder, 'elsewhere')]
+    renameSync(there, elsewhere)
     expect(await call('DEL')).toBeUndefined()
     expect(asked()).toEqual(['DEL tuning net1', 'DEL bridge net1'])
-    const told = records.filter(each => String(each['msg']).includes('passed over'))
-    expect(told).toMatchObject([{ plugin: 'macvlan' }, { plugin: 'tuning' }])
+    const told = records.filter(each => String(each['msg']).startsWith('a plugin can not undo'))
+    expect(told).toMatchObject([
+      { plugin: 'macvlan', msg: 'a plugin can not undo its part: tried again later' },
+      { plugin: 'tuning', msg: 'a plugin can not undo its part: it is passed over' },
+    ])
+    expect(state.list()).toEqual([])
+    expect(secondaryNotes(state)).toHaveLength(1)
+    renameSync(elsewhere, there)
+    await node.pods.collect()
+    expect(asked()).toEqual(['DEL macvlan net2'])
     expectNothing()
   })
 

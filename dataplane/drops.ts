@@ -47,6 +47,10 @@ export const DROPS = [
   ['redirect', 'the pod sent an ICMP redirect or router advertisement, as only routers may'],
   ['to-vtep', "the pod sent to the overlay's UDP port of a node: only nodes speak there"],
   ['other-network', "the destination is in another network than the packet's"],
+  ['port-down', 'the device of the port of the next hop is down'],
+  ['fill-empty', 'a burst was larger than what its AF_XDP socket had frames for'],
+  ['rx-full', 'packets came to an AF_XDP socket faster than its worker took them'],
+  ['descriptor', 'the kernel refused a frame of an AF_XDP ring: a bug of this program'],
 ] as const
 
 export type DropName = (typeof DROPS)[number][0]
@@ -98,6 +102,10 @@ export const DROP_RATE = number('rate')
 export const DROP_REDIRECT = number('redirect')
 export const DROP_TO_VTEP = number('to-vtep')
 export const DROP_OTHER_NETWORK = number('other-network')
+export const DROP_PORT_DOWN = number('port-down')
+export const DROP_FILL_EMPTY = number('fill-empty')
+export const DROP_RX_FULL = number('rx-full')
+export const DROP_DESCRIPTOR = number('descriptor')
 
 /** Not a reason: the packet is finished at layer 2 and goes straight to `transmit`. */
 export const DELIVER_AS_IS = 255

@@ -52,11 +52,13 @@ export const DEFAULT_LARGE_FRAMES = 128
 export const XDP_RING_SIZE = 2048
 /** AF_XDP sockets (a port's queues each take one) of one worker, by default. */
 export const DEFAULT_XDP_SOCKETS = 128
-/** Frames that a pod's fill ring holds. */
+/** Frames that a pod's fill ring holds: while little comes, when much does, and when frames are short (afxdp/fill-level.ts). */
+export const POD_FILL_SHARE = 64
 export const POD_FILL_FRAMES = 256
-/** Below this many free small frames a fill ring gets only MIN_FILL_FRAMES. */
-export const FRAME_RESERVE = 2048
 export const MIN_FILL_FRAMES = 16
+/** Of a worker's small frames: what the fill rings of pods share, and below which part that is free frames are short. */
+export const FILL_BUDGET = 1 / 2
+export const FRAME_RESERVE = 1 / 8
 /** Frames that an underlay device's fill ring holds. */
 export const UNDERLAY_FILL_FRAMES = 2048
 /** Largest pod MTU: an outer packet of it fits a small frame on every kind of underlay. */
@@ -65,6 +67,9 @@ export const MAX_POD_MTU = 1700
 export const MIN_POD_MTU = 1280
 /** Kicks of one flush before the rest waits for the next one. */
 export const MAX_KICKS = 16
+/** Milliseconds between two tries with a device that is down, and between two looks at what ports can't be told of. */
+export const PORT_RETRY_MS = 100
+export const PORT_LOOK_MS = 1000
 
 /** UDP sockets, each with its own source port, over which the `udp` underlay spreads flows. */
 export const UDP_ENTROPY_SOCKETS = 8
@@ -72,8 +77,12 @@ export const UDP_ENTROPY_SOCKETS = 8
 export const UDP_SEGMENTS = 64
 /** Bytes of the longest datagram. */
 export const UDP_DATAGRAM_BYTES = 65_507
-/** Bursts in a row whose segments the kernel refuses before a worker sends one by one for good. */
+/** Bursts in a row whose segments the kernel refuses before a worker sends one by one, and milliseconds until it tries again. */
 export const UDP_REFUSALS = 16
+export const UDP_RETRY_MS = 10_000
+
+/** Bytes that a round gives each port of a worker (worker/fair-shares.ts): about a burst of small packets. */
+export const ROUND_BYTES = 16_384
 
 /** Empty rounds of a worker before it sleeps in the kernel. */
 export const SPIN_ROUNDS = 256

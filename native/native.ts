@@ -167,7 +167,8 @@ export interface Native {
   ): number
   /**
    * Burst. Writes `count` descriptors (virtio_net_hdr first). Each descriptor's length becomes 0
-   * when the kernel took it, else the errno. Returns how many were taken.
+   * when the kernel took it, else the errno; nothing more is tried after EIO and EBADFD, which say that
+   * the device is down or gone. Returns how many were taken.
    */
   tunWrite(fd: number, descs: number, count: number): number
 
@@ -194,9 +195,9 @@ export interface Native {
    * Burst, recvmmsg. `frames` is an arena offset of `count` u32: where each payload goes, at most
    * `cap` bytes. With `largeCap` not 0, `larges` is a list of as many: a longer one goes there
    * instead, at most `largeCap` bytes. Writes descriptors to `out` and, 32 bytes a packet, to `meta`:
-   * family u8 (4 or 6) @0, tos u8 @1, ttl u8 @2, truncated u8 @3, source port u16 host order @4,
-   * segment size u16 @6 (UDP_GRO: datagrams of that many bytes, the last one maybe shorter; 0: it is
-   * one), source address @8 (IPv4: 4 bytes; IPv6: 16 bytes; network order).
+   * META of dataplane/ports/udp-meta.ts: family, tos, ttl, whether it was cut off, source port,
+   * segment size (UDP_GRO: datagrams of that many bytes, the last one maybe shorter; 0: it is one),
+   * source address.
    */
   udpReceive(
     fd: number,
@@ -210,11 +211,12 @@ export interface Native {
   ): number
   /**
    * Burst, sendmmsg. Payloads in `descs`; `meta` as in udpReceive but with destination port and
-   * address, tos @1 (sent as ancillary data) and ttl and segment size ignored. Up to `segments`
+   * address, tos (sent as ancillary data) and ttl and segment size ignored. Up to `segments`
    * neighbours (at most 64, 65,507 bytes) to one place with one tos and one length, the last maybe
-   * shorter, go as one message (UDP_SEGMENT); one that is refused is sent again packet by packet, and
-   * truncated @3 of the first packet of the burst is then 1, else 0. A descriptor's length becomes 0
-   * when the kernel took it, else the errno (EAGAIN for those never tried). Returns how many were taken.
+   * shorter, go as one message (UDP_SEGMENT); one that is refused is sent again packet by packet.
+   * META.FLAGS of the first packet of the burst becomes SENT. A descriptor's length becomes 0 when
+   * the kernel took it, else the errno (EAGAIN for those never tried; nothing more is tried after
+   * ENETDOWN, ENODEV and EADDRNOTAVAIL, which say that the device fails). Returns how many were taken.
    */
   udpSend(fd: number, descs: number, meta: number, count: number, segments: number): number
   /**

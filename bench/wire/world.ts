@@ -197,4 +197,10 @@ class Still implements Port {
   gone(): boolean {
     return false
   }
+
+  look(): boolean {
+    return false
+  }
+
+  close(): void {}
 }

@@ -54,6 +54,11 @@ export class ClusterFollower {
     )
   }
 
+  /** Whether the view in force is what the file says now. */
+  get inSync(): boolean {
+    return this.unreadable === undefined && this.refused === undefined
+  }
+
   /** For an operator; empty while all is well. */
   notes(): string[] {
     const notes: string[] = []

@@ -12,13 +12,15 @@ import { file, path } from '../base/fields.ts'
 import { type ListenAddress, listenAddress } from '../base/listen.ts'
 import { LOG_LEVELS, type LogLevel, logSection } from '../base/logger.ts'
 import { isNodeName } from '../cluster/check.ts'
+import { type InstallConfig, installConfig, installSection } from '../install/config.ts'
 import { ipamSection } from '../ipam/config.ts'
 import { type Block, parseExclusion } from '../ipam/ranges.ts'
 import { metricsSection } from '../observe/config.ts'
 import { namespacesSection } from '../pods/rebuild.ts'
+import { DEFAULT_SOCKET } from '../rpc/protocol.ts'
 import { device, engineKeys, UNDERLAY_MODES } from './engine-config.ts'
 
-export const DEFAULT_SOCKET = '/run/hawser/cni.sock'
+export { DEFAULT_SOCKET }
 export const DEFAULT_STATE = '/var/lib/hawser/state.db'
 
 /** Everything that the daemon needs to know, complete and checked. */
@@ -38,6 +40,8 @@ export interface DaemonConfig {
   exclude?: readonly Block[]
   /** Where metrics are served; absent: nowhere. */
   metrics?: ListenAddress
+  /** What the daemon installs on its node, and looks after; absent: nothing. */
+  install?: InstallConfig
   /** Handed to `createDataplane` as it is; absent keys have the engine's defaults. */
   dataplane: Omit<DataplaneOptions, 'log'>
 }
@@ -78,6 +82,7 @@ const configSchema = z.strictObject({
   ipam: ipamSection.optional(),
   log: logSection.optional(),
   metrics: metricsSection.optional(),
+  install: installSection.optional(),
 })
 
 /** What a file alone must be: the same keys, of which none is required until the flags are in. */
@@ -108,6 +113,7 @@ export function loadConfig(flags: DaemonFlags): DaemonConfig {
     namespaces,
     ipam,
     metrics,
+    install,
     fib: fibs,
     ...rest
   } = merged
@@ -119,6 +125,7 @@ export function loadConfig(flags: DaemonFlags): DaemonConfig {
     state,
     logLevel: log?.level ?? 'info',
     ...(metrics === undefined ? {} : { metrics: listenAddress(metrics.listen)! }),
+    ...(install === undefined ? {} : { install: installConfig(install, folder) }),
     ...(namespaces === undefined ? {} : { namespaces }),
     ...(ipam?.exclude === undefined ? {} : { exclude: ipam.exclude.flatMap(blocks) }),
     dataplane: {

@@ -3,7 +3,7 @@
  * service together, in this order, and takes them apart in reverse.
  *
  *     preconditions → lock → cluster file → engine → cluster into engine → state (if it is new: rebuilt)
- *       → restore pods → queued DELs → socket → watch the cluster file → "ready"
+ *       → restore pods → queued DELs → socket → watch the cluster file → install → "ready"
  *
  * The socket opens only when all that an earlier daemon left is in force again: a runtime that
  * finds no socket tries again, one that finds a half-restored daemon would get wrong answers.
@@ -24,6 +24,7 @@ import { ClusterFile } from '../cluster/file.ts'
 import { ClusterFollower } from '../cluster/follow.ts'
 import { refuseForeignFile, refuseForeignLinks } from '../fs/links.ts'
 import { takeLock } from '../fs/lock.ts'
+import { Installation } from '../install/keep.ts'
 import { createMetrics, serveMetrics } from '../observe/metrics.ts'
 import type { Node } from '../pods/node.ts'
 import { Pods } from '../pods/pods.ts'
@@ -33,6 +34,7 @@ import { drainQueue } from '../rpc/del-queue.ts'
 import { serve } from '../rpc/server.ts'
 import { openState } from '../state/damage.ts'
 import { answer } from '../verbs/index.ts'
+import { cannotServe } from '../verbs/status.ts'
 import type { DaemonConfig } from './config.ts'
 import { every, Parts } from './parts.ts'
 import { checkHost, type HostFacts, probeHost } from './preconditions.ts'
@@ -139,8 +141,7 @@ async function start(
   faultPoint('start.restored')
   signal.throwIfAborted()
 
-  const outOfSync = (): string | undefined => follower?.refused
-  const node: Node = { ...parts, pods, outOfSync, exclude, ranges: new Map() }
+  const node: Node = { ...parts, pods, exclude, ranges: new Map(), remarks: new Map() }
   const drain = (): Promise<number> =>
     drainQueue(config.socket, (request, queuedAt) => answer(node, request, queuedAt), log)
   await drain()
@@ -148,7 +149,7 @@ async function start(
   signal.throwIfAborted()
 
   if (config.metrics !== undefined) {
-    const metrics = createMetrics(node, () => outOfSync() === undefined)
+    const metrics = createMetrics(node, () => follower?.inSync ?? true)
     node.observe = metrics.observe
     const scraped = await serveMetrics(config.metrics, metrics.registry, log)
     running.started('metrics', () => scraped.close())
@@ -175,6 +176,13 @@ async function start(
     await drain()
   }
   running.started('collections', every(COLLECT_MS, collect), IDLE_MS)
+  if (config.install !== undefined) {
+    const { socket, install } = config
+    const causes = (): string[] => cannotServe(node)
+    const installation = new Installation({ ...install, socket, log, causes })
+    node.installation = () => installation
+    running.started('the installation', () => installation.close())
+  }
   signal.throwIfAborted()
   const ms = Math.round(performance.now() - began)
   const { mtu } = plane

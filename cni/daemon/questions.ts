@@ -1,4 +1,5 @@
 /** What the command line may ask the daemon: the name of a question, and what answers it. */
+import { clean } from '../base/document.ts'
 import type { ClusterFollower } from '../cluster/follow.ts'
 import { lowNotes } from '../ipam/allocator.ts'
 import { wholePools } from '../ipam/pools.ts'
@@ -44,5 +45,13 @@ export function questions(
 function nodeNotes(node: Node): string[] {
   const pools = wholePools(node).flatMap(each => each.pools)
   const { state, pods } = node
-  return [...pods.troubles.sentences(), ...lowNotes(state, pools), ...secondaryNotes(state)]
+  const { problem, remarks } = node.installation?.() ?? { problem: undefined, remarks: [] }
+  return [
+    ...(problem === undefined ? [] : [`installing: ${problem}`]),
+    ...remarks,
+    ...[...pods.troubles.sentences(), ...lowNotes(state, pools), ...secondaryNotes(state)],
+    ...[...(node.remarks ?? [])].flatMap(([network, remarks]) =>
+      remarks.map(remark => `STATUS of ${clean(network)}: ${remark}`),
+    ),
+  ]
 }

@@ -18,7 +18,6 @@ import {
   removeEntry,
   safeFolder,
 } from './files.ts'
-import { isOurExecutable } from './install.ts'
 import {
   type Leftover,
   type LeftState,
@@ -27,6 +26,7 @@ import {
   podLinks,
   readLeftState,
 } from './leftovers.ts'
+import { isOurExecutable } from './place.ts'
 
 /** Attachments that one refusal names. */
 const NAMED_PODS = 5

@@ -31,7 +31,7 @@ export interface Metrics {
   observe(verb: string, outcome: string, seconds: number): void
 }
 
-/** The metrics of a node. `inSync`: whether an ADD would be served. */
+/** The metrics of a node. `inSync`: whether the engine works by the cluster file as it is now. */
 export function createMetrics(node: Node, inSync: () => boolean): Metrics {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
@@ -98,8 +98,11 @@ function nodeMetrics(
   status: () => DataplaneStatus,
   inSync: () => boolean,
 ): void {
-  const ready = 'Whether the node serves pods and follows its cluster file'
-  told(registry, Gauge, ['hawser_ready', ready], [], put => put(status().ready && inSync() ? 1 : 0))
+  const ready = 'Whether the node serves pods'
+  told(registry, Gauge, ['hawser_ready', ready], [], put => put(status().ready ? 1 : 0))
+  const following =
+    'Whether the engine works by the cluster file as it is now, not by an earlier one'
+  told(registry, Gauge, ['hawser_cluster_in_sync', following], [], put => put(inSync() ? 1 : 0))
   told(registry, Gauge, ['hawser_pods', 'Interfaces of pods that are served'], [], put =>
     put(plane.pods().length),
   )

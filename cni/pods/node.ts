@@ -12,8 +12,10 @@ export interface Node extends AddressSources {
   state: State
   pods: Pods
   turns: Turns
-  /** Why the engine doesn't follow the cluster file; undefined when it does. */
-  outOfSync: () => string | undefined
+  /** Why what the daemon installs on its node does not stand; absent: it installs nothing. */
+  installation?: () => { problem: string | undefined; remarks: readonly string[] }
+  /** What plugins said against their STATUS, by network; filled by STATUS. */
+  remarks?: Map<string, readonly string[]>
   /** Ends the calls of IPAM plugins that are under way. */
   stopping?: AbortSignal
   /** Told of every answer: `ok` or the error's code, and the seconds that it took. */

@@ -31,6 +31,8 @@ import {
   type Variable,
 } from '../spec/request.ts'
 
+export const DEFAULT_SOCKET = '/run/hawser/cni.sock'
+
 /** "hws" and the first version of the protocol; the versions that we speak, oldest first. */
 export const MAGIC = 0x68777301
 export const VERSIONS = [1, 2] as const

@@ -51,17 +51,17 @@ export async function checkSecondaries(
 }
 
 /**
- * Asks the plugins of those networks that every pod gets: one that only some ask for is no reason to
- * take a node out of service. Throws CniError of the first that refuses.
+ * Asks the plugins of those networks that every pod gets, in order; gives a sentence for each network of which one
+ * refuses. Throws CniError (code 7) for a configuration that is wrong.
  */
 export async function statusOfSecondaries(
   { log, stopping }: SecondaryParts,
   networks: readonly ConfiguredNetwork[],
   request: CniRequest,
   own: (request: CniRequest) => Promise<unknown>,
-): Promise<void> {
-  for (const network of networks) {
-    if (network.asked || !hasVerb(network.cniVersion, 'STATUS')) continue
+): Promise<string[]> {
+  const ask = async (network: ConfiguredNetwork): Promise<string[]> => {
+    if (network.asked || !hasVerb(network.cniVersion, 'STATUS')) return []
     for (const plugin of network.plugins) {
       const { type } = plugin
       const { env } = request
@@ -72,10 +72,18 @@ export async function statusOfSecondaries(
       try {
         await (type === OWN_TYPE ? own(requestOf(call)) : callDelegate(call, log, stopping))
       } catch (error) {
-        throw named(network, error)
+        return remarkOf(named(network, error))
       }
     }
+    return []
   }
+  return (await Promise.all(networks.map(ask))).flat()
+}
+
+/** What a plugin said against its STATUS, as a sentence. Throws what is no plugin's, and CniError of code 7. */
+export function remarkOf(error: unknown): string[] {
+  if (!(error instanceof CniError) || error.code === CODE.config) throw error
+  return [error.message]
 }
 
 /**

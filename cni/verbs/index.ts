@@ -25,7 +25,11 @@ async function reply(node: Node, request: CniRequest, queuedAt?: number): Promis
   let cniVersion: string | undefined
   let known = 'unknown'
   let facts: object = { verb: clean(request.env.CNI_COMMAND) }
-  const log = (level: 'info' | 'warn' | 'error', outcome: string | number, more: object): void => {
+  const log = (
+    level: 'debug' | 'info' | 'warn' | 'error',
+    outcome: string | number,
+    more: object,
+  ): void => {
     const ms = performance.now() - began
     node.log[level]({ ...facts, outcome, ...more, ms: Math.round(ms) }, 'cni')
     node.observe?.(known, `${outcome}`, ms / 1000)
@@ -47,7 +51,8 @@ async function reply(node: Node, request: CniRequest, queuedAt?: number): Promis
       GC: () => gc(node, document, request),
       VERSION: () => version(cniVersion),
     }[verb]()
-    log('info', 'ok', addressesIn(result))
+    // Runtimes ask for it every few seconds.
+    log(verb === 'STATUS' ? 'debug' : 'info', 'ok', addressesIn(result))
     return { exit: 0, stdout: result === undefined ? '' : JSON.stringify(result) }
   } catch (thrown) {
     const error = explain(node, thrown)

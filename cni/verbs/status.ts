@@ -1,7 +1,12 @@
 /**
- * STATUS: whether an ADD would be served (specification 1.1.0, "STATUS"). Code 50 when not; 51 when
- * pods that run are hurt as well. (Without a daemon the executable answers 50.) Of addresses an IPAM
- * plugin speaks for itself, and the plugins of further interfaces for theirs, when all else is well.
+ * STATUS: whether the node serves pods (specification 1.1.0, "STATUS"). Code 50 when not; 51 when
+ * pods that run are hurt as well. (Without a daemon the executable answers 50.)
+ *
+ * What only keeps new pods from starting is none of that: no address left, an IPAM plugin or one of a
+ * further interface that is missing, full or refuses, a cluster file that can't be used while the last good
+ * one is in force. An ADD says it, `hawser status` and metrics do, but STATUS succeeds: a node that
+ * fails it has its running pods moved away. The plugins are asked all the same, and what they say is kept
+ * for `hawser status`.
  *
  * A STATUS that fails takes the whole node out of service: no new pod comes, and those that run are moved
  * away. So a pod that runs (its namespace is there) and could not be restored makes it 51 while that
@@ -11,13 +16,12 @@
  */
 
 import { callDelegate } from '../invoke/exec.ts'
-import { exhausted } from '../ipam/allocator.ts'
 import { poolsFor } from '../ipam/pools.ts'
 import type { Node } from '../pods/node.ts'
 import { networksIn } from '../secondary/config.ts'
-import { statusOfSecondaries } from '../secondary/verbs.ts'
+import { remarkOf, statusOfSecondaries } from '../secondary/verbs.ts'
 import { CniError, CODE } from '../spec/errors.ts'
-import { delegateOf, parseJson, parseStatus, type StatusConfig } from '../spec/netconf.ts'
+import { delegateOf, parseJson, parseStatus } from '../spec/netconf.ts'
 import type { CniRequest } from '../spec/request.ts'
 
 export async function status(
@@ -30,16 +34,43 @@ export async function status(
   const networks = networksIn(document, config.cniVersion)
   const { hurt, lasting, missing } = findings(node)
   if (hurt.length > 0) throw new CniError(CODE.limited, hurt.join('; '))
-  if (type === undefined) missing.unshift(...noAddress(node, config))
   if (missing.length > 0) {
     const code = lasting.length > 0 ? CODE.limited : CODE.notAvailable
     throw new CniError(code, [...missing, ...lasting].join('; '))
   }
-  if (type !== undefined) await callDelegate({ ...request, type }, node.log, node.stopping)
-  await statusOfSecondaries(node, networks, request, inner =>
+  // Looked at before any plugin is asked: a configuration that can't be meant is nobody's trouble but its own.
+  if (type === undefined) poolsFor(node, config)
+  const own = type === undefined ? [] : [askIpam(node, request, type)]
+  const further = statusOfSecondaries(node, networks, request, inner =>
     status(node, parseJson(inner.config), inner),
   )
+  const remarks = (await Promise.all([...own, further])).flat()
+  remember(node, config.name, remarks)
   return undefined
+}
+
+/** What an IPAM plugin says against its STATUS, if anything. Throws CniError (code 7) for a name that is none. */
+async function askIpam(node: Node, request: CniRequest, type: string): Promise<string[]> {
+  try {
+    await callDelegate({ ...request, type }, node.log, node.stopping)
+    return []
+  } catch (error) {
+    return remarkOf(error)
+  }
+}
+
+/** Networks whose plugins' remarks are kept. */
+const MAX_REMARKED = 64
+
+/** Keeps what the plugins of a network said last; something new is logged. */
+function remember({ remarks: kept, log }: Node, network: string, remarks: string[]): void {
+  const before = kept?.get(network)?.join('; ') ?? ''
+  const now = remarks.join('; ')
+  if (now !== before && now !== '') log.warn({ network, cause: now }, 'a plugin refuses its STATUS')
+  if (now === '') kept?.delete(network)
+  else if (kept !== undefined && (kept.size < MAX_REMARKED || kept.has(network))) {
+    kept.set(network, remarks)
+  }
 }
 
 /** For `hawser status --ready`. */
@@ -51,12 +82,22 @@ export interface Readiness {
 
 /**
  * Whether the daemon does its part of an ADD: STATUS without addresses and other plugins. A node
- * whose addresses are all in use is full, not broken; its daemon is ready.
+ * whose addresses are all in use is full, not broken; its daemon is ready. When it installs itself, that
+ * must stand: without it no runtime asks.
  */
 export function readiness(node: Node): Readiness {
-  const { hurt, missing } = findings(node)
-  const causes = [...hurt, ...missing]
+  const problem = node.installation?.().problem
+  const causes = [
+    ...cannotServe(node),
+    ...(problem === undefined ? [] : [`installing: ${problem}`]),
+  ]
   return { ready: causes.length === 0, causes }
+}
+
+/** Why an ADD that needs no address and no other plugin would fail; empty when it would not. */
+export function cannotServe(node: Node): string[] {
+  const { hurt, missing } = findings(node)
+  return [...hurt, ...missing]
 }
 
 interface Findings {
@@ -76,12 +117,5 @@ function findings(node: Node): Findings {
   if (workers.length > 0 && workers.every(worker => worker.smallFree === 0)) {
     missing.push('no packet frame is left')
   }
-  const unsynced = node.outOfSync()
-  if (unsynced !== undefined) missing.push(`not in sync with the cluster: ${unsynced}`)
   return { hurt, missing, lasting }
-}
-
-function noAddress(node: Node, config: StatusConfig): string[] {
-  const pools = poolsFor(node, config)
-  return exhausted(node.state, pools).map(pool => `no address left in ${pool}`)
 }

@@ -16,14 +16,7 @@
  */
 import type { XskRingOffsets, XskRings } from '../../native/native.ts'
 import { type Arena, PAGE } from '../memory/arena.ts'
-
-/** Bytes that a ring has in front of its entries at the most (320 in kernel 6.18). */
-export const RING_HEADER_MAX = 512
-const ADDRESS_BYTES = 8
-const DESCRIPTOR_BYTES = 16
-/** xdp_desc.options: metadata lies in front of the packet (kernel 6.8). */
-export const XDP_TX_METADATA = 2
-const XDP_RING_NEED_WAKEUP = 1
+import { ADDRESS_BYTES, RING_HEADER_MAX, XDP_DESC_BYTES, XDP_RING_NEED_WAKEUP } from './kernel.ts'
 
 function pages(size: number, entry: number): number {
   return Math.ceil((RING_HEADER_MAX + size * entry) / PAGE) * PAGE
@@ -31,14 +24,14 @@ function pages(size: number, entry: number): number {
 
 /** Arena bytes of the four rings of one socket, each with `size` entries on whole pages. */
 export function ringBytes(size: number): number {
-  return 2 * pages(size, ADDRESS_BYTES) + 2 * pages(size, DESCRIPTOR_BYTES)
+  return 2 * pages(size, ADDRESS_BYTES) + 2 * pages(size, XDP_DESC_BYTES)
 }
 
 /** Where the rings of a socket lie whose part of the arena starts at `ringsOffset`: fill, completion, rx, tx. */
 export function ringLayout(ringsOffset: number, size: number): XskRings {
   const completion = ringsOffset + pages(size, ADDRESS_BYTES)
   const rx = completion + pages(size, ADDRESS_BYTES)
-  const tx = rx + pages(size, DESCRIPTOR_BYTES)
+  const tx = rx + pages(size, XDP_DESC_BYTES)
   return {
     fill: ringsOffset,
     completion,
@@ -253,6 +246,11 @@ export class TxRing {
   /** Packets put and not yet taken by the kernel: while there are some, kick (and reap completions before each kick). */
   queued(): number {
     return (this.next - Atomics.load(this.words, this.consumer)) | 0
+  }
+
+  /** Bytes of the last packet that the kernel has taken; it has taken one. */
+  lastLength(): number {
+    return this.ring[(((Atomics.load(this.words, this.consumer) - 1) & this.mask) << 2) + 2]!
   }
 
   /** Whether the kernel waits for `native.xskKick`. In copy mode it always does. */

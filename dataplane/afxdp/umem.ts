@@ -9,21 +9,19 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { native, type XskOffsets, type XskRings, type XskStatistics } from '../../native/native.ts'
+import { ERRNO } from '../errno.ts'
 import { FRAME_BYTES } from '../limits.ts'
 import { type Arena, PAGE } from '../memory/arena.ts'
-import { RING_HEADER_MAX, ringLayout } from './rings.ts'
+import {
+  RING_HEADER_MAX,
+  TX_METADATA_BYTES,
+  XDP_COPY,
+  XDP_SHARED_UMEM,
+  XDP_USE_NEED_WAKEUP,
+} from './kernel.ts'
+import { ringLayout } from './rings.ts'
 
 export { ringBytes } from './rings.ts'
-
-const XDP_SHARED_UMEM = 1
-const XDP_COPY = 2
-const XDP_USE_NEED_WAKEUP = 8
-const EBUSY = 16
-
-/** Bytes of `struct xsk_tx_metadata` in front of a packet that asks for its checksum: flags u64, csum_start u16, csum_offset u16, padding. */
-export const TX_METADATA_BYTES = 16
-/** xsk_tx_metadata.flags: complete the checksum at csum_offset from csum_start on (kernel 6.8). */
-export const XDP_TXMD_FLAGS_CHECKSUM = 2
 
 /** Arena bytes of the root's rings: fill, completion, rx, one page each. */
 export const ROOT_RING_BYTES = 3 * PAGE
@@ -64,7 +62,8 @@ async function bind(
   for (let pause = 1; ; pause = Math.min(pause * 2, 100)) {
     const result = native.xskBind(fd, ifindex, queue, flags, sharedFd)
     if (result === 0) return
-    if (result !== -EBUSY || performance.now() + pause > deadline) throw failure(what, -result)
+    if (result !== -ERRNO.EBUSY || performance.now() + pause > deadline)
+      throw failure(what, -result)
     await delay(pause)
   }
 }

@@ -4,16 +4,17 @@
  */
 import { native } from '../../native/native.ts'
 import { ipBytes } from '../addresses.ts'
+import { BPF_MAP_TYPE_XSKMAP } from '../afxdp/kernel.ts'
 import type { RingSlots } from '../afxdp/ring-slots.ts'
 import { type Umem, XdpSocket } from '../afxdp/umem.ts'
 import { attachXdp, type XdpLink } from '../bpf/attach.ts'
 import { underlayProgram } from '../bpf/programs.ts'
+import { ERRNO } from '../errno.ts'
 import { UDP_ENTROPY_SOCKETS, XDP_RING_SIZE } from '../limits.ts'
 import { listAddresses } from '../netlink/address.ts'
 import { getLink, type Link } from '../netlink/link.ts'
 import { Netlink } from '../netlink/socket.ts'
 
-const BPF_MAP_TYPE_XSKMAP = 17
 /** Receive queues that are served at the most. */
 const MAX_QUEUES = 64
 /** Bytes of a UDP socket's buffers. */
@@ -78,7 +79,7 @@ export async function openXdpQueues(
       } catch (error) {
         slots.release(at)
         // Past the last queue the kernel says EINVAL.
-        if (queue > 0 && (error as { errno?: number }).errno === 22) break
+        if (queue > 0 && (error as { errno?: number }).errno === ERRNO.EINVAL) break
         throw error
       }
     }

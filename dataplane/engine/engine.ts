@@ -109,10 +109,10 @@ export class Engine {
   }
 
   /**
-   * Counts a burst that came in by `port`, in bytes of its frames. Nothing about them is proven yet: of a
+   * Counts a burst that came in by `port`, in bytes of its frames, which it returns. Nothing about them is proven yet: of a
    * frame shorter than an Ethernet header `len` is below zero, modulo 2^32, until that is added.
    */
-  countReceived(port: Port, b: Batch): void {
+  countReceived(port: Port, b: Batch): number {
     const { counters } = this
     let bytes = 0
     for (let i = 0; i < b.n; i++) bytes = (bytes + b.len[i]!) | 0
@@ -122,6 +122,7 @@ export class Engine {
     counters[at + PORT_COUNTER.RX_BYTES]! += bytes
     counters[COUNTER.BATCHES]!++
     counters[COUNTER.PACKETS]! += b.n
+    return bytes
   }
 
   /** Counts a drop of a packet, or of several, that came in by `port`. */

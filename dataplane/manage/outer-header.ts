@@ -1,11 +1,13 @@
 /**
  * The outer header template of a remote node, as it lies in its next hop: outer IP, UDP, VXLAN
  * (RFC 7348 section 5), inner Ethernet. Lengths, ECN, the source port and the inner EtherType are
- * zero; `encap` writes them. An IPv4 header carries the checksum of just these bytes.
+ * zero; `encap` writes them. An IPv4 header carries the checksum of just these bytes; over IPv6 the UDP
+ * checksum is the sum of the pseudo-header but for the length (RFC 8200 section 8.1), not inverted.
  */
 
 import { ipBytes, macBytes } from '../addresses.ts'
 import { VXLAN_OVERHEAD_IPV4, VXLAN_OVERHEAD_IPV6 } from '../limits.ts'
+import { checksumOf, sum } from '../wire/checksum.ts'
 
 const OUTER_TTL = 64
 const UDP = 17
@@ -40,10 +42,7 @@ export function outerHeader(spec: OuterHeaderSpec): Uint8Array {
     view.setUint8(9, UDP)
     bytes.set(source, 12)
     bytes.set(destination, 16)
-    let sum = 0
-    for (let at = 0; at < 20; at += 2) sum += view.getUint16(at)
-    sum = (sum >>> 16) + (sum & 0xffff)
-    view.setUint16(10, ~((sum >>> 16) + (sum & 0xffff)))
+    view.setUint16(10, checksumOf(sum(view, 0, 20)))
     udp = 20
   } else {
     view.setUint32(0, 0x6000_0000)
@@ -52,6 +51,7 @@ export function outerHeader(spec: OuterHeaderSpec): Uint8Array {
     bytes.set(source, 8)
     bytes.set(destination, 24)
     udp = 40
+    view.setUint16(udp + 6, sum(view, 8, 32, UDP))
   }
   view.setUint16(udp + 2, spec.vxlanPort)
   view.setUint8(udp + 8, VXLAN_FLAG_VNI)

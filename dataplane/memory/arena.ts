@@ -138,6 +138,10 @@ export const PORT_COUNTER = {
   RX_DROPS: 4,
   /** Packets that this port could not send. */
   TX_DROPS: 5,
+  /** No counter: what the port knows of its device (ports/device-state.ts). */
+  DEVICE: 6,
+  /** Packets that the kernel dropped before this port saw them; the main thread's (manage/kernel-drops.ts). */
+  KERNEL_DROPS: 7,
   COUNT: 8,
 } as const
 

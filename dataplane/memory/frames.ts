@@ -2,11 +2,11 @@
  * Frames and who owns them.
  *
  * Every frame belongs to one worker for the life of the daemon, and always has exactly one owner:
- * the free list, the worker itself (a batch in flight), or a port (the kernel has it, in a fill
- * ring, a TX ring or a completion ring). The owner is written at each hand-over, so that a port
+ * the free list, the worker itself (a batch in flight), the list for the next read, or a port (the
+ * kernel has it, in a fill ring, a TX ring or a completion ring). The owner is written at each hand-over, so that a port
  * that goes away gives back exactly what it held, and a leak is a number that a test reads.
  */
-import { FRAME_BYTES, LARGE_FRAME_BYTES } from '../limits.ts'
+import { FRAME_BYTES, LARGE_FRAME_BYTES, MAX_PORTS } from '../limits.ts'
 import type { Arena } from './arena.ts'
 
 /** Owners: 0 free, 1 in flight, 2 + port index held by a port. */
@@ -14,7 +14,10 @@ const OWNER_FREE = 0
 const OWNER_FLIGHT = 1
 const OWNER_PORT = 2
 
-class Pool {
+/** In place of a port: what lies ready for the next read (ports/read-frames.ts). */
+export const READ_OWNER = MAX_PORTS
+
+export class Pool {
   readonly base: number
   readonly count: number
   readonly bytes: number
@@ -56,10 +59,22 @@ class Pool {
     return frame
   }
 
-  /** Gives back the frame that contains arena offset `at`. A second release is ignored: it would give one frame two owners. */
+  /**
+   * Gives back the frame in flight that contains arena offset `at`. False, and nothing happens, for
+   * one that is free, held by a port or of another worker: it would get two owners.
+   */
   release(at: number): boolean {
+    return this.giveBack(at, OWNER_FLIGHT)
+  }
+
+  /** The same of a frame that `port` holds. */
+  releaseHeld(at: number, port: number): boolean {
+    return this.giveBack(at, OWNER_PORT + port)
+  }
+
+  private giveBack(at: number, owner: number): boolean {
     const index = this.index(at)
-    if (this.owner[index] === OWNER_FREE) return false
+    if (this.owner[index] !== owner) return false
     this.owner[index] = OWNER_FREE
     this.stack[this.top++] = this.base + index * this.bytes
     return true
@@ -78,7 +93,7 @@ class Pool {
     let n = 0
     for (let i = 0; i < this.count; i++) {
       if (this.owner[i] === OWNER_PORT + port) {
-        this.release(this.base + i * this.bytes)
+        this.releaseHeld(this.base + i * this.bytes, port)
         n++
       }
     }
@@ -101,7 +116,7 @@ export class Frames {
   readonly small: Pool
   readonly large: Pool
   private readonly largeBase: number
-  /** Releases of a frame that was free already: a bug that a test counts. */
+  /** Releases by somebody who was not the frame's owner: a bug, which `leaked` counts. */
   doubleReleases = 0
 
   constructor(arena: Arena, worker: number) {
@@ -121,6 +136,11 @@ export class Frames {
   release(at: number): void {
     const done = at >= this.largeBase ? this.large.release(at) : this.small.release(at)
     if (!done) this.doubleReleases++
+  }
+
+  /** As `release`, of a small frame that `port` holds: the kernel has sent it. */
+  releaseHeld(at: number, port: number): void {
+    if (!this.small.releaseHeld(at, port)) this.doubleReleases++
   }
 
   /** Frames without an owner, counted between two batches. */

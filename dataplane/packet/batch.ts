@@ -17,6 +17,8 @@ export const F_FRAGMENT = 4
 export const F_L2_READY = 8
 /** `encap` has put an outer header in front: the next hop's MAC goes into the Ethernet header. */
 export const F_OUTER = 16
+/** `l4Sum` is known. A stage that changes a byte of the transport segment clears this, or keeps the sum true. */
+export const F_L4_SUM = 32
 
 /** virtio_net_hdr gso_type values (linux/virtio_net.h). */
 export const GSO_NONE = 0
@@ -51,6 +53,8 @@ export class Batch {
   /** F_CSUM_PARTIAL as the device told it: where the sum begins and where it goes, from `l3` and from there. */
   readonly csumStart = new Uint16Array(BATCH_SIZE)
   readonly csumOffset = new Uint16Array(BATCH_SIZE)
+  /** With F_L4_SUM: sum of the bytes from `l4` to the end of the packet, its checksum included (RFC 1071, not inverted). */
+  readonly l4Sum = new Uint16Array(BATCH_SIZE)
   /** Of what came from an underlay: its network, by `decap`. What a pod sent is of its port's. */
   readonly network = new Uint8Array(BATCH_SIZE)
   /** Next hop id; 0 none. */
@@ -89,6 +93,29 @@ export class Batch {
     return i
   }
 
+  /**
+   * Appends a packet that was made of packet `i` of another batch: all that is known and decided about that
+   * one, but no offloads, error or drop. Its transport header is as far behind `l3`. Returns its index.
+   */
+  derive(from: Batch, i: number, frame: number, l3: number, len: number): number {
+    const to = this.push(frame, l3, len)
+    const flags = from.flags[i]! & ~(F_CSUM_PARTIAL | F_L4_SUM)
+    this.flags[to] = flags
+    this.l4[to] = l3 + from.l4[i]! - from.l3[i]!
+    this.proto[to] = from.proto[i]!
+    this.src4[to] = from.src4[i]!
+    this.dst4[to] = from.dst4[i]!
+    if ((flags & F_IPV6) === 0) this.n4++
+    else {
+      this.n6++
+      for (let w = 0; w < 4; w++) this.dst6[to * 4 + w] = from.dst6[i * 4 + w]!
+    }
+    this.network[to] = from.network[i]!
+    this.nextHop[to] = from.nextHop[i]!
+    this.outPort[to] = from.outPort[i]!
+    return to
+  }
+
   /** Appends packet `i` of another batch, every column of it; the caller has seen that there is room. Returns its index. */
   copy(from: Batch, i: number): number {
     const to = this.n++
@@ -110,6 +137,7 @@ export class Batch {
     this.gsoSize[to] = from.gsoSize[i]!
     this.csumStart[to] = from.csumStart[i]!
     this.csumOffset[to] = from.csumOffset[i]!
+    this.l4Sum[to] = from.l4Sum[i]!
     this.network[to] = from.network[i]!
     this.nextHop[to] = from.nextHop[i]!
     this.outPort[to] = from.outPort[i]!

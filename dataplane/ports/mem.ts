@@ -15,6 +15,7 @@ import {
   GSO_NONE,
 } from '../packet/batch.ts'
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from '../wire/numbers.ts'
+import type { WorkerContext } from './context.ts'
 import { PORT_KIND, type Port } from './port.ts'
 
 const ETHERNET = 14
@@ -61,7 +62,10 @@ export class MemPort implements Port {
   private readonly frames: Frames
   private readonly counters: Float64Array
 
-  constructor(options: MemOptions, arena: Arena, frames: Frames, counters: Float64Array) {
+  constructor(
+    options: MemOptions,
+    { arena, frames, counters }: Pick<WorkerContext, 'arena' | 'frames' | 'counters'>,
+  ) {
     this.options = options
     this.index = options.index
     this.role = options.role
@@ -138,4 +142,10 @@ export class MemPort implements Port {
   gone(): boolean {
     return false
   }
+
+  look(): boolean {
+    return false
+  }
+
+  close(): void {}
 }

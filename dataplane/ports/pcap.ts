@@ -81,8 +81,13 @@ export class PcapPort implements Port {
     return this.inner.gone()
   }
 
-  /** Closes both files; the inner port is its owner's. */
+  look(): boolean {
+    return this.inner.look()
+  }
+
+  /** Closes the port and both files. */
   close(): void {
+    this.inner.close()
     closeSync(this.received)
     closeSync(this.sent)
   }

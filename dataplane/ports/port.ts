@@ -48,13 +48,19 @@ export interface Port {
   /** Frames that came back from the kernel go to the free list; fill rings are topped up. Called between batches. */
   service(): void
 
-  /** Packets or frames that wait for another `flush`: the worker must not sleep. */
+  /** Packets that wait for another `flush`, which may help now: the worker must not sleep. */
   pending(): boolean
 
   /**
-   * Whether the kernel's end has ceased to be (a pod deleted its own interface). Its descriptor then
-   * counts as ready for ever, so the worker stops waiting for it. Asked when a descriptor was ready
-   * and nothing came; may cost a system call.
+   * Whether the kernel's end has ceased to be (a pod deleted its own interface). The port then holds
+   * no frame any more, drops what is sent by it (`port-gone`) and is left: its descriptor may count
+   * as ready for ever. Asked when a descriptor was ready and nothing came; may cost a system call.
    */
   gone(): boolean
+
+  /** Once in PORT_LOOK_MS: looks at what no packet tells. As `gone`. */
+  look(): boolean
+
+  /** Lets go of everything but the frames that the kernel holds: the port is used no more. */
+  close(): void
 }

@@ -1,13 +1,14 @@
 /**
  * A worker's scratch memory in the arena: where burst calls find frame lists and leave
- * descriptors. Every call fills what it uses; nothing in it outlives a call.
+ * descriptors. Every call fills what it uses; nothing in it outlives a call but the lists of `ReadFrames`.
  */
 import { RECEIVE_BURST, UDP_ENTROPY_SOCKETS, UDP_SEGMENTS } from '../limits.ts'
 import { type Arena, SCRATCH_BYTES } from '../memory/arena.ts'
+import { META_BYTES } from './udp-meta.ts'
 
-const DESCRIPTOR_BYTES = 8
-/** Bytes of metadata a packet (native.udpReceive). */
-export const META_BYTES = 32
+/** Bytes of a descriptor: u32 arena offset, u32 length (native.ts). */
+export const DESCRIPTOR_BYTES = 8
+export const DESCRIPTOR_LENGTH = 4
 /** Packets that one transmit queue gathers before it flushes by itself. */
 export const TRANSMIT_BURST = 64
 /** Large frames that one TUN read may use. */
@@ -19,6 +20,9 @@ export class Scratch {
   /** Arena offsets. */
   readonly small: number
   readonly large: number
+  /** Of ReadFrames. */
+  readonly readSmall: number
+  readonly readLarge: number
   readonly received: number
   readonly receivedMeta: number
   readonly events: number
@@ -38,6 +42,8 @@ export class Scratch {
     }
     this.small = take(RECEIVE_BURST * 4)
     this.large = take(LARGE_BURST * 4)
+    this.readSmall = take(RECEIVE_BURST * 4)
+    this.readLarge = take(LARGE_BURST * 4)
     this.received = take(RECEIVE_BURST * DESCRIPTOR_BYTES)
     this.receivedMeta = take(RECEIVE_BURST * META_BYTES)
     this.events = take(EVENTS * 4)

@@ -9,6 +9,7 @@
  */
 import { native } from '../../native/native.ts'
 import { DROP_NO_FRAMES, DROP_OFFLOAD, DROP_TX_ERROR, DROP_TX_FULL } from '../drops.ts'
+import { ERRNO } from '../errno.ts'
 import { FRAME_HEADROOM, LARGE_FRAME_BYTES, MAX_SMALL_PACKET, RECEIVE_BURST } from '../limits.ts'
 import { type Arena, COUNTER, PORT_COUNTER, portCounters } from '../memory/arena.ts'
 import type { Frames } from '../memory/frames.ts'
@@ -21,9 +22,11 @@ import {
   GSO_UDP_L4,
 } from '../packet/batch.ts'
 import { checksumOffset, transportHeaderLength } from '../packet/transport.ts'
-import type { PortRecord } from '../tables/ports.ts'
+import type { PortContext } from './context.ts'
+import { DEVICE, DeviceState } from './device-state.ts'
 import { PORT_KIND, type Port } from './port.ts'
-import { LARGE_BURST, type Scratch, TRANSMIT_BURST } from './scratch.ts'
+import type { ReadFrames } from './read-frames.ts'
+import { DESCRIPTOR_BYTES, DESCRIPTOR_LENGTH, type Scratch, TRANSMIT_BURST } from './scratch.ts'
 
 /** Bytes of the virtio_net_hdr that TUN devices of ours use. */
 export const VNET_HEADER = 10
@@ -31,8 +34,8 @@ export const VNET_HEADER = 10
 const SMALL_CAP = MAX_SMALL_PACKET + VNET_HEADER
 const VNET_NEEDS_CSUM = 1
 const VNET_GSO_ECN = 0x80
-/** What a queue answers whose device was deleted (drivers/net/tun.c). */
-const EBADFD = 77
+/** Where a packet is read to, from the beginning of its frame: its virtio_net_hdr. */
+export const READ_AT = FRAME_HEADROOM - VNET_HEADER
 
 export class TunPort implements Port {
   readonly index: number
@@ -47,79 +50,60 @@ export class TunPort implements Port {
   private readonly arena: Arena
   private readonly frames: Frames
   private readonly scratch: Scratch
+  private readonly reading: ReadFrames
   private readonly counters: Float64Array
   private readonly countersAt: number
+  private readonly device: DeviceState
   /** Queued packets: arena offsets of their virtio_net_hdr and their lengths. */
   private readonly queuedAt = new Uint32Array(TRANSMIT_BURST)
   private readonly queuedLength = new Uint32Array(TRANSMIT_BURST)
   private queued = 0
-  private isGone = false
 
-  constructor(
-    index: number,
-    record: PortRecord,
-    fd: number,
-    arena: Arena,
-    frames: Frames,
-    scratch: Scratch,
-    counters: Float64Array,
-  ) {
+  constructor({ index, record, fd, arena, frames, scratch, reading, counters }: PortContext) {
     this.index = index
     this.role = record.role
     this.fd = fd
     this.arena = arena
     this.frames = frames
     this.scratch = scratch
+    this.reading = reading
     this.counters = counters
     this.countersAt = portCounters(index)
+    this.device = new DeviceState(counters, index)
+    reading.enter()
   }
 
   receive(batch: Batch, max: number): number {
-    const { frames, scratch, arena } = this
-    const { view } = arena
-    const readAt = FRAME_HEADROOM - VNET_HEADER
-    const want = Math.min(max, RECEIVE_BURST)
-    let small = 0
-    for (; small < want; small++) {
-      const frame = frames.small.take()
-      if (frame === 0) break
-      view.setUint32(scratch.small + small * 4, frame + readAt, true)
-    }
-    let large = 0
-    for (; large < LARGE_BURST; large++) {
-      const frame = frames.large.take()
-      if (frame === 0) break
-      view.setUint32(scratch.large + large * 4, frame + readAt, true)
-    }
+    const { frames, scratch } = this
+    const { small, large } = this.reading
+    const { view } = this.arena
+    this.reading.fill()
     const got = native.tunRead(
       this.fd,
-      small,
-      scratch.small,
-      small,
+      Math.min(max, RECEIVE_BURST),
+      small.at,
+      small.count,
       SMALL_CAP,
-      scratch.large,
-      large,
-      LARGE_FRAME_BYTES - readAt,
+      large.at,
+      large.count,
+      LARGE_FRAME_BYTES - READ_AT,
       scratch.received,
     )
-    if (got === -EBADFD) this.isGone = true
+    if (got === -ERRNO.EBADFD) this.device.gone()
     let smallUsed = 0
     let largeUsed = 0
     for (let k = 0; k < got; k++) {
-      const at = view.getUint32(scratch.received + k * 8, true)
-      const length = view.getUint32(scratch.received + k * 8 + 4, true)
+      const descriptor = scratch.received + k * DESCRIPTOR_BYTES
+      const at = view.getUint32(descriptor, true)
+      const length = view.getUint32(descriptor + DESCRIPTOR_LENGTH, true)
       if (frames.isLarge(at)) largeUsed++
       else smallUsed++
-      const i = batch.push(at - readAt, at + VNET_HEADER, Math.max(0, length - VNET_HEADER))
+      const i = batch.push(at - READ_AT, at + VNET_HEADER, Math.max(0, length - VNET_HEADER))
       if (length > SMALL_CAP && !frames.isLarge(at)) batch.drop[i] = DROP_NO_FRAMES
       else this.readOffload(batch, i, at)
     }
-    for (let k = smallUsed; k < small; k++) {
-      frames.release(view.getUint32(scratch.small + k * 4, true))
-    }
-    for (let k = largeUsed; k < large; k++) {
-      frames.release(view.getUint32(scratch.large + k * 4, true))
-    }
+    small.use(smallUsed)
+    large.use(largeUsed)
     return Math.max(got, 0)
   }
 
@@ -143,6 +127,7 @@ export class TunPort implements Port {
   }
 
   send(batch: Batch, i: number): number {
+    if (this.device.state !== DEVICE.UP && !this.device.mayTry()) return this.device.reason()
     if (this.queued === TRANSMIT_BURST) this.flush()
     if (this.queued === TRANSMIT_BURST) return DROP_TX_FULL
     const { view } = this.arena
@@ -178,21 +163,35 @@ export class TunPort implements Port {
     const { counters, countersAt } = this
     const lane = this.scratch.lane(0)
     for (let k = 0; k < n; k++) {
-      view.setUint32(lane + k * 8, this.queuedAt[k]!, true)
-      view.setUint32(lane + k * 8 + 4, this.queuedLength[k]!, true)
+      const descriptor = lane + k * DESCRIPTOR_BYTES
+      view.setUint32(descriptor, this.queuedAt[k]!, true)
+      view.setUint32(descriptor + DESCRIPTOR_LENGTH, this.queuedLength[k]!, true)
     }
-    native.tunWrite(this.fd, lane, n)
+    const taken = native.tunWrite(this.fd, lane, n)
+    if (taken > 0) this.device.up()
     for (let k = 0; k < n; k++) {
-      if (view.getUint32(lane + k * 8 + 4, true) === 0) {
+      const error = view.getUint32(lane + k * DESCRIPTOR_BYTES + DESCRIPTOR_LENGTH, true)
+      if (error === 0) {
         counters[countersAt + PORT_COUNTER.TX_PACKETS]!++
         counters[countersAt + PORT_COUNTER.TX_BYTES]! += this.queuedLength[k]! - VNET_HEADER
       } else {
-        counters[countersAt + PORT_COUNTER.TX_DROPS]!++
-        counters[COUNTER.DROPS + DROP_TX_ERROR]!++
+        this.count(error)
       }
       this.frames.release(this.queuedAt[k]!)
     }
     this.queued = 0
+  }
+
+  /** Counts a packet that the kernel refused, and learns from it (drivers/net/tun.c). */
+  private count(error: number): void {
+    let reason = DROP_TX_ERROR
+    if (error === ERRNO.EBADFD || error === ERRNO.EIO) {
+      if (error === ERRNO.EBADFD) this.device.gone()
+      else this.device.down()
+      reason = this.device.reason()
+    }
+    this.counters[this.countersAt + PORT_COUNTER.TX_DROPS]!++
+    this.counters[COUNTER.DROPS + reason]!++
   }
 
   service(): void {}
@@ -202,6 +201,15 @@ export class TunPort implements Port {
   }
 
   gone(): boolean {
-    return this.isGone
+    return this.device.isGone
+  }
+
+  /** Its descriptor becomes ready when the device goes; that it is up again the next packet finds out. */
+  look(): boolean {
+    return this.device.isGone
+  }
+
+  close(): void {
+    this.reading.leave()
   }
 }

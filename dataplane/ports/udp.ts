@@ -12,7 +12,8 @@
  * The kernel's work is once a message, so packets that follow each other to one VTEP leave as one
  * (UDP_SEGMENT: what `segment` has cut goes through the kernel whole), and so they come in (UDP_GRO):
  * as one datagram and the size at which it is cut into packets here. A segmented datagram carries an
- * outer checksum. Where the kernel or the device refuses segments, packets are sent one by one.
+ * outer checksum. A message that the kernel won't have whole is sent packet by packet; where it will
+ * have none (a device without checksum offload), all packets go one by one until UDP_RETRY_MS later.
  *
  * A kernel VXLAN peer on this machine (veth) sends another kind of long datagram: one outer header
  * and a superframe of its pod's. Its inner length says so, and it stays one packet, in a large frame
@@ -20,22 +21,32 @@
  * `route` cuts it to the MTU of its next hop.
  */
 import { native } from '../../native/native.ts'
-import { DROP_NO_FRAMES, DROP_TX_ERROR, DROP_TX_FULL } from '../drops.ts'
+import { DROP_NO_FRAMES, DROP_PORT_DOWN, DROP_TX_ERROR, DROP_TX_FULL } from '../drops.ts'
+import { ERRNO } from '../errno.ts'
 import {
   FRAME_BYTES,
   FRAME_HEADROOM,
   UDP_DATAGRAM_BYTES,
   UDP_ENTROPY_SOCKETS,
   UDP_REFUSALS,
+  UDP_RETRY_MS,
   UDP_SEGMENTS,
 } from '../limits.ts'
 import { type Arena, COUNTER, PORT_COUNTER, portCounters } from '../memory/arena.ts'
 import type { Frames } from '../memory/frames.ts'
 import { type Batch, F_IPV6 } from '../packet/batch.ts'
-import type { PortRecord } from '../tables/ports.ts'
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_UDP } from '../wire/numbers.ts'
+import type { PortContext, VtepFacts } from './context.ts'
+import { DEVICE, DeviceState } from './device-state.ts'
 import { PORT_KIND, type Port } from './port.ts'
-import { META_BYTES, type Scratch, TRANSMIT_BURST, UDP_MESSAGES } from './scratch.ts'
+import {
+  DESCRIPTOR_BYTES,
+  DESCRIPTOR_LENGTH,
+  type Scratch,
+  TRANSMIT_BURST,
+  UDP_MESSAGES,
+} from './scratch.ts'
+import { META, META_BYTES, SENT } from './udp-meta.ts'
 
 const IPV4_HEADER = 20
 const IPV6_HEADER = 40
@@ -46,13 +57,6 @@ const PAYLOAD_AT = FRAME_HEADROOM + IPV6_HEADER + UDP_HEADER
 const SMALL_CAP = FRAME_BYTES - PAYLOAD_AT
 /** VXLAN header and inner Ethernet header. */
 const INNER_AT = 8 + 14
-
-/** What the node's own VTEP is, for the destination of a received packet. */
-export interface UdpUnderlay {
-  vxlanPort: number
-  vtep4: number
-  vtep6: readonly [number, number, number, number]
-}
 
 export class UdpPort implements Port {
   readonly index: number
@@ -66,32 +70,26 @@ export class UdpPort implements Port {
   readonly polled = false
   readonly fd: number
   private readonly senders: readonly number[]
-  private readonly node: UdpUnderlay
+  /** The destination of a received packet. */
+  private readonly node: VtepFacts
   private readonly arena: Arena
   private readonly frames: Frames
   private readonly scratch: Scratch
   private readonly counters: Float64Array
   private readonly countersAt: number
+  private readonly device: DeviceState
   /** Queued payloads of each lane: offset, length, and the outer header's place. */
   private readonly queuedAt = new Uint32Array(UDP_ENTROPY_SOCKETS * TRANSMIT_BURST)
   private readonly queuedLength = new Uint32Array(UDP_ENTROPY_SOCKETS * TRANSMIT_BURST)
   private readonly outerAt = new Uint32Array(UDP_ENTROPY_SOCKETS * TRANSMIT_BURST)
   private readonly queued = new Uint32Array(UDP_ENTROPY_SOCKETS)
-  /** Packets that may leave as one message; 1 when segments were refused too often. */
+  /** Packets that may leave as one message; 1 while segments are refused. */
   private segments = UDP_SEGMENTS
-  /** Flushes in a row in which the kernel refused segments. */
+  /** Flushes in a row in which the kernel refused segments and took none; when it is asked again. */
   private refusals = 0
+  private retryAt = 0
 
-  constructor(
-    index: number,
-    record: PortRecord,
-    fd: number,
-    node: UdpUnderlay,
-    arena: Arena,
-    frames: Frames,
-    scratch: Scratch,
-    counters: Float64Array,
-  ) {
+  constructor({ index, record, fd, node, arena, frames, scratch, counters }: PortContext) {
     this.index = index
     this.role = record.role
     this.fd = fd
@@ -102,6 +100,7 @@ export class UdpPort implements Port {
     this.scratch = scratch
     this.counters = counters
     this.countersAt = portCounters(index)
+    this.device = new DeviceState(counters, index)
   }
 
   receive(batch: Batch, max: number): number {
@@ -141,7 +140,7 @@ export class UdpPort implements Port {
           if (k < large) frames.release(view.getUint32(scratch.large + k * 4, true))
           continue
         }
-        const at = view.getUint32(scratch.received + k * 8, true)
+        const at = view.getUint32(scratch.received + k * DESCRIPTOR_BYTES, true)
         // The frame that it is not in.
         if (at !== small) frames.release(small)
         else if (k < large) frames.release(view.getUint32(scratch.large + k * 4, true))
@@ -155,11 +154,12 @@ export class UdpPort implements Port {
   private take(batch: Batch, max: number, k: number): void {
     const { scratch } = this
     const { view } = this.arena
-    const at = view.getUint32(scratch.received + k * 8, true)
-    const length = view.getUint32(scratch.received + k * 8 + 4, true)
+    const descriptor = scratch.received + k * DESCRIPTOR_BYTES
+    const at = view.getUint32(descriptor, true)
+    const length = view.getUint32(descriptor + DESCRIPTOR_LENGTH, true)
     const meta = scratch.receivedMeta + k * META_BYTES
-    const size = view.getUint16(meta + 6, true)
-    const cut = view.getUint8(meta + 3) !== 0
+    const size = view.getUint16(meta + META.SEGMENT, true)
+    const cut = view.getUint8(meta + META.FLAGS) !== 0
     if (size !== 0 && size < length && !cut && !this.isOne(at, length)) {
       this.cut(batch, max, at, length, meta, size)
       return
@@ -222,18 +222,18 @@ export class UdpPort implements Port {
     const { view } = this.arena
     const { node } = this
     const udp = at - UDP_HEADER
-    view.setUint16(udp, view.getUint16(meta + 4, true))
+    view.setUint16(udp, view.getUint16(meta + META.PORT, true))
     view.setUint16(udp + 2, node.vxlanPort)
     view.setUint16(udp + 4, UDP_HEADER + length)
     view.setUint16(udp + 6, 0)
-    const tos = view.getUint8(meta + 1)
-    const ttl = view.getUint8(meta + 2)
-    if (view.getUint8(meta) === 4) {
+    const tos = view.getUint8(meta + META.TOS)
+    const ttl = view.getUint8(meta + META.TTL)
+    if (view.getUint8(meta + META.FAMILY) === 4) {
       const ip = udp - IPV4_HEADER
       view.setUint32(ip, (0x4500_0000 | (tos << 16) | (IPV4_HEADER + UDP_HEADER + length)) >>> 0)
       view.setUint32(ip + 4, 0x4000)
       view.setUint32(ip + 8, ((ttl << 24) | (PROTO_UDP << 16)) >>> 0)
-      view.setUint32(ip + 12, view.getUint32(meta + 8))
+      view.setUint32(ip + 12, view.getUint32(meta + META.ADDRESS))
       view.setUint32(ip + 16, node.vtep4)
       let sum =
         (0x4500 | tos) + IPV4_HEADER + UDP_HEADER + length + 0x4000 + ((ttl << 8) | PROTO_UDP)
@@ -246,13 +246,14 @@ export class UdpPort implements Port {
     view.setUint32(ip, (0x6000_0000 | (tos << 20)) >>> 0)
     view.setUint32(ip + 4, (((UDP_HEADER + length) << 16) | (PROTO_UDP << 8) | ttl) >>> 0)
     for (let w = 0; w < 4; w++) {
-      view.setUint32(ip + 8 + w * 4, view.getUint32(meta + 8 + w * 4))
+      view.setUint32(ip + 8 + w * 4, view.getUint32(meta + META.ADDRESS + w * 4))
       view.setUint32(ip + 24 + w * 4, node.vtep6[w]!)
     }
     return ip
   }
 
   send(batch: Batch, i: number): number {
+    if (this.device.state !== DEVICE.UP && !this.device.mayTry()) return this.device.reason()
     const { view } = this.arena
     const outer = batch.l3[i]!
     const header = (batch.flags[i]! & F_IPV6) !== 0 ? IPV6_HEADER : IPV4_HEADER
@@ -280,41 +281,65 @@ export class UdpPort implements Port {
     const descriptors = this.scratch.lane(lane)
     const metadata = this.scratch.laneMeta(lane)
     for (let k = 0; k < n; k++) {
-      view.setUint32(descriptors + k * 8, this.queuedAt[first + k]!, true)
-      view.setUint32(descriptors + k * 8 + 4, this.queuedLength[first + k]!, true)
+      const descriptor = descriptors + k * DESCRIPTOR_BYTES
+      view.setUint32(descriptor, this.queuedAt[first + k]!, true)
+      view.setUint32(descriptor + DESCRIPTOR_LENGTH, this.queuedLength[first + k]!, true)
       this.writeDestination(this.outerAt[first + k]!, metadata + k * META_BYTES)
     }
-    native.udpSend(this.senders[lane]!, descriptors, metadata, n, this.segments)
-    if (view.getUint8(metadata + 3) === 0) this.refusals = 0
-    else if (++this.refusals === UDP_REFUSALS) this.segments = 1
+    if (this.segments === 1 && native.monotonic() >= this.retryAt) this.segments = UDP_SEGMENTS
+    const taken = native.udpSend(this.senders[lane]!, descriptors, metadata, n, this.segments)
+    this.judge(view.getUint8(metadata + META.FLAGS))
+    if (taken > 0) this.device.up()
     for (let k = 0; k < n; k++) {
-      if (view.getUint32(descriptors + k * 8 + 4, true) === 0) {
+      const error = view.getUint32(descriptors + k * DESCRIPTOR_BYTES + DESCRIPTOR_LENGTH, true)
+      if (error === 0) {
         counters[countersAt + PORT_COUNTER.TX_PACKETS]!++
         counters[countersAt + PORT_COUNTER.TX_BYTES]! += this.queuedLength[first + k]!
       } else {
-        counters[countersAt + PORT_COUNTER.TX_DROPS]!++
-        counters[COUNTER.DROPS + DROP_TX_ERROR]!++
+        this.count(error, taken)
       }
       this.frames.release(this.queuedAt[first + k]!)
     }
     this.queued[lane] = 0
   }
 
+  /** Whether segments are worth a try, from what a burst tells of them (SENT). */
+  private judge(sent: number): void {
+    if ((sent & SENT.SEGMENTS_TAKEN) !== 0) this.refusals = 0
+    else if ((sent & SENT.SEGMENTS_REFUSED) !== 0 && ++this.refusals >= UDP_REFUSALS) {
+      this.segments = 1
+      this.retryAt = native.monotonic() + UDP_RETRY_MS * 1e6
+    }
+  }
+
+  /** Counts a packet that the kernel refused; `taken` of its burst it took. */
+  private count(error: number, taken: number): void {
+    const { counters } = this
+    let reason = DROP_TX_ERROR
+    // Other errors may be those of one peer: no route to it, a packet too long for the way.
+    if (error === ERRNO.ENETDOWN || error === ERRNO.ENODEV || error === ERRNO.EADDRNOTAVAIL) {
+      if (taken === 0) this.device.down()
+      reason = DROP_PORT_DOWN
+    }
+    counters[this.countersAt + PORT_COUNTER.TX_DROPS]!++
+    counters[COUNTER.DROPS + reason]!++
+  }
+
   private writeDestination(outer: number, meta: number): void {
     const { view } = this.arena
     const first = view.getUint32(outer)
     if (first >>> 28 === 4) {
-      view.setUint8(meta, 4)
-      view.setUint8(meta + 1, (first >>> 16) & 0xff)
-      view.setUint32(meta + 8, view.getUint32(outer + 16))
+      view.setUint8(meta + META.FAMILY, 4)
+      view.setUint8(meta + META.TOS, (first >>> 16) & 0xff)
+      view.setUint32(meta + META.ADDRESS, view.getUint32(outer + 16))
     } else {
-      view.setUint8(meta, 6)
-      view.setUint8(meta + 1, (first >>> 20) & 0xff)
+      view.setUint8(meta + META.FAMILY, 6)
+      view.setUint8(meta + META.TOS, (first >>> 20) & 0xff)
       for (let w = 0; w < 4; w++) {
-        view.setUint32(meta + 8 + w * 4, view.getUint32(outer + 24 + w * 4))
+        view.setUint32(meta + META.ADDRESS + w * 4, view.getUint32(outer + 24 + w * 4))
       }
     }
-    view.setUint16(meta + 4, this.node.vxlanPort, true)
+    view.setUint16(meta + META.PORT, this.node.vxlanPort, true)
   }
 
   service(): void {}
@@ -326,4 +351,10 @@ export class UdpPort implements Port {
   gone(): boolean {
     return false
   }
+
+  look(): boolean {
+    return false
+  }
+
+  close(): void {}
 }

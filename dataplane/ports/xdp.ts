@@ -4,11 +4,23 @@
  *
  * A frame's way: free list -> fill ring -> RX ring -> batch -> TX ring (of some port) -> its
  * completion ring -> free list. The rings are the kernel's own memory, mapped into the arena.
+ *
+ * What a kick answers (net/xdp/xsk.c):
+ *
+ *   0           all is sent, or the budget of one call is used up, or the completion ring is full
+ *   -EBUSY      the device has dropped one packet, which is counted
+ *   -ENETDOWN   the device is down: nothing new is queued, and it is asked again every PORT_RETRY_MS;
+ *               what was queued then, at the most a flush, leaves when it is up again
+ *   -ENXIO      the device is gone: all frames come back, and the rings are not touched any more
+ *   others      no memory for a packet: as if it were down
  */
 import { native } from '../../native/native.ts'
+import { FillLevel } from '../afxdp/fill-level.ts'
+import { TX_METADATA_BYTES, XDP_TX_METADATA, XDP_TXMD_FLAGS_CHECKSUM } from '../afxdp/kernel.ts'
 import type { CompletionRing, FillRing, RxRing, TxRing } from '../afxdp/rings.ts'
-import { DROP_NEIGHBOUR, DROP_NO_FRAMES, DROP_TX_FULL } from '../drops.ts'
-import { FRAME_BYTES, FRAME_RESERVE, MAX_KICKS, MIN_FILL_FRAMES } from '../limits.ts'
+import { DROP_NEIGHBOUR, DROP_NO_FRAMES, DROP_TX_ERROR, DROP_TX_FULL } from '../drops.ts'
+import { ERRNO } from '../errno.ts'
+import { FRAME_BYTES, MAX_KICKS } from '../limits.ts'
 import { type Arena, COUNTER, NEXT_HOP_BYTES, PORT_COUNTER, portCounters } from '../memory/arena.ts'
 import type { Frames } from '../memory/frames.ts'
 import { type Batch, F_CSUM_PARTIAL, F_IPV6, F_L2_READY, F_OUTER } from '../packet/batch.ts'
@@ -17,14 +29,11 @@ import { HOP_MAC_HIGH, HOP_MAC_KNOWN, HOP_MAC_LOW } from '../tables/next-hops.ts
 import { PORT_FLAG, type PortRecord } from '../tables/ports.ts'
 import type { TableReader } from '../tables/tables.ts'
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from '../wire/numbers.ts'
-import { PORT_KIND, type Port } from './port.ts'
+import type { PortContext } from './context.ts'
+import { DEVICE, DeviceState } from './device-state.ts'
+import { PORT_KIND, PORT_ROLE, type Port } from './port.ts'
 
 const ETHERNET = 14
-/** Descriptor option and flag of TX metadata (linux/if_xdp.h, kernel 6.8). */
-const XDP_TX_METADATA = 2
-const XDP_TXMD_FLAGS_CHECKSUM = 2
-const TX_METADATA_BYTES = 16
-const ENXIO = 6
 /** Frames given to a fill ring at a time, so that its producer index moves rarely. */
 const FILL_BURST = 32
 
@@ -52,22 +61,14 @@ export class XdpPort implements Port {
   private readonly tables: TableReader
   private readonly counters: Float64Array
   private readonly countersAt: number
-  /** Frames that the fill ring holds and the kernel has not returned yet. */
-  private filled = 0
+  private readonly device: DeviceState
+  private readonly fill: FillLevel
   /** Packets in the TX ring that `flush` has not shown to the kernel. */
   private queued = 0
   private queuedBytes = 0
 
-  constructor(
-    index: number,
-    record: PortRecord,
-    fd: number,
-    rings: XdpRings,
-    arena: Arena,
-    frames: Frames,
-    tables: TableReader,
-    counters: Float64Array,
-  ) {
+  constructor(context: PortContext, rings: XdpRings) {
+    const { index, record, fd, arena, frames, tables, counters } = context
     this.index = index
     this.role = record.role
     this.partialChecksums = (record.flags & PORT_FLAG.TX_METADATA) !== 0
@@ -79,27 +80,34 @@ export class XdpPort implements Port {
     this.tables = tables
     this.counters = counters
     this.countersAt = portCounters(index)
+    this.device = new DeviceState(counters, index)
+    this.fill = new FillLevel(context.fills, record.fillFrames, record.role !== PORT_ROLE.POD)
   }
 
   receive(batch: Batch, max: number): number {
     const { rx } = this.rings
     const { frames } = this
-    const n = Math.min(rx.available(), max)
-    if (n === 0) return 0
+    if (this.device.isGone) return 0
+    const waiting = rx.available()
+    if (waiting === 0) return 0
+    this.fill.came(waiting)
+    const n = Math.min(waiting, max)
     for (let k = 0; k < n; k++) {
       const at = rx.addr(k)
       frames.small.unhold(at)
       batch.push((at & -FRAME_BYTES) >>> 0, at + ETHERNET, rx.len(k) - ETHERNET)
     }
     rx.release(n)
-    this.filled -= n
+    this.fill.hold(-n)
     return n
   }
 
   send(batch: Batch, i: number): number {
+    if (this.device.state !== DEVICE.UP && !this.isUpAgain()) return this.device.reason()
     const { tx } = this.rings
     if (tx.full()) {
       this.flush()
+      if (this.device.state !== DEVICE.UP) return this.device.reason()
       if (tx.full()) return DROP_TX_FULL
     }
     const l3 = batch.l3[i]!
@@ -165,44 +173,100 @@ export class XdpPort implements Port {
       this.queued = 0
       this.queuedBytes = 0
     }
+    if (this.device.state !== DEVICE.UP && !this.device.mayTry()) return
     for (let kick = 0; kick < MAX_KICKS && tx.queued() > 0; kick++) {
       this.reap()
-      this.counters[COUNTER.KICKS]!++
-      native.xskKick(this.fd)
+      if (!this.kick()) return
     }
+  }
+
+  /** False when another kick would not help. */
+  private kick(): boolean {
+    this.counters[COUNTER.KICKS]!++
+    const result = native.xskKick(this.fd)
+    if (result === 0) this.device.up()
+    else if (result === -ERRNO.EBUSY) this.countDropped()
+    else if (result === -ERRNO.ENXIO) this.leave()
+    else this.device.down()
+    return this.device.state === DEVICE.UP
+  }
+
+  /** Of a device that was down: asks once in a while. */
+  private isUpAgain(): boolean {
+    return this.device.mayTry() && this.kick()
+  }
+
+  /** The device has dropped the packet that the kernel took last. */
+  private countDropped(): void {
+    const { counters, countersAt } = this
+    counters[COUNTER.DROPS + DROP_TX_ERROR]!++
+    counters[countersAt + PORT_COUNTER.TX_DROPS]!++
+    counters[countersAt + PORT_COUNTER.TX_PACKETS]!--
+    counters[countersAt + PORT_COUNTER.TX_BYTES]! -= this.rings.tx.lastLength()
+  }
+
+  /**
+   * The device is gone. The kernel unbinds the socket (-ENXIO from then on), waits for whoever was
+   * in its rings, and holds the socket's mutex meanwhile, which reading statistics takes: behind that
+   * all frames are ours. The completion ring is not read any more: it would name them again.
+   */
+  private leave(): void {
+    if (this.device.isGone) return
+    native.xskStatistics(this.fd)
+    this.device.gone()
+    this.frames.reclaim(this.index)
+    this.fill.leave()
+    this.queued = 0
+    this.queuedBytes = 0
   }
 
   private reap(): void {
     const { completion } = this.rings
     const n = completion.available()
     if (n === 0) return
-    for (let k = 0; k < n; k++) this.frames.release(completion.peek(k))
+    for (let k = 0; k < n; k++) this.frames.releaseHeld(completion.peek(k), this.index)
     completion.release(n)
   }
 
   service(): void {
+    if (this.device.isGone) return
     this.reap()
-    const { fill } = this.rings
+    const { fill: ring } = this.rings
     const { small } = this.frames
-    const target = small.free < FRAME_RESERVE ? MIN_FILL_FRAMES : this.record.fillFrames
-    let want = target - this.filled
-    if (want < FILL_BURST && this.filled >= MIN_FILL_FRAMES) return
-    want = Math.min(want, fill.free(), small.free)
+    const { held, level } = this.fill
+    if (level - held < Math.min(FILL_BURST, level >> 2)) return
+    const want = Math.min(level - held, ring.free(), small.free)
     if (want <= 0) return
     for (let k = 0; k < want; k++) {
-      fill.put(small.takeFor(this.index))
+      ring.put(small.takeFor(this.index))
     }
-    this.filled += want
-    fill.submit()
-    if (fill.needWakeup()) native.xskWakeRx(this.fd)
+    this.fill.hold(want)
+    ring.submit()
+    if (ring.needWakeup()) native.xskWakeRx(this.fd)
   }
 
   pending(): boolean {
-    return this.rings.tx.queued() > 0
+    const { device } = this
+    if (device.isGone || this.rings.tx.queued() === 0) return false
+    return device.mayTry()
   }
 
   /** A socket whose device was removed is unbound, and says so (net/xdp/xsk.c, xsk_notifier). */
   gone(): boolean {
-    return native.xskWakeRx(this.fd) === -ENXIO
+    if (this.device.isGone) return true
+    const result = native.xskWakeRx(this.fd)
+    if (result === -ERRNO.ENXIO) this.leave()
+    else if (result === -ERRNO.ENETDOWN) this.device.down()
+    else this.device.up()
+    return this.device.isGone
+  }
+
+  look(): boolean {
+    if (!this.device.isGone) this.fill.look()
+    return this.gone()
+  }
+
+  close(): void {
+    if (!this.device.isGone) this.fill.leave()
   }
 }

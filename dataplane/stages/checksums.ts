@@ -9,6 +9,15 @@ import { COUNTER } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL } from '../packet/batch.ts'
 import { checksumOffset } from '../packet/transport.ts'
 
+/**
+ * Sum of the transport segment of packet `i`, whose checksum is partial, as it is once that has been
+ * completed: the complement of what the field holds now, whatever the data are. So an outer checksum
+ * that covers the segment is written, and verified, without its bytes (checksum-offloads.rst, "LCO").
+ */
+export function sumOnceCompleted(e: Engine, b: Batch, i: number): number {
+  return ~e.view.getUint16(b.l4[i]! + checksumOffset(b.proto[i]!)) & 0xffff
+}
+
 /** Completes the checksum of packet `i`. True before and after `encap`: the segment ends where the packet ends. */
 export function completeChecksum(e: Engine, b: Batch, i: number): void {
   const l4 = b.l4[i]!

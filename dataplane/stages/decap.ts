@@ -26,6 +26,7 @@ import { PORT_KIND } from '../ports/port.ts'
 import { networkOf } from '../tables/networks.ts'
 import { knowsVtep } from '../tables/vteps.ts'
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_UDP } from '../wire/numbers.ts'
+import { sumOnceCompleted } from './checksums.ts'
 import { parseIp, pseudoHeader } from './parse.ts'
 
 /** UDP header, VXLAN header, inner Ethernet header. */
@@ -102,8 +103,7 @@ function checksumSeed(e: Engine, b: Batch, i: number): number {
 
 /**
  * Whether the outer checksum is right; `udp` and `seed` are the outer packet's, the inner one is
- * parsed. A transport segment that is complete sums, with its pseudo-header sum P, to zero: so the
- * outer checksum counts it as -P, before it is completed and after, whatever its data are.
+ * parsed. The outer checksum counts a segment as it is once completed, also when it is still partial.
  */
 function verify(e: Engine, b: Batch, i: number, udp: number, seed: number): boolean {
   const end = udp + e.view.getUint16(udp + 4)
@@ -111,7 +111,7 @@ function verify(e: Engine, b: Batch, i: number, udp: number, seed: number): bool
   if (!partial || b.l3[i]! + b.len[i]! !== end) {
     return native.checksum(udp, end - udp, seed) === 0xffff
   }
-  const sum = native.checksum(udp, b.l4[i]! - udp, seed) + (~pseudoHeader(e, b, i) & 0xffff)
+  const sum = native.checksum(udp, b.l4[i]! - udp, seed) + sumOnceCompleted(e, b, i)
   return (sum >>> 16) + (sum & 0xffff) === 0xffff
 }
 

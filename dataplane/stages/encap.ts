@@ -5,17 +5,26 @@
  * (RFC 6040 section 4.1, normal mode), the flow label (RFC 6438), the checksums.
  *
  * Over IPv4 the UDP checksum is zero (RFC 7348 section 4.1.1) and the header checksum is the
- * template's plus what was added (RFC 1624). Over IPv6 the UDP checksum is full; what leaves by UDP
- * sockets gets it there.
+ * template's plus what was added (RFC 1624). Over IPv6 the UDP checksum covers the inner packet; what
+ * leaves by UDP sockets gets it there. Its payload is summed only when nobody has: a segment whose
+ * checksum is partial, or was written by `segment`, has a sum that is known without its bytes.
  */
 import { native } from '../../native/native.ts'
 import type { Engine } from '../engine/engine.ts'
 import { COUNTER, NEXT_HOP_BYTES } from '../memory/arena.ts'
-import { type Batch, F_CSUM_PARTIAL, F_FRAGMENT, F_IPV6, F_OUTER } from '../packet/batch.ts'
+import {
+  type Batch,
+  F_CSUM_PARTIAL,
+  F_FRAGMENT,
+  F_IPV6,
+  F_L4_SUM,
+  F_OUTER,
+} from '../packet/batch.ts'
 import { PORT_KIND } from '../ports/port.ts'
 import { HOP_HEADER, HOP_HEADER_BYTES } from '../tables/next-hops.ts'
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_TCP, PROTO_UDP } from '../wire/numbers.ts'
-import { completeChecksum } from './checksums.ts'
+import { UDP } from '../wire/udp.ts'
+import { completeChecksum, sumOnceCompleted } from './checksums.ts'
 
 const IPV4_OUTER = 50
 const UDP_AND_BEYOND = 30
@@ -74,8 +83,13 @@ function encapIpv4(e: Engine, b: Batch, i: number, template: number): void {
 function encapIpv6(e: Engine, b: Batch, i: number, template: number, header: number): void {
   const { view } = e
   const hops = e.tables.view
-  // The outer checksum covers the inner packet: it must be final.
-  if ((b.flags[i]! & F_CSUM_PARTIAL) !== 0) completeChecksum(e, b, i)
+  const port = e.ports[b.outPort[i]!]
+  /** Sum of the inner transport segment; below 0: only its bytes tell. */
+  let segment = -1
+  if ((b.flags[i]! & F_CSUM_PARTIAL) !== 0) {
+    segment = sumOnceCompleted(e, b, i)
+    if (port?.partialChecksums !== true) completeChecksum(e, b, i)
+  } else if ((b.flags[i]! & F_L4_SUM) !== 0) segment = b.l4Sum[i]!
   const ipv6 = (b.flags[i]! & F_IPV6) !== 0
   const inner = b.l3[i]!
   const outer = inner - header
@@ -91,17 +105,17 @@ function encapIpv6(e: Engine, b: Batch, i: number, template: number, header: num
   view.setUint16(outer + 4, udpLength)
   view.setUint16(udp, FIRST_DYNAMIC_PORT | (hash & 0x3fff))
   view.setUint16(udp + 4, udpLength)
-  view.setUint16(udp + 6, 0)
   view.setUint16(inner - 2, ipv6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4)
   // A socket's kernel, or its device, writes it.
-  if (e.ports[b.outPort[i]!]?.kind !== PORT_KIND.UDP) {
-    const seed = native.checksum(outer + 8, 32, PROTO_UDP + udpLength)
-    const sum = ~native.checksum(udp, udpLength, seed) & 0xffff
-    view.setUint16(udp + 6, sum === 0 ? 0xffff : sum)
+  if (port?.kind !== PORT_KIND.UDP) {
+    // The template's field holds the sum of the pseudo-header but for the length.
+    const bytes = segment < 0 ? udpLength : b.l4[i]! - udp
+    const sum = ~native.checksum(udp, bytes, udpLength + Math.max(0, segment)) & 0xffff
+    view.setUint16(udp + UDP.CHECKSUM, sum === 0 ? 0xffff : sum)
   }
   b.l3[i] = outer
   b.len[i] = b.len[i]! + header
-  b.flags[i] = F_OUTER | F_IPV6
+  b.flags[i] = F_OUTER | F_IPV6 | (b.flags[i]! & F_CSUM_PARTIAL)
 }
 
 /** 32 bits that are the same for every packet of a flow, fragments without ports apart. */

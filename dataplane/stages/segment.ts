@@ -16,7 +16,7 @@ import type { Engine } from '../engine/engine.ts'
 import type { Expansion, Output } from '../engine/path.ts'
 import { BATCH_SIZE, FRAME_HEADROOM, MAX_SMALL_PACKET } from '../limits.ts'
 import { COUNTER } from '../memory/arena.ts'
-import { type Batch, F_CSUM_PARTIAL, F_IPV6, GSO_NONE } from '../packet/batch.ts'
+import { type Batch, F_IPV6, F_L4_SUM, GSO_NONE } from '../packet/batch.ts'
 import { checksumOffset, transportHeaderLength } from '../packet/transport.ts'
 import { PROTO_TCP } from '../wire/numbers.ts'
 import { TCP, TCP_CWR, TCP_FIN, TCP_PSH } from '../wire/tcp.ts'
@@ -71,6 +71,7 @@ function split(e: Engine, b: Batch, i: number, out: Output): boolean {
     ? 0
     : (~view.getUint16(l3 + 10) & 0xffff) + (~view.getUint16(l3 + 2) & 0xffff) + (~id & 0xffff)
   let done = out.done
+  let k = done / size
   if (done === 0) counters[COUNTER.SEGMENTED]!++
   do {
     if (to.n === BATCH_SIZE) {
@@ -91,7 +92,7 @@ function split(e: Engine, b: Batch, i: number, out: Output): boolean {
       view.setUint16(at + 4, headers - 40 + length)
     } else {
       const total = headers + length
-      const newId = (id + done / size) & 0xffff
+      const newId = (id + k) & 0xffff
       view.setUint16(at + 2, total)
       view.setUint16(at + 4, newId)
       view.setUint16(at + 10, ~fold(ipSum + total + newId))
@@ -107,19 +108,17 @@ function split(e: Engine, b: Batch, i: number, out: Output): boolean {
       view.setUint16(l4 + UDP.LENGTH, UDP.BYTES + length)
     }
     // The sum of the header with its field at P, then the payload.
-    view.setUint16(at + sumOffset, fold(pseudo + (headers - l4Offset) + length))
+    const partial = fold(pseudo + (headers - l4Offset) + length)
+    view.setUint16(at + sumOffset, partial)
     const seed = native.checksum(l4, headers - l4Offset, 0)
     const sum = ~native.copyChecksum(at + headers, l3 + headers + done, length, seed) & 0xffff
     view.setUint16(at + sumOffset, sum === 0 ? 0xffff : sum)
-    const s = to.copy(b, i)
-    to.frame[s] = frame
-    to.l3[s] = at
-    to.len[s] = headers + length
-    to.l4[s] = l4
-    to.flags[s] = b.flags[i]! & ~F_CSUM_PARTIAL
-    to.gsoType[s] = GSO_NONE
+    const s = to.derive(b, i, frame, at, headers + length)
+    to.flags[s]! |= F_L4_SUM
+    to.l4Sum[s] = ~partial & 0xffff
     counters[COUNTER.SEGMENTS]!++
     done += size
+    k++
   } while (done < payload)
   frames.release(b.frame[i]!)
   out.done = 0

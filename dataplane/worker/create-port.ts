@@ -1,14 +1,13 @@
 /** From a port record to the object that a worker serves: what each kind of port needs. */
 
 import { CompletionRing, FillRing, RxRing, TxRing } from '../afxdp/rings.ts'
-import type { Engine } from '../engine/engine.ts'
 import { XDP_RING_SIZE } from '../limits.ts'
 import { HEADER } from '../memory/arena.ts'
+import type { PortContext, WorkerContext } from '../ports/context.ts'
 import { PORT_KIND, type Port } from '../ports/port.ts'
-import type { Scratch } from '../ports/scratch.ts'
 import { TunPort } from '../ports/tun.ts'
 import { UdpPort } from '../ports/udp.ts'
-import { XdpPort } from '../ports/xdp.ts'
+import { XdpPort, type XdpRings } from '../ports/xdp.ts'
 import type { PortRecord } from '../tables/ports.ts'
 
 /** The port of `worker`; undefined when that worker has no queue of it. */
@@ -16,30 +15,31 @@ export function createPort(
   index: number,
   record: PortRecord,
   worker: number,
-  e: Engine,
-  scratch: Scratch,
+  shared: WorkerContext,
 ): Port | undefined {
   const fd = record.fds[worker]!
   if (fd < 0) return undefined
-  if (record.kind === PORT_KIND.TUN) {
-    return new TunPort(index, record, fd, e.arena, e.frames, scratch, e.counters)
+  const context: PortContext = { ...shared, index, record, fd }
+  if (record.kind === PORT_KIND.TUN) return new TunPort(context)
+  if (record.kind === PORT_KIND.UDP) return new UdpPort(context)
+  if (record.kind === PORT_KIND.XDP) {
+    return new XdpPort(context, ringsAt(context, record.rings[worker]!))
   }
-  if (record.kind === PORT_KIND.UDP) {
-    return new UdpPort(index, record, fd, e, e.arena, e.frames, scratch, e.counters)
-  }
-  if (record.kind !== PORT_KIND.XDP) return undefined
-  const at = record.rings[worker]!
+  return undefined
+}
+
+/** The rings of the socket whose part of the arena begins at `at`. */
+function ringsAt({ arena, tables }: PortContext, at: number): XdpRings {
   const field = (ring: number) => ({
-    producer: e.tables.words[HEADER.XSK_OFFSETS + ring * 4]!,
-    consumer: e.tables.words[HEADER.XSK_OFFSETS + ring * 4 + 1]!,
-    desc: e.tables.words[HEADER.XSK_OFFSETS + ring * 4 + 2]!,
-    flags: e.tables.words[HEADER.XSK_OFFSETS + ring * 4 + 3]!,
+    producer: tables.words[HEADER.XSK_OFFSETS + ring * 4]!,
+    consumer: tables.words[HEADER.XSK_OFFSETS + ring * 4 + 1]!,
+    desc: tables.words[HEADER.XSK_OFFSETS + ring * 4 + 2]!,
+    flags: tables.words[HEADER.XSK_OFFSETS + ring * 4 + 3]!,
   })
-  const rings = {
-    rx: new RxRing(e.arena, at, XDP_RING_SIZE, field(0)),
-    tx: new TxRing(e.arena, at, XDP_RING_SIZE, field(1)),
-    fill: new FillRing(e.arena, at, XDP_RING_SIZE, field(2)),
-    completion: new CompletionRing(e.arena, at, XDP_RING_SIZE, field(3)),
+  return {
+    rx: new RxRing(arena, at, XDP_RING_SIZE, field(0)),
+    tx: new TxRing(arena, at, XDP_RING_SIZE, field(1)),
+    fill: new FillRing(arena, at, XDP_RING_SIZE, field(2)),
+    completion: new CompletionRing(arena, at, XDP_RING_SIZE, field(3)),
   }
-  return new XdpPort(index, record, fd, rings, e.arena, e.frames, e.tables, e.counters)
 }

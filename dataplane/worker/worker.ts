@@ -2,9 +2,10 @@
  * A worker: one thread, one queue of every port, one engine. It returns when HEADER.STOP is set.
  *
  * A round asks every polled port (AF_XDP: a look at shared memory), and every descriptor port (TUN,
- * UDP) that epoll names; each burst goes down the pipeline whole before the next one is taken. After
- * SPIN_ROUNDS rounds without a packet the worker sleeps in the kernel until a port or the main
- * thread wakes it.
+ * UDP) that epoll names, whose turn it is (fair-shares.ts); each burst goes down the pipeline whole
+ * before the next one is taken. After SPIN_ROUNDS rounds without a packet the worker sleeps in the
+ * kernel until a port or the main thread wakes it. A port whose device is gone is left: the worker
+ * waits for it no more.
  *
  * Orders come by a message port, which the worker reads when the tables' generation moves: take this
  * FIB, or the one before again. Loading what may be a file takes turns of the thread's event
@@ -12,11 +13,19 @@
  */
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
 import { native } from '../../native/native.ts'
+import { FillShares } from '../afxdp/fill-level.ts'
 import { Engine } from '../engine/engine.ts'
 import { type Path, run } from '../engine/path.ts'
 import type { FibReader } from '../fib/fib.ts'
 import { type FibTable, openReader } from '../fib/table.ts'
-import { MAX_PORTS, PORT_BURST, SLEEP_MS, SPIN_ROUNDS } from '../limits.ts'
+import {
+  MAX_PORTS,
+  PORT_BURST,
+  PORT_LOOK_MS,
+  RECEIVE_BURST,
+  SLEEP_MS,
+  SPIN_ROUNDS,
+} from '../limits.ts'
 import {
   Arena,
   type ArenaHandle,
@@ -29,10 +38,14 @@ import {
 import { Frames } from '../memory/frames.ts'
 import { Batch } from '../packet/batch.ts'
 import { pathOfRole } from '../pipeline.ts'
+import type { WorkerContext } from '../ports/context.ts'
 import type { Port } from '../ports/port.ts'
+import { ReadFrames } from '../ports/read-frames.ts'
 import { EVENTS, Scratch } from '../ports/scratch.ts'
+import { READ_AT } from '../ports/tun.ts'
 import { PORT_STATE, type PortRecord } from '../tables/ports.ts'
 import { createPort } from './create-port.ts'
+import { FairShares } from './fair-shares.ts'
 
 export interface WorkerTask {
   arena: ArenaHandle
@@ -79,6 +92,9 @@ export class Worker {
   private readonly control: Int32Array
   private readonly scratch: Scratch
   private readonly task: WorkerTask
+  /** What every port works with. */
+  private readonly shared: WorkerContext
+  private readonly shares = new FairShares()
   private readonly batch = new Batch()
   private readonly polled: Port[] = []
   /** By role. */
@@ -86,7 +102,7 @@ export class Worker {
   /** Descriptor ports; and what a sleeping worker waits for: those, AF_XDP sockets and the eventfd. */
   private readonly ready: number
   private readonly sleep: number
-  /** By port index: 1 where the worker has stopped waiting for the descriptor. */
+  /** By port index: 1 where the worker has left the port. */
   private readonly parked = new Uint8Array(MAX_PORTS)
   /**
    * By port index, polled ports only: 1 while the socket is in the sleep set. There each packet that
@@ -99,8 +115,12 @@ export class Worker {
   private busyRounds = 0
   private descriptorPorts = 0
   private lastRefresh = 0
+  private lastLook = 0
   private idle = 0
   private sinceDescriptors = 0
+  /** Clocks of the shares: the ports whose turn it is are owed nothing before the first; descriptors were last looked at at the other. */
+  private since = 0
+  private descriptorsAt = 0
   private order: Order | undefined
   /** What the last order that was carried out has replaced. */
   private replaced: { by: number; family: 4 | 6; reader: FibReader } | undefined
@@ -111,7 +131,18 @@ export class Worker {
     const frames = new Frames(arena, task.worker)
     this.task = task
     this.scratch = new Scratch(arena, task.worker)
-    this.engine = new Engine(arena, frames, arena.counters(task.worker), fib4, fib6)
+    const counters = arena.counters(task.worker)
+    this.engine = new Engine(arena, frames, counters, fib4, fib6)
+    this.shared = {
+      arena,
+      frames,
+      counters,
+      tables: this.engine.tables,
+      node: this.engine,
+      scratch: this.scratch,
+      reading: new ReadFrames(arena, frames, this.scratch, READ_AT),
+      fills: new FillShares(frames.small),
+    }
     this.header = arena.header()
     this.control = arena.control(task.worker)
     this.ready = native.epollCreate()
@@ -134,15 +165,15 @@ export class Worker {
   }
 
   /** Looks once at every port that may have packets; sleeps when there have been none for a while. */
-  private round(): void {
-    const { engine, polled } = this
+  round(): void {
+    const { engine, polled, shares } = this
     if (engine.tables.stale()) this.update()
-    let work = 0
-    for (let p = 0; p < polled.length; p++) work += this.turn(polled[p]!)
+    const since = shares.round()
+    let work = this.turnPolled(since)
     if (work === 0 || ++this.sinceDescriptors >= DESCRIPTOR_INTERVAL) {
-      this.sinceDescriptors = 0
-      if (this.descriptorPorts > 0) work += this.turnDescriptors()
+      work += this.turnDescriptors()
     }
+    while (work === 0 && shares.jump()) work = this.turnPolled(since) + this.turnDescriptors()
     for (let p = 0; p < polled.length; p++) polled[p]!.service()
     engine.counters[COUNTER.ROUNDS]!++
     if (work > 0) {
@@ -206,32 +237,59 @@ export class Worker {
     batch.reset(port.index)
     const n = port.receive(batch, PORT_BURST)
     if (n === 0) return 0
-    engine.countReceived(port, batch)
+    this.shares.charge(port.index, engine.countReceived(port, batch), this.since)
     run(engine, this.paths[port.role]!, batch)
     engine.flush()
     return n
   }
 
-  private turnDescriptors(): number {
-    const { engine, scratch } = this
-    const n = native.epollWait(this.ready, scratch.events, EVENTS, 0)
+  private turnPolled(since: number): number {
+    const { polled, shares } = this
+    this.since = since
     let work = 0
-    for (let k = 0; k < n; k++) {
-      const port = engine.ports[engine.view.getUint32(scratch.events + k * 4, true)]
-      if (port === undefined) continue
-      const received = this.turn(port)
-      work += received
-      if (received === 0 && port.gone()) this.park(port)
+    for (let p = 0; p < polled.length; p++) {
+      if (shares.may(polled[p]!.index)) work += this.turn(polled[p]!)
     }
     return work
   }
 
-  /** Waits for the port no longer; it keeps its place until the main thread takes it away. */
+  private turnDescriptors(): number {
+    const { engine, scratch, shares } = this
+    this.sinceDescriptors = 0
+    if (this.descriptorPorts === 0) return 0
+    this.since = this.descriptorsAt
+    this.descriptorsAt = shares.clock
+    const n = native.epollWait(this.ready, scratch.events, EVENTS, 0)
+    let work = 0
+    for (let k = 0; k < n; k++) {
+      const port = engine.ports[engine.view.getUint32(scratch.events + k * 4, true)]
+      if (port !== undefined) work += this.turnsOf(port)
+    }
+    return work
+  }
+
+  /** Turns of a descriptor port that is ready: as many as its share lets, since it is looked at more rarely. */
+  private turnsOf(port: Port): number {
+    let work = 0
+    let received = RECEIVE_BURST
+    while (received >= RECEIVE_BURST && this.shares.may(port.index)) {
+      received = this.turn(port)
+      work += received
+    }
+    if (received === 0 && port.gone()) this.park(port)
+    return work
+  }
+
+  /** Leaves the port; it keeps its place, and drops what is sent by it, until the main thread takes it away. */
   private park(port: Port): void {
     if (this.parked[port.index] !== 0) return
     this.parked[port.index] = 1
-    if (port.polled) this.unwatch(port)
-    else native.epollRemove(this.ready, port.fd)
+    if (!port.polled) {
+      native.epollRemove(this.ready, port.fd)
+      return
+    }
+    this.unwatch(port)
+    this.polled.splice(this.polled.indexOf(port), 1)
   }
 
   private watch(port: Port): void {
@@ -265,7 +323,7 @@ export class Worker {
   private watchAll(): void {
     this.busyRounds = 0
     for (const port of this.polled) {
-      if (this.parked[port.index] === 0) this.watch(port)
+      this.watch(port)
       this.packetsAtRest[port.index] = this.packetsOf(port)
     }
   }
@@ -302,10 +360,19 @@ export class Worker {
   /** Writes what the main thread reads of this worker. At most once a second while packets flow. */
   private refresh(now: boolean): void {
     const time = native.monotonic()
+    if (time - this.lastLook >= PORT_LOOK_MS * 1e6) this.look(time)
     if (!now && time - this.lastRefresh < REFRESH_NS) return
     if (now && time - this.lastRefresh < REFRESH_NS / 100) return
     this.lastRefresh = time
     this.publish()
+  }
+
+  /** Asks ports what no packet tells them. */
+  private look(time: number): void {
+    this.lastLook = time
+    for (const port of this.engine.ports) {
+      if (port !== undefined && this.parked[port.index] === 0 && port.look()) this.park(port)
+    }
   }
 
   private publish(): void {
@@ -346,7 +413,7 @@ export class Worker {
 
   private open(index: number, record: PortRecord): void {
     const { engine, task } = this
-    const port = createPort(index, record, task.worker, engine, this.scratch)
+    const port = createPort(index, record, task.worker, this.shared)
     if (port === undefined) return
     engine.ports[index] = port
     this.paths[port.role] ??= pathOfRole(port.role)
@@ -362,16 +429,17 @@ export class Worker {
   }
 
   private drop(index: number): void {
-    const { engine, polled } = this
+    const { engine } = this
     const port = engine.ports[index]!
     port.flush()
     port.service()
+    port.close()
     engine.ports[index] = undefined
     engine.records[index] = undefined
-    if (port.polled) polled.splice(polled.indexOf(port), 1)
-    else this.descriptorPorts--
+    if (!port.polled) this.descriptorPorts--
     this.park(port)
     this.parked[index] = 0
+    this.shares.forget(index)
   }
 
   /** Lets go of every port; frames that the kernel still holds go with the process. */

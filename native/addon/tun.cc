@@ -259,13 +259,19 @@ napi_value tunWrite(napi_env env, napi_callback_info info) {
   auto* descs = arenaArray<Descriptor>(*args.instance, args[1], args[2]);
   if (descs == nullptr) return reply(env, -EFAULT);
   int64_t taken = 0;
+  // EIO: the device is down. EBADFD: it is gone. The next packet would meet the same.
+  int stopped = 0;
   for (int64_t i = 0; i < args[2]; i++) {
     const Descriptor packet = descs[i];
     const uint8_t* at = arenaAt(*args.instance, packet.offset, packet.length);
-    if (at == nullptr) {
+    if (stopped != 0) {
+      descs[i].length = static_cast<uint32_t>(stopped);
+    } else if (at == nullptr) {
       descs[i].length = EFAULT;
     } else if (::write(fd, at, packet.length) < 0) {
-      descs[i].length = static_cast<uint32_t>(errno);
+      const int error = errno;
+      descs[i].length = static_cast<uint32_t>(error);
+      if (error == EIO || error == EBADFD) stopped = error;
     } else {
       descs[i].length = 0;
       taken++;

@@ -29,18 +29,25 @@ constexpr size_t kMaxMessage = 65507;
 #define UDP_GRO 104
 #endif
 
-/** What stands beside each packet in the arena; see udpReceive in native.ts. */
+/** What stands beside each packet in the arena: META of dataplane/ports/udp-meta.ts. */
 struct Meta {
   uint8_t family;
   uint8_t tos;
   uint8_t ttl;
-  uint8_t truncated;
+  /** Received: 1 when it was cut off. Of the first packet of a burst that was sent: SENT. */
+  uint8_t flags;
   uint16_t port;
   uint16_t segment;
   uint8_t address[16];
   uint8_t padding[8];
 };
 static_assert(sizeof(Meta) == 32);
+static_assert(offsetof(Meta, flags) == 3 && offsetof(Meta, port) == 4);
+static_assert(offsetof(Meta, segment) == 6 && offsetof(Meta, address) == 8);
+
+/** SENT of udp-meta.ts: what a burst tells of its messages of several packets. */
+constexpr uint8_t kSegmentsTaken = 1;
+constexpr uint8_t kSegmentsRefused = 2;
 
 /** An address with its port; `length` 0 when there is none. */
 struct Endpoint {
@@ -185,7 +192,7 @@ void readAncillary(msghdr& header, Meta& meta) {
 
 void describe(msghdr& header, const Slot& slot, Meta& meta) {
   meta = {};
-  meta.truncated = (header.msg_flags & MSG_TRUNC) != 0 ? 1 : 0;
+  meta.flags = (header.msg_flags & MSG_TRUNC) != 0 ? 1 : 0;
   if (slot.address.sin6_family == AF_INET6) {
     meta.family = 6;
     meta.port = ntohs(slot.address.sin6_port);
@@ -331,9 +338,21 @@ int64_t runLength(const Descriptor* packets, const Meta* metas, int64_t first, i
   return next - first;
 }
 
-/** Whether an errno says that it is the segments that the kernel, or the device, won't have. */
-bool refusesSegments(int error) {
+/** Whether the packets of a message that met `error` may go one by one. */
+bool worthApart(int error) {
   return error == EINVAL || error == EIO || error == EMSGSIZE || error == EOPNOTSUPP;
+}
+
+/**
+ * Whether it says that the socket or the device can't send segments at all (udp_send_skb in
+ * net/ipv4/udp.c): if one of the packets then goes by itself. EMSGSIZE doesn't: these are longer
+ * than the way to one peer lets.
+ */
+bool refusesSegments(int error) { return error != EMSGSIZE; }
+
+/** Whether it is the device that is not there, or down: the next message would meet the same. */
+bool deviceFails(int error) {
+  return error == ENETDOWN || error == ENODEV || error == EADDRNOTAVAIL;
 }
 
 /** The packets of one burst on their way. */
@@ -348,9 +367,10 @@ struct Sending {
   int64_t messageCount = 0;
   int64_t partCount = 0;
   int64_t taken = 0;
-  bool refused = false;
-  /** Whether the socket still has room. */
-  bool open = true;
+  /** kSegmentsTaken, kSegmentsRefused. */
+  uint8_t segments = 0;
+  /** Why nothing more is tried: the socket is full (EAGAIN), or its device fails; or 0. */
+  int stopped = 0;
 
   /** Writes what became of the parts [from, to). */
   void settle(int64_t from, int64_t to, int error) {
@@ -358,44 +378,45 @@ struct Sending {
     if (error == 0) taken += to - from;
   }
 
-  /** Sends the segments of message `m`, which was refused, one by one. */
-  void sendApart(int64_t m) {
-    refused = true;
+  /** Sends the segments of message `m`, which met `refusal`, one by one. */
+  void sendApart(int64_t m, int refusal) {
+    const int64_t before = taken;
     msghdr header = messages[m].msg_hdr;
     header.msg_iovlen = 1;
     // The segment size is the last item.
     header.msg_controllen -= CMSG_SPACE(sizeof(uint16_t));
     for (int64_t i = firsts[m]; i < firsts[m + 1]; i++) {
       header.msg_iov = &parts[i];
-      const bool sent = open && ::sendmsg(fd, &header, MSG_DONTWAIT) >= 0;
-      const int error = sent ? 0 : open ? errno : EAGAIN;
-      if (error == EAGAIN) open = false;
+      int error = stopped;
+      if (error == 0 && ::sendmsg(fd, &header, MSG_DONTWAIT) < 0) error = errno;
+      if (error == EAGAIN || deviceFails(error)) stopped = error;
       settle(i, i + 1, error);
     }
+    if (taken > before && refusesSegments(refusal)) segments |= kSegmentsRefused;
   }
 
   /**
    * Sends what has been gathered. sendmmsg stops in front of a message that fails and gives its
-   * errno only to the next call, which is why it goes on from there. When the socket is full the
-   * rest is not tried.
+   * errno only to the next call, which is why it goes on from there. When the socket is full, or
+   * its device fails, the rest is not tried.
    */
   void flush() {
     for (int64_t m = 0; m < messageCount;) {
-      const int sent =
-          open ? ::sendmmsg(fd, messages + m, static_cast<unsigned>(messageCount - m), MSG_DONTWAIT)
-               : -1;
-      const int error = open ? errno : EAGAIN;
+      const auto left = static_cast<unsigned>(messageCount - m);
+      const int sent = stopped == 0 ? ::sendmmsg(fd, messages + m, left, MSG_DONTWAIT) : -1;
+      const int error = stopped == 0 ? errno : stopped;
       if (sent > 0) {
+        if (firsts[m + sent] - firsts[m] > sent) segments |= kSegmentsTaken;
         settle(firsts[m], firsts[m + sent], 0);
         m += sent;
-      } else if (error == EAGAIN) {
-        open = false;
-        settle(firsts[m], partCount, EAGAIN);
+      } else if (error == EAGAIN || deviceFails(error)) {
+        stopped = error;
+        settle(firsts[m], partCount, error);
         break;
       } else {
         const bool several = firsts[m + 1] - firsts[m] > 1;
-        if (several && refusesSegments(error))
-          sendApart(m);
+        if (several && worthApart(error))
+          sendApart(m, error);
         else
           settle(firsts[m], firsts[m + 1], error);
         m++;
@@ -424,7 +445,7 @@ napi_value udpSend(napi_env env, napi_callback_info info) {
     const int64_t most = std::min(segments, kBurst - first);
     const int64_t length = runLength(descs, metas, next, count, most);
     const int64_t m = burst.messageCount;
-    int error = burst.open ? 0 : EAGAIN;
+    int error = burst.stopped;
     int64_t n = 0;
     for (; n < length && error == 0; n++) {
       Descriptor& packet = descs[next + n];
@@ -453,7 +474,7 @@ napi_value udpSend(napi_env env, napi_callback_info info) {
     if (burst.partCount == kBurst) burst.flush();
   }
   burst.flush();
-  if (count > 0) metas[0].truncated = burst.refused ? 1 : 0;
+  if (count > 0) metas[0].flags = burst.segments;
   return reply(env, burst.taken);
 }
 

@@ -27,6 +27,6 @@ export function fakeNode(folder: string, plane: FakePlane, turns = new Turns()):
   const overlays = (): readonly string[] => Object.keys(plane.self.networks ?? {})
   const parts = { plane, state, turns, podCidrs, overlays, log }
   const pods = new Pods(parts)
-  const node = { ...parts, pods, outOfSync: () => undefined }
+  const node = { ...parts, pods, remarks: new Map<string, readonly string[]>() }
   return { node, state, records }
 }

@@ -246,9 +246,7 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
   const ports = [
     new MemPort(
       { index: HOST, role: PORT_ROLE.HOST, superframes: true, partialChecksums: true },
-      arena,
-      frames,
-      counters,
+      { arena, frames, counters },
     ),
     new MemPort(
       {
@@ -260,15 +258,11 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
         peerMac: bytesOf(UNDERLAY_PEER_MAC),
         ...able,
       },
-      arena,
-      frames,
-      counters,
+      { arena, frames, counters },
     ),
     new MemPort(
       { index: TUN_POD, role: PORT_ROLE.POD, superframes: true, partialChecksums: true },
-      arena,
-      frames,
-      counters,
+      { arena, frames, counters },
     ),
     new MemPort(
       {
@@ -280,9 +274,7 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
         peerMac: bytesOf(POD_MAC),
         ...able,
       },
-      arena,
-      frames,
-      counters,
+      { arena, frames, counters },
     ),
   ]
   for (const port of ports) {

@@ -199,6 +199,17 @@ export function vxlan(fields: VxlanFields): Uint8Array {
   return packet
 }
 
+/** The packet with its partial checksum completed, as the device does it: over the bytes, whatever the field holds. */
+export function completed(packet: Uint8Array): Uint8Array {
+  const copy = packet.slice()
+  const four = copy[0]! >> 4 === 4
+  const l4 = four ? (copy[0]! & 15) * 4 : 40
+  const at = l4 + ({ 6: 16, 17: 6 }[four ? copy[9]! : copy[6]!] ?? 2)
+  const value = ~sum16(copy.subarray(l4)) & 0xffff || 0xffff
+  copy.set([value >> 8, value & 255], at)
+  return copy
+}
+
 /** Whether the IPv4 header checksum and the transport checksum of a packet are right. */
 export function checksumsRight(packet: Uint8Array): boolean {
   const four = packet[0]! >> 4 === 4

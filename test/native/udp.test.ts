@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { SENT } from '../../dataplane/ports/udp-meta.ts'
 import { native } from '../../native/native.ts'
 import { Arena, type Descriptor } from './arena.ts'
 import { addNamespace, type Namespace, removeNamespaces, track } from './namespace.ts'
@@ -235,7 +236,8 @@ describe('udp', () => {
         truncated: arena.bytes[META + 32 * i + 3],
       }))
     }
-    const refused = () => arena.bytes[META + 3]
+    /** SENT of dataplane/ports/udp-meta.ts. */
+    const told = () => arena.bytes[META + 3]
     const some = (...lengths: number[]) =>
       lengths.map((length, i) => Buffer.alloc(length, 65 + (i % 26)))
 
@@ -249,7 +251,7 @@ describe('udp', () => {
       const peers = list.map(() => peer(4002, 0x02))
       expect(send(a, list, peers)).toBe(10)
       expect(results(10)).toEqual(Array(10).fill(0))
-      expect(refused()).toBe(0)
+      expect(told()).toBe(SENT.SEGMENTS_TAKEN)
       const got = wholes(b, 8, 300)
       expect(got.map(({ data, size }) => [data.length, size])).toEqual([
         [340, 100],
@@ -320,14 +322,28 @@ describe('udp', () => {
         ),
       ).toBe(4)
       expect(results(4)).toEqual([0, 0, 0, 0])
-      expect(refused()).toBe(1)
+      expect(told()).toBe(SENT.SEGMENTS_REFUSED)
       arena.bytes.fill(0, FRAMES)
       expect(receive(b, 8).map(each => arena.packet(each))).toEqual(list)
       // A place that none of them can go to is no matter of segments.
       const nowhere = { ...home(4002), address: [203, 0, 113, 1] }
       expect(send(open('127.0.0.1', 4003), list.slice(0, 2), [nowhere, nowhere])).toBe(0)
       expect(results(2)).toEqual([101, 101])
-      expect(refused()).toBe(0)
+      expect(told()).toBe(0)
+    })
+
+    test('packets longer than the way to one peer lets are sent packet by packet, which tells nothing of segments', () => {
+      namespace.ip('route', 'add', 'local', '127.0.0.3', 'dev', 'lo', 'mtu', 'lock', '600')
+      const [a, b] = [open('127.0.0.1', 4001), open('0.0.0.0', 4002)]
+      const list = some(1000, 1000, 10)
+      const narrow = { ...home(4002), address: [127, 0, 0, 3] }
+      expect(send(a, list, [narrow, narrow, narrow])).toBe(3)
+      expect(told()).toBe(0)
+      arena.bytes.fill(0, FRAMES)
+      expect(receive(b, 8).map(each => arena.packet(each))).toEqual(list)
+      // Others go in segments in the same burst.
+      expect(send(a, some(9, 9, 9, 9), [narrow, narrow, home(4002), home(4002)])).toBe(4)
+      expect(told()).toBe(SENT.SEGMENTS_TAKEN)
     })
 
     test('a packet outside the arena is refused alone', () => {

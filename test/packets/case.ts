@@ -18,7 +18,7 @@ import { join } from 'node:path'
 import { COUNTER, PORT_COUNTER, portCounters } from '../../dataplane/memory/arena.ts'
 import type { MemPacket } from '../../dataplane/ports/mem.ts'
 import type { TestEngine, TestEngineOptions } from '../harness/engine.ts'
-import { checksumsRight } from '../harness/packets.ts'
+import { checksumsRight, completed } from '../harness/packets.ts'
 import {
   LINKTYPE_ETHERNET,
   LINKTYPE_RAW,
@@ -182,7 +182,7 @@ export function portCount(world: TestEngine, port: PortName, what: 'TX_PACKETS' 
 
 /** One line a packet, to compare and to read: flags, size of a segment, length, bytes in hexadecimal. */
 export function printed(port: PortName, packet: MemPacket): string {
-  const bytes = port === 'underlay' ? withoutEntropy(packet.bytes) : packet.bytes
+  const bytes = port === 'underlay' ? withoutEntropy(packet) : packet.bytes
   const gso = packet.gsoType ? ` segments ${packet.gsoType}/${packet.gsoSize}` : ''
   return `${packet.partial ? 'partial' : 'complete'}${gso} ${bytes.length} ${hex(bytes)}`
 }
@@ -194,14 +194,16 @@ function hex(bytes: Uint8Array): string {
   return `${head}... sha256 ${createHash('sha256').update(bytes).digest('hex')}`
 }
 
-/** Of an outer packet, once the source port is proven dynamic and the checksums right. */
-export function withoutEntropy(frame: Uint8Array): Uint8Array {
-  const copy = frame.slice()
+/** Of an outer packet, once the source port is proven dynamic and the checksums right: for an inner packet that is partial, those of the completed one. */
+export function withoutEntropy({ bytes, partial }: MemPacket): Uint8Array {
+  const copy = bytes.slice()
   const ipv6 = copy[12] === 0x86
   const udp = 14 + (ipv6 ? 40 : 20)
   const view = new DataView(copy.buffer)
   if (view.getUint16(udp) < 0xc000) throw new Error('the outer source port is not a dynamic one')
-  if (!checksumsRight(copy.subarray(14))) throw new Error('an outer checksum is wrong')
+  const sent = bytes.slice()
+  if (partial === true) sent.set(completed(sent.subarray(udp + 30)), udp + 30)
+  if (!checksumsRight(sent.subarray(14))) throw new Error('an outer checksum is wrong')
   view.setUint16(udp, 0)
   if (ipv6) {
     view.setUint32(14, (view.getUint32(14) & 0xfff0_0000) >>> 0)

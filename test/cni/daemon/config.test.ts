@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type DaemonFlags, loadConfig } from '../../../cni/daemon/config.ts'
 import { checkHost, type HostFacts, probeHost } from '../../../cni/daemon/preconditions.ts'
+import { PACKAGED_CONFLIST } from '../../../cni/install/place.ts'
 
 let folder = ''
 beforeAll(() => {
@@ -104,6 +105,20 @@ describe('the configuration', () => {
     ]) {
       expect(() => listen(text)).toThrow(`metrics.listen: ${text}: not an address with a port`)
     }
+  })
+
+  test('what is installed: nothing, the usual, or what is named', () => {
+    const installed = (text: string) => load(`cluster: /c.yaml\n${text}\n`).install
+    expect(installed('')).toBeUndefined()
+    expect(installed('install: {}')).toEqual({
+      ...{ binDir: '/opt/cni/bin', confDir: '/etc/cni/net.d' },
+      conflist: PACKAGED_CONFLIST,
+    })
+    expect(installed('install: {binDir: /b, confDir: /c, conflist: mine.conflist}')).toEqual({
+      ...{ binDir: '/b', confDir: '/c', conflist: join(folder, 'mine.conflist') },
+    })
+    expect(() => installed('install: {binDir: bin}')).toThrow(/install\.binDir: .*not an absolute/)
+    expect(() => installed('install: {socket: /a}')).toThrow(/install\.socket: unknown key/)
   })
 
   test('the path of the cluster file is from the folder of this one', () => {

@@ -1,6 +1,16 @@
 /** The daemon on a packet engine without packets: its order of start and stop, and its socket. */
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,6 +20,7 @@ import { createLogger } from '../../../cni/base/logger.ts'
 import type { DaemonConfig } from '../../../cni/daemon/config.ts'
 import { type RunningDaemon, runDaemon } from '../../../cni/daemon/daemon.ts'
 import type { HostFacts } from '../../../cni/daemon/preconditions.ts'
+import { PACKAGED_CONFLIST } from '../../../cni/install/place.ts'
 import { query } from '../../../cni/rpc/client.ts'
 import { queueFolder } from '../../../cni/rpc/del-queue.ts'
 import { encodeCni, encodeMessage, HEADER_BYTES, WORD } from '../../../cni/rpc/protocol.ts'
@@ -18,6 +29,7 @@ import type { ControlPlane, DataplaneOptions, NodeSpec } from '../../../dataplan
 import { Namespaces } from '../../harness/netns.ts'
 import { CLI } from '../../harness/node.ts'
 import { run } from '../../harness/processes.ts'
+import { until } from '../../harness/until.ts'
 import { FakePlane } from '../fake-plane.ts'
 
 const HOST: HostFacts = { capabilities: (1n << 41n) - 1n, afXdp: true, nft: true, kernel: '6.1' }
@@ -347,16 +359,16 @@ describe('the cluster file', () => {
     ])
   })
 
-  test('that the engine refuses is out of sync until it takes it at another try', async () => {
+  test('that the engine refuses is told until it takes it at another try', async () => {
     await start()
     const setCluster = plane!.setCluster.bind(plane)
     plane!.setCluster = () => Promise.reject(new Error('the table is full'))
     const refused = record('the engine refuses the cluster file; tried again')
     writeCluster(A)
     await refused
-    expect(await cni('STATUS')).toMatchObject({
-      json: { code: 50, msg: 'not in sync with the cluster: the table is full' },
-    })
+    // Pods run as well as before: no reason to move them away.
+    expect(await cni('STATUS')).toEqual({ word: WORD.SUCCESS, json: undefined })
+    expect(await query(config.socket, 'ready')).toEqual({ ready: true, causes: [] })
     expect(await query(config.socket, 'status')).toMatchObject({
       notes: ['offload was switched off', 'cluster: the table is full'],
     })
@@ -397,6 +409,30 @@ describe('questions', () => {
     // It answers all the same: that is what liveness asks.
     const alive = await run(process.execPath, [CLI, 'status', '--socket', config.socket])
     expect(alive).toMatchObject({ code: 0, stderr: '' })
+  })
+
+  test('what it installs stands when it serves; without it, it is not ready and serves all the same', async () => {
+    const [binDir, confDir] = [join(folder, 'bin'), join(folder, 'net.d')]
+    config = { ...config, install: { binDir, confDir, conflist: PACKAGED_CONFLIST } }
+    mkdirSync(confDir, { mode: 0o775 })
+    chmodSync(confDir, 0o775)
+    await start()
+    const cause = `installing: ${confDir}: others than root may write there (chmod go-w it)`
+    expect(await query(config.socket, 'ready')).toEqual({ ready: false, causes: [cause] })
+    const { notes } = (await query(config.socket, 'status')) as { notes: string[] }
+    expect(notes).toContain(cause)
+    expect(await cni('STATUS')).toMatchObject({ word: WORD.SUCCESS })
+    chmodSync(confDir, 0o755)
+    await until('it is ready', async () => {
+      return ((await query(config.socket, 'ready')) as { ready: boolean }).ready
+    })
+    const list = JSON.parse(readFileSync(join(confDir, '10-hawser.conflist'), 'utf8'))
+    // The list asks the daemon that has installed it.
+    expect(list.plugins[0].socket).toBe(config.socket)
+    stop.abort()
+    await running!.closed
+    expect(readdirSync(confDir)).toEqual(['10-hawser.conflist'])
+    expect(readdirSync(binDir)).toEqual(['hawser'])
   })
 
   test('status, pods, routes and drops are the engine’s', async () => {

@@ -441,14 +441,16 @@ describe('CHECK, STATUS and GC', () => {
     expect(verbs()).toEqual([])
   })
 
-  test('STATUS asks the plugin, and not how full the pod CIDRs are', async () => {
-    plane.self = { ...SELF, podCidrs: ['10.0.0.0/30'] }
-    await call('ADD', { ipam: {} })
-    expect(await call('STATUS', { ipam: {} })).toMatchObject({ code: 50 })
+  test('STATUS asks the plugin; one that refuses or is missing is remarked, and no reason to fail', async () => {
     expect(await call('STATUS')).toBeUndefined()
     expect(verbs()).toEqual(['STATUS'])
-    expect(await call('STATUS', behaving({ STATUS: 'refuse' }))).toMatchObject({ code: 117 })
-    expect(await call('STATUS', { ipam: { type: 'none' } })).toMatchObject({ code: 4 })
+    expect(node.remarks).toEqual(new Map())
+    expect(await call('STATUS', behaving({ STATUS: 'refuse' }))).toBeUndefined()
+    expect([...node.remarks!.values()]).toEqual([[expect.stringMatching(/STATUS is refused/)]])
+    expect(await call('STATUS', { ipam: { type: 'none' } })).toBeUndefined()
+    expect([...node.remarks!.values()]).toEqual([[expect.stringMatching(/none: not in /)]])
+    expect(await call('STATUS')).toBeUndefined()
+    expect(node.remarks).toEqual(new Map())
     expect(await call('STATUS', { ipam: { type: 'a/b' } })).toMatchObject({ code: 7 })
   })
 

@@ -89,9 +89,11 @@ describe('what is told', () => {
   test('whether the node is ready, and what ails it', async () => {
     expect((await scrape()).get('hawser_ready')).toBe(1)
     inSync = false
+    plane.ready = false
     fake.node.pods.troubles.set('n/a/eth0', 'gone')
     const samples = await scrape()
     expect(samples.get('hawser_ready')).toBe(0)
+    expect(samples.get('hawser_cluster_in_sync')).toBe(0)
     expect(samples.get('hawser_troubled_attachments')).toBe(1)
   })
 

@@ -64,7 +64,7 @@ beforeEach(() => {
   const podCidrs = (): readonly string[] => SELF.podCidrs
   const turns = new Turns()
   const pods = new Pods({ plane, state, turns, podCidrs, log })
-  node = { plane, state, pods, turns, podCidrs, outOfSync: () => undefined, log }
+  node = { plane, state, pods, turns, podCidrs, log }
 })
 afterEach(() => {
   state.close()

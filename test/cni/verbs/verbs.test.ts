@@ -18,7 +18,7 @@ import { answer } from '../../../cni/verbs/index.ts'
 import { readiness } from '../../../cni/verbs/status.ts'
 import { ip, Namespaces } from '../../harness/netns.ts'
 import { fakeNode } from '../fake-node.ts'
-import { FakePlane } from '../fake-plane.ts'
+import { STATUS as ENGINE, FakePlane } from '../fake-plane.ts'
 
 const SELF = { name: 'node-a', vtep: '192.0.2.11', podCidrs: ['10.0.0.0/28', 'fd00::/120'] }
 
@@ -380,14 +380,17 @@ describe('STATUS', () => {
     expect(await call('STATUS', { id: '', netns: '', ifname: '' })).toBeUndefined()
   })
 
-  test('50: no addresses, not in sync; 51: pods are hurt', async () => {
-    node.outOfSync = () => 'node-b: no'
-    plane.self = { ...SELF, podCidrs: ['10.0.0.0/30'] }
-    await call('ADD')
-    expect(await call('STATUS')).toMatchObject({
-      code: 50,
-      msg: 'no address left in 10.0.0.0/30; not in sync with the cluster: node-b: no',
-    })
+  /** No worker has a frame to receive into. */
+  function withoutFrames(): void {
+    const empty = ENGINE.workers.map(worker => ({ ...worker, smallFree: 0 }))
+    const status = plane.status.bind(plane)
+    plane.status = () => ({ ...status(), workers: empty })
+  }
+
+  test('50: no frames; 51: pods are hurt', async () => {
+    withoutFrames()
+    const msg = 'no packet frame is left'
+    expect(await call('STATUS')).toMatchObject({ code: 50, msg })
     plane.ready = false
     expect(await call('STATUS')).toMatchObject({ code: 51 })
     plane.ready = true
@@ -427,10 +430,10 @@ describe('STATUS', () => {
     expect(readiness(node)).toEqual({ ready: true, causes: [] })
     expect(node.pods.troubles.sentences()).toEqual([told])
     // What keeps an ADD from being served is the worse for it.
-    node.outOfSync = () => 'node-b: no'
-    const msg = `not in sync with the cluster: node-b: no; ${told}`
+    withoutFrames()
+    const msg = `no packet frame is left; ${told}`
     expect(await call('STATUS')).toMatchObject({ code: 51, msg })
-    expect(readiness(node).causes).toEqual(['not in sync with the cluster: node-b: no'])
+    expect(readiness(node).causes).toEqual(['no packet frame is left'])
   })
 
   test('51 as long as several pods are hurt and none is served', async () => {
@@ -450,10 +453,11 @@ describe('STATUS', () => {
     expect(node.pods.troubles.size).toBe(1)
   })
 
-  test('a node without an address left is full, and its daemon ready', async () => {
+  test('a node without an address left is full, and no reason to move its pods away', async () => {
     plane.self = { ...SELF, podCidrs: ['10.0.0.0/30'] }
     await call('ADD')
-    expect(await call('STATUS')).toMatchObject({ code: 50 })
+    expect(await call('ADD', { id: 'c2' })).toMatchObject({ code: 11 })
+    expect(await call('STATUS')).toBeUndefined()
     expect(readiness(node)).toEqual({ ready: true, causes: [] })
   })
 })

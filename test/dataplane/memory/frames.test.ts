@@ -48,6 +48,21 @@ describe('a pool', () => {
     expect(new Set(all).size).toBe(all.length)
   })
 
+  test('only the owner of a frame gives it back: not another port, nor another worker', () => {
+    const arena = smallArena({ workers: 2 })
+    const [frames, others] = [new Frames(arena, 0), new Frames(arena, 1)]
+    const frame = frames.small.take()
+    frames.small.hold(frame, 3)
+    frames.release(frame)
+    frames.releaseHeld(frame, 4)
+    frames.release(others.small.take())
+    others.release(frame)
+    expect([frames.doubleReleases, others.doubleReleases]).toEqual([3, 1])
+    expect([frames.small.free, others.small.free]).toEqual([31, 31])
+    frames.releaseHeld(frame, 3)
+    expect(takeAll(frames.small)).toHaveLength(32)
+  })
+
   test("workers' frames lie apart", () => {
     const arena = smallArena({ workers: 3 })
     const all = [0, 1, 2].flatMap(worker => {
@@ -96,7 +111,7 @@ describe('ownership', () => {
   test('any order of steps, against a naive list', () => {
     let arena: Arena | undefined
     const step = fc.record({
-      kind: fc.constantFrom('take', 'release', 'hold', 'unhold', 'reclaim'),
+      kind: fc.constantFrom('take', 'release', 'releaseHeld', 'hold', 'unhold', 'reclaim'),
       pick: fc.nat(31),
       port: fc.nat(3),
     })
@@ -122,8 +137,12 @@ describe('ownership', () => {
             }
           } else if (kind === 'release') {
             frames.release(frame + pick)
-            if (owner === 'free') doubles++
-            owners.set(frame, 'free')
+            if (owner === 'flight') owners.set(frame, 'free')
+            else doubles++
+          } else if (kind === 'releaseHeld') {
+            frames.releaseHeld(frame + pick, port)
+            if (owner === port) owners.set(frame, 'free')
+            else doubles++
           } else if (kind === 'hold' && owner === 'flight') {
             frames.small.hold(frame, port)
             owners.set(frame, port)

@@ -6,6 +6,7 @@ import {
   F_FRAGMENT,
   F_IPV6,
   F_L2_READY,
+  F_L4_SUM,
   F_OUTER,
 } from '../../../dataplane/packet/batch.ts'
 
@@ -64,9 +65,31 @@ test('a packet that is copied has every column of the other one, and counts by i
   expect([to.n, to.n4, to.n6]).toEqual([3, 1, 1])
 })
 
+test('a packet that is made of another one has what was decided, and no offloads of its own', () => {
+  const from = new Batch()
+  for (const [, column] of columns(from)) column.fill(9)
+  from.l3[7] = 300
+  from.l4[7] = 340
+  from.flags[7] = F_IPV6 | F_CSUM_PARTIAL | F_L4_SUM | F_FRAGMENT
+  const to = new Batch()
+  for (const [, column] of columns(to)) column.fill(5)
+  to.reset(1)
+  expect(to.derive(from, 7, 4096, 4366, 60)).toBe(0)
+  expect([to.n, to.n4, to.n6]).toEqual([1, 0, 1])
+  expect([to.frame[0], to.l3[0], to.len[0], to.l4[0]]).toEqual([4096, 4366, 60, 4406])
+  expect(to.flags[0]).toBe(F_IPV6 | F_FRAGMENT)
+  expect([...to.dst6.subarray(0, 4)]).toEqual([9, 9, 9, 9])
+  for (const name of ['proto', 'src4', 'dst4', 'network', 'nextHop', 'outPort'] as const) {
+    expect(to[name][0], name).toBe(9)
+  }
+  for (const name of ['gsoType', 'csumStart', 'error', 'drop'] as const) {
+    expect(to[name][0], name).toBe(0)
+  }
+})
+
 test('columns hold what is written into them', () => {
   const batch = new Batch()
-  const flags = [F_IPV6, F_CSUM_PARTIAL, F_FRAGMENT, F_L2_READY, F_OUTER]
+  const flags = [F_IPV6, F_CSUM_PARTIAL, F_FRAGMENT, F_L2_READY, F_OUTER, F_L4_SUM]
   expect(new Set(flags).size).toBe(flags.length)
   for (const flag of flags) expect(Math.log2(flag) % 1).toBe(0)
   batch.nextHop[0] = MAX_NEXT_HOPS - 1

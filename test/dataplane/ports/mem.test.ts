@@ -25,7 +25,7 @@ beforeEach(() => {
 
 function port(change: Partial<ConstructorParameters<typeof MemPort>[0]> = {}): MemPort {
   const options = { index: 3, role: PORT_ROLE.POD, ...change }
-  return new MemPort(options, place.arena, place.frames, place.counters)
+  return new MemPort(options, place)
 }
 
 describe('a port in memory', () => {

@@ -1,12 +1,18 @@
 /** What a port needs around it, for tests that play the worker: an arena, frames, a batch. */
+import { FillShares } from '../../../dataplane/afxdp/fill-level.ts'
 import { FRAME_HEADROOM, MAX_SMALL_PACKET } from '../../../dataplane/limits.ts'
 import { type Arena, COUNTER, PORT_COUNTER, portCounters } from '../../../dataplane/memory/arena.ts'
 import { Frames } from '../../../dataplane/memory/frames.ts'
 import { Batch, F_FRAGMENT, F_IPV6 } from '../../../dataplane/packet/batch.ts'
+import type { PortContext } from '../../../dataplane/ports/context.ts'
 import type { Port } from '../../../dataplane/ports/port.ts'
-import { Scratch } from '../../../dataplane/ports/scratch.ts'
+import { ReadFrames } from '../../../dataplane/ports/read-frames.ts'
+import { DESCRIPTOR_LENGTH, Scratch } from '../../../dataplane/ports/scratch.ts'
+import { READ_AT } from '../../../dataplane/ports/tun.ts'
+import { META, META_BYTES } from '../../../dataplane/ports/udp-meta.ts'
 import type { PortRecord } from '../../../dataplane/tables/ports.ts'
 import { NO_RATE } from '../../../dataplane/tables/rates.ts'
+import { TableReader } from '../../../dataplane/tables/tables.ts'
 import { ipv4, ipv6, OK } from '../../../dataplane/wire/index.ts'
 import { native } from '../../../native/native.ts'
 import { smallArena } from '../memory/plan.ts'
@@ -41,6 +47,8 @@ export class Place {
   readonly frames: Frames
   readonly scratch: Scratch
   readonly counters: Float64Array
+  readonly reading: ReadFrames
+  readonly fills: FillShares
   readonly batch = new Batch()
 
   constructor(
@@ -52,6 +60,16 @@ export class Place {
     this.frames = frames
     this.scratch = new Scratch(arena, 0)
     this.counters = arena.counters(0)
+    this.reading = new ReadFrames(arena, frames, this.scratch, READ_AT)
+    this.fills = new FillShares(frames.small)
+  }
+
+  /** What a port of this worker works with. */
+  context(index: number, record: PortRecord, fd: number): PortContext {
+    const { arena, frames, counters, scratch, reading, fills } = this
+    const node = { vxlanPort: 0, vtep4: 0, vtep6: [0, 0, 0, 0] as const }
+    const tables = new TableReader(arena)
+    return { index, record, fd, arena, frames, counters, tables, node, scratch, reading, fills }
   }
 
   /** Appends `packet` (an IP packet, behind `link` bytes) to the batch in a frame of its own. */
@@ -138,13 +156,13 @@ export class Place {
     if (native.udpReceive(fd, 1, small, 2048, 0, 0, received, receivedMeta) !== 1) {
       throw new Error('no datagram came')
     }
-    const length = view.getUint32(received + 4, true)
+    const length = view.getUint32(received + DESCRIPTOR_LENGTH, true)
     const data = bytes.slice(frame, frame + length)
     this.frames.release(frame)
     return {
       data,
-      port: view.getUint16(receivedMeta + 4, true),
-      tos: view.getUint8(receivedMeta + 1),
+      port: view.getUint16(receivedMeta + META.PORT, true),
+      tos: view.getUint8(receivedMeta + META.TOS),
     }
   }
 
@@ -155,14 +173,14 @@ export class Place {
     const [descriptor, meta] = [this.scratch.lane(0), this.scratch.laneMeta(0)]
     bytes.set(data, frame)
     view.setUint32(descriptor, frame, true)
-    view.setUint32(descriptor + 4, data.length, true)
-    bytes.fill(0, meta, meta + 32)
-    view.setUint8(meta, address.length === 4 ? 4 : 6)
-    view.setUint8(meta + 1, tos)
-    view.setUint16(meta + 4, port, true)
-    bytes.set(address, meta + 8)
+    view.setUint32(descriptor + DESCRIPTOR_LENGTH, data.length, true)
+    bytes.fill(0, meta, meta + META_BYTES)
+    view.setUint8(meta + META.FAMILY, address.length === 4 ? 4 : 6)
+    view.setUint8(meta + META.TOS, tos)
+    view.setUint16(meta + META.PORT, port, true)
+    bytes.set(address, meta + META.ADDRESS)
     const sent = native.udpSend(fd, descriptor, meta, 1, 1)
-    const error = view.getUint32(descriptor + 4, true)
+    const error = view.getUint32(descriptor + DESCRIPTOR_LENGTH, true)
     this.frames.release(frame)
     if (sent !== 1) throw new Error(`the datagram was not sent: errno ${error}`)
   }

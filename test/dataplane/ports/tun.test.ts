@@ -4,13 +4,15 @@
  *   netns a: hwt0 10.9.0.1, fd09::1 ──── port 0 │ test │ port 1 ──── hwt0 10.9.0.2, fd09::2 :netns b
  */
 import { setImmediate } from 'node:timers/promises'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { ipBytes } from '../../../dataplane/addresses.ts'
 import { configurePodTun, openTun } from '../../../dataplane/devices/tun.ts'
-import { DROP_TX_ERROR } from '../../../dataplane/drops.ts'
-import { FRAME_HEADROOM } from '../../../dataplane/limits.ts'
+import { DROP_PORT_DOWN, DROP_PORT_GONE, DROP_TX_ERROR } from '../../../dataplane/drops.ts'
+import { FRAME_HEADROOM, PORT_RETRY_MS, RECEIVE_BURST } from '../../../dataplane/limits.ts'
 import { Netlink } from '../../../dataplane/netlink/socket.ts'
 import { F_CSUM_PARTIAL, GSO_NONE, GSO_TCPV4, GSO_TCPV6 } from '../../../dataplane/packet/batch.ts'
+import { DEVICE } from '../../../dataplane/ports/device-state.ts'
+import { LARGE_BURST } from '../../../dataplane/ports/scratch.ts'
 import { TunPort } from '../../../dataplane/ports/tun.ts'
 import { ipv4, OK, udp } from '../../../dataplane/wire/index.ts'
 import { native } from '../../../native/native.ts'
@@ -37,8 +39,7 @@ function openPort(index: number, namespace: Namespace, last: number): TunPort {
   configurePodTun(nl, device, 1500, `10.9.0.${last}`, `fd09::${last}`)
   nl.close()
   const record = { ...NOTHING, fds: device.fds }
-  const { arena, frames, scratch, counters } = place
-  return new TunPort(index, record, device.fds[0]!, arena, frames, scratch, counters)
+  return new TunPort(place.context(index, record, device.fds[0]!))
 }
 
 /** Receives until a packet for `port` is there, which stays in the batch as packet 0. */
@@ -147,27 +148,100 @@ describe('send', () => {
     expect(place.sendAll(tun)).toEqual([0, 0])
     expect(place.portCounters(0)).toMatchObject({ TX_PACKETS: 1, TX_BYTES: 29, TX_DROPS: 1 })
     expect(place.drops(DROP_TX_ERROR)).toBe(1)
-    // The device goes down under its port.
-    a.ip('link', 'set', 'hwt0', 'down')
-    place.put(packet)
-    place.sendAll(tun)
-    expect(place.portCounters(0).TX_DROPS).toBe(2)
     expect(place.frames.leaked()).toBe(0)
   })
 })
 
-test('a port whose interface the pod has deleted says so, and loses no frame', () => {
-  const tun = openPort(0, a, 1)
-  expect(tun.receive(place.batch, 64)).toBeGreaterThanOrEqual(0)
-  place.releaseAll()
-  expect(tun.gone()).toBe(false)
-  a.ip('link', 'delete', 'hwt0')
-  place.put(udpPacket({ src: '198.51.100.7', dst: '10.9.0.1' }, Uint8Array.of(1)))
-  expect(place.sendAll(tun)).toEqual([0])
-  expect(tun.receive(place.batch, 64)).toBe(0)
-  expect(tun.gone()).toBe(true)
-  expect(place.portCounters(0).TX_DROPS).toBe(1)
-  expect(place.frames.leaked()).toBe(0)
+/** Bursts of 32 packets by the port; what became of them, and how many calls could send none. */
+function flood(tun: TunPort, packets: number): { reasons: Set<number>; failed: number } {
+  const write = vi.spyOn(native, 'tunWrite')
+  const reasons = new Set<number>()
+  try {
+    for (let sent = 0; sent < packets; sent += 32) {
+      for (let k = 0; k < 32; k++) {
+        place.put(udpPacket({ src: '198.51.100.7', dst: '10.9.0.1' }, Uint8Array.of(1)))
+      }
+      for (const reason of place.sendAll(tun)) reasons.add(reason)
+    }
+    return { reasons, failed: write.mock.results.filter(each => each.value === 0).length }
+  } finally {
+    write.mockRestore()
+  }
+}
+
+describe('a device that fails', () => {
+  test('deleted by the pod: it is asked once, and loses no frame', () => {
+    const tun = openPort(0, a, 1)
+    expect(tun.receive(place.batch, 64)).toBeGreaterThanOrEqual(0)
+    place.releaseAll()
+    expect(tun.gone()).toBe(false)
+    a.ip('link', 'delete', 'hwt0')
+    const { reasons, failed } = flood(tun, 320)
+    expect([...reasons]).toEqual([0, DROP_PORT_GONE])
+    expect(failed).toBe(1)
+    expect(tun.receive(place.batch, 64)).toBe(0)
+    expect([tun.gone(), tun.look()]).toEqual([true, true])
+    expect(place.portCounters(0)).toMatchObject({ TX_DROPS: 32, DEVICE: DEVICE.GONE })
+    expect(place.drops(DROP_PORT_GONE)).toBe(32)
+    tun.close()
+    expect([place.frames.small.free, place.frames.large.free]).toEqual([512, 32])
+  })
+
+  test('deleted while nothing is sent: a read finds it out', () => {
+    const tun = openPort(0, a, 1)
+    a.ip('link', 'delete', 'hwt0')
+    expect(tun.receive(place.batch, 64)).toBe(0)
+    expect(tun.gone()).toBe(true)
+  })
+
+  test('down: it is asked now and then, and the rest dropped by its reason; up again: it works', () => {
+    const tun = openPort(0, a, 1)
+    a.ip('link', 'set', 'hwt0', 'down')
+    const started = performance.now()
+    const { reasons, failed } = flood(tun, 320)
+    expect([...reasons]).toEqual([0, DROP_PORT_DOWN])
+    expect(failed).toBeLessThanOrEqual(2 + (performance.now() - started) / PORT_RETRY_MS)
+    expect(place.portCounters(0).DEVICE).toBe(DEVICE.DOWN)
+    expect(place.frames.leaked()).toBe(0)
+    a.ip('link', 'set', 'hwt0', 'up')
+    const socket = track(native.udpOpen(a.path, '10.9.0.1', 6000, false, false, 0))
+    for (let sent = false; !sent; ) {
+      place.put(udpPacket({ src: '198.51.100.7', dst: '10.9.0.1', dport: 6000 }, Uint8Array.of(7)))
+      sent = place.sendAll(tun)[0] === 0
+    }
+    expect([...place.datagram(socket).data]).toEqual([7])
+    expect(place.portCounters(0).DEVICE).toBe(DEVICE.UP)
+  })
+})
+
+describe('frames to read into', () => {
+  test('are taken once, and a read replaces what it has used', () => {
+    const ports = [openPort(0, a, 1), openPort(1, addNamespace(), 2)]
+    const taken = {
+      small: vi.spyOn(place.frames.small, 'takeFor'),
+      large: vi.spyOn(place.frames.large, 'takeFor'),
+    }
+    const counts = () => [taken.small.mock.calls.length, taken.large.mock.calls.length]
+    for (const port of ports) port.receive(place.batch, 64)
+    place.releaseAll()
+    expect(counts()).toEqual([RECEIVE_BURST, LARGE_BURST])
+    expect(place.frames.leaked()).toBe(0)
+    const socket = track(native.udpOpen(a.path, '10.9.0.1', 4000, false, false, 0))
+    for (let k = 0; k < 3; k++) {
+      place.sendDatagram(socket, Uint8Array.of(k), ipBytes('198.51.100.7'), 5000)
+      awaitUdp(ports[0]!, 5000)
+      expect(place.batch.l3[0]).toBe(place.batch.frame[0]! + FRAME_HEADROOM)
+      place.releaseAll()
+    }
+    // What else the kernel sent (a report of its own) took one each, too.
+    expect(counts()[0]).toBeLessThan(RECEIVE_BURST + 16)
+    expect(counts()[1]).toBe(LARGE_BURST)
+    ports[0]!.close()
+    expect(place.frames.small.free).toBe(512 - RECEIVE_BURST)
+    ports[1]!.close()
+    expect([place.frames.small.free, place.frames.large.free]).toEqual([512, 32])
+    expect(place.frames.doubleReleases).toBe(0)
+  })
 })
 
 describe('superframes', () => {
@@ -217,6 +291,7 @@ describe('superframes', () => {
       expect(seen.packets).toBeLessThan(8_000_000 / 1460)
       expect(place.portCounters(0).TX_DROPS + place.portCounters(1).TX_DROPS).toBe(0)
       expect(place.frames.leaked()).toBe(0)
+      for (const port of ports) port.close()
       expect([place.frames.small.free, place.frames.large.free]).toEqual([512, 32])
     },
   )

@@ -6,15 +6,21 @@
  */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { ipBytes, ipWords } from '../../../dataplane/addresses.ts'
-import { DROP_NO_FRAMES, DROP_TX_ERROR } from '../../../dataplane/drops.ts'
+import { DROP_NO_FRAMES, DROP_PORT_DOWN, DROP_TX_ERROR } from '../../../dataplane/drops.ts'
+import { ERRNO } from '../../../dataplane/errno.ts'
 import {
   FRAME_HEADROOM,
+  PORT_RETRY_MS,
   UDP_ENTROPY_SOCKETS,
   UDP_REFUSALS,
+  UDP_RETRY_MS,
   UDP_SEGMENTS,
 } from '../../../dataplane/limits.ts'
+import { DEVICE } from '../../../dataplane/ports/device-state.ts'
 import { PORT_ROLE } from '../../../dataplane/ports/port.ts'
+import { DESCRIPTOR_BYTES, DESCRIPTOR_LENGTH } from '../../../dataplane/ports/scratch.ts'
 import { UdpPort } from '../../../dataplane/ports/udp.ts'
+import { META } from '../../../dataplane/ports/udp-meta.ts'
 import { ipv4, ipv6, OK, PROTO_UDP, udp } from '../../../dataplane/wire/index.ts'
 import { native } from '../../../native/native.ts'
 import { tcp as tcpPacket, udp as udpPacket, vxlan } from '../../harness/packets.ts'
@@ -67,8 +73,7 @@ function underlay({ vtep }: Family, noChecksum = false): UdpPort {
   const fd = open(vtep, VXLAN_PORT)
   expect(native.udpSegments(fd)).toBe(true)
   const record = { ...NOTHING, role: PORT_ROLE.UNDERLAY, fds: [fd], moreFds: senders }
-  const { arena, frames, scratch, counters } = place
-  return new UdpPort(1, record, fd, node, arena, frames, scratch, counters)
+  return new UdpPort({ ...place.context(1, record, fd), node })
 }
 
 describe.each([
@@ -312,6 +317,117 @@ describe.each([
     place.releaseAll()
     for (const frame of taken) place.frames.release(frame)
     expect(place.frames.leaked()).toBe(0)
+  })
+})
+
+describe('a device that fails', () => {
+  test.each([
+    ['ENETDOWN', ERRNO.ENETDOWN],
+    ['ENODEV', ERRNO.ENODEV],
+    ['EADDRNOTAVAIL', ERRNO.EADDRNOTAVAIL],
+  ])(
+    '%s: it is asked now and then, the rest is dropped by its reason, and then it works',
+    (_, error) => {
+      const port = underlay(FOUR)
+      const peer = open(FOUR.peer, VXLAN_PORT)
+      const flow = { src: FOUR.vtep, dst: FOUR.peer, sport: 0xc003 }
+      const fails = (...[, descriptors, metas, count]: Parameters<typeof native.udpSend>) => {
+        for (let k = 0; k < count; k++) {
+          place.arena.view.setUint32(
+            descriptors + k * DESCRIPTOR_BYTES + DESCRIPTOR_LENGTH,
+            error,
+            true,
+          )
+        }
+        place.arena.view.setUint8(metas + META.FLAGS, 0)
+        return 0
+      }
+      const send = vi.spyOn(native, 'udpSend').mockImplementation(fails)
+      const started = performance.now()
+      const reasons = new Set<number>()
+      try {
+        for (let burst = 0; burst < 20; burst++) {
+          for (let k = 0; k < 8; k++) place.put(udpPacket(flow, Uint8Array.of(k)))
+          for (const reason of place.sendAll(port)) reasons.add(reason)
+        }
+        expect([...reasons]).toEqual([0, DROP_PORT_DOWN])
+        const tries = 1 + (performance.now() - started) / PORT_RETRY_MS
+        expect(send.mock.calls.length).toBeLessThanOrEqual(tries)
+      } finally {
+        send.mockRestore()
+      }
+      expect(place.portCounters(1)).toMatchObject({ DEVICE: DEVICE.DOWN, TX_PACKETS: 0 })
+      for (let sent = false; !sent; ) {
+        place.put(udpPacket(flow, Uint8Array.of(7)))
+        sent = place.sendAll(port)[0] === 0
+      }
+      expect([...place.datagram(peer).data]).toEqual([7])
+      expect(place.portCounters(1).DEVICE).toBe(DEVICE.UP)
+      expect(place.frames.leaked()).toBe(0)
+    },
+  )
+
+  test('a peer without a route is no matter of the device', () => {
+    const port = underlay(FOUR)
+    const peer = open(FOUR.peer, VXLAN_PORT)
+    for (let k = 0; k < 20; k++) {
+      const dst = k % 2 === 0 ? '203.0.113.1' : FOUR.peer
+      place.put(udpPacket({ src: FOUR.vtep, dst, sport: 0xc000 }, Uint8Array.of(k)))
+    }
+    expect(place.sendAll(port)).toEqual(Array(20).fill(0))
+    for (let k = 1; k < 20; k += 2) expect([...place.datagram(peer).data]).toEqual([k])
+    expect(place.portCounters(1)).toMatchObject({ DEVICE: DEVICE.UP, TX_PACKETS: 10, TX_DROPS: 10 })
+  })
+})
+
+describe('segments that the kernel will not have', () => {
+  const flow = { src: FOUR.vtep, dst: FOUR.peer, sport: 0xc003 }
+
+  /** Bursts of segments by the port; how many packets a message each was allowed. */
+  function bursts(port: UdpPort, count: number, dst = FOUR.peer, bytes = 100): number[] {
+    const send = vi.spyOn(native, 'udpSend')
+    try {
+      for (let burst = 0; burst < count; burst++) {
+        for (let k = 0; k < 4; k++) place.put(udpPacket({ ...flow, dst }, new Uint8Array(bytes)))
+        place.sendAll(port)
+      }
+      return send.mock.calls.map(call => call[4])
+    } finally {
+      send.mockRestore()
+    }
+  }
+
+  test('packets too long for the way to one peer turn them off for nobody', () => {
+    const port = underlay(FOUR)
+    namespace.ip('route', 'add', 'local', '127.0.0.3', 'dev', 'lo', 'mtu', 'lock', '600')
+    open('127.0.0.3', VXLAN_PORT)
+    const most = UDP_REFUSALS * 3
+    expect(bursts(port, most, '127.0.0.3', 1000)).toEqual(Array(most).fill(UDP_SEGMENTS))
+    expect(bursts(port, 1)).toEqual([UDP_SEGMENTS])
+    expect(place.portCounters(1)).toMatchObject({ TX_PACKETS: (most + 1) * 4, TX_DROPS: 0 })
+  })
+
+  test('no route for any packet of a message neither', () => {
+    const port = underlay(FOUR)
+    const most = UDP_REFUSALS * 2
+    expect(bursts(port, most, '203.0.113.1')).toEqual(Array(most).fill(UDP_SEGMENTS))
+    expect(place.portCounters(1)).toMatchObject({ TX_PACKETS: 0, TX_DROPS: most * 4 })
+  })
+
+  test('where it has none they are tried again after a while', () => {
+    // Without checksums it refuses them.
+    const port = underlay(FOUR, true)
+    open(FOUR.peer, VXLAN_PORT)
+    bursts(port, UDP_REFUSALS)
+    expect(bursts(port, 2)).toEqual([1, 1])
+    const now = native.monotonic()
+    const clock = vi.spyOn(native, 'monotonic').mockReturnValue(now + UDP_RETRY_MS * 1e6)
+    try {
+      // One refusal is enough then.
+      expect(bursts(port, 3)).toEqual([UDP_SEGMENTS, 1, 1])
+    } finally {
+      clock.mockRestore()
+    }
   })
 })
 

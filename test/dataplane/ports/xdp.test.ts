@@ -4,25 +4,35 @@
  *   netns a: va, port 1 or a bare socket ───── vb, port 2 or the kernel (10.9.0.2) :netns b
  */
 import { execFileSync } from 'node:child_process'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { setTimeout } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { ringBytes } from '../../../dataplane/afxdp/rings.ts'
 import { ROOT_RING_BYTES, Umem, XdpSocket } from '../../../dataplane/afxdp/umem.ts'
 import { attachXdp } from '../../../dataplane/bpf/attach.ts'
 import { podProgram } from '../../../dataplane/bpf/programs.ts'
-import { DROP_NEIGHBOUR, DROP_NO_FRAMES, DROP_TX_FULL } from '../../../dataplane/drops.ts'
+import {
+  DROP_NEIGHBOUR,
+  DROP_NO_FRAMES,
+  DROP_PORT_DOWN,
+  DROP_PORT_GONE,
+  DROP_TX_ERROR,
+  DROP_TX_FULL,
+} from '../../../dataplane/drops.ts'
 import {
   FRAME_HEADROOM,
-  FRAME_RESERVE,
   MAX_SMALL_PACKET,
-  MIN_FILL_FRAMES,
   POD_FILL_FRAMES,
+  POD_FILL_SHARE,
+  PORT_RETRY_MS,
 } from '../../../dataplane/limits.ts'
 import { HEADER } from '../../../dataplane/memory/arena.ts'
 import { F_CSUM_PARTIAL, F_L2_READY, F_OUTER } from '../../../dataplane/packet/batch.ts'
+import { DEVICE } from '../../../dataplane/ports/device-state.ts'
+import { PORT_ROLE } from '../../../dataplane/ports/port.ts'
 import { XdpPort } from '../../../dataplane/ports/xdp.ts'
 import { HOP, writeNextHop } from '../../../dataplane/tables/next-hops.ts'
 import { PORT_FLAG, type PortRecord } from '../../../dataplane/tables/ports.ts'
-import { TableReader, TableWriter } from '../../../dataplane/tables/tables.ts'
+import { TableWriter } from '../../../dataplane/tables/tables.ts'
 import { native } from '../../../native/native.ts'
 import { End, Link, Listener, Memory, SIZE, socketMap } from '../afxdp/link.ts'
 import { plain, udp4 } from '../afxdp/packets.ts'
@@ -66,10 +76,9 @@ function portOf(index: number, end: End, change: Partial<PortRecord> = {}): XdpP
     fillFrames: POD_FILL_FRAMES,
     ...change,
   }
-  const tables = new TableReader(place.arena)
-  tables.update()
-  const { arena, frames, counters } = place
-  return new XdpPort(index, record, end.socket.fd, end, arena, frames, tables, counters)
+  const context = place.context(index, record, end.socket.fd)
+  context.tables.update()
+  return new XdpPort(context, end)
 }
 
 /** A socket on vb with the pod program that feeds it. */
@@ -98,9 +107,7 @@ describe('receive', () => {
     const port = portOf(2, right)
     port.service()
     const { small } = place.frames
-    // Few frames are left on this arena: the fill ring gets its smallest share.
-    expect(small.free).toBeLessThan(FRAME_RESERVE)
-    expect(small.count - small.free).toBe(MIN_FILL_FRAMES)
+    expect(small.count - small.free).toBe(POD_FILL_SHARE)
     expect(place.frames.leaked()).toBe(0)
 
     const packets = [plain('first'), plain('second', 1500), plain('third')]
@@ -133,13 +140,15 @@ describe('receive', () => {
     left.reap()
     expect(place.frames.leaked()).toBe(0)
     right.close()
-    expect(place.frames.reclaim(2)).toBe(MIN_FILL_FRAMES)
+    const held = small.count - small.free
+    expect(held).toBeGreaterThan((POD_FILL_SHARE * 3) / 4)
+    expect(place.frames.reclaim(2)).toBe(held)
     expect(small.free).toBe(small.count)
   })
 })
 
-test('with frames enough a fill ring is kept full, topped up many at a time', async () => {
-  const plan = { smallFrames: FRAME_RESERVE + 1024, largeFrames: 1, xdpSockets: 8 }
+test('with frames enough the fill ring of an underlay is kept full, topped up many at a time', async () => {
+  const plan = { smallFrames: 2048, largeFrames: 1, xdpSockets: 8 }
   const arena = smallArena({ ...plan, xdpSocketBytes: ringBytes(SIZE) })
   place = new Place(arena)
   const umem = await Umem.create(arena, arena.layout.rings.offset, link.b)
@@ -148,14 +157,14 @@ test('with frames enough a fill ring is kept full, topped up many at a time', as
   const end = new End({ arena, frames: place.frames } as Memory, socket)
   try {
     const held = () => place.frames.small.count - place.frames.small.free
-    const port = portOf(2, end, { fillFrames: 200 })
+    const port = portOf(2, end, { fillFrames: 200, role: PORT_ROLE.UNDERLAY })
     port.service()
     expect(held()).toBe(200)
     port.service()
     expect(held()).toBe(200)
     expect(end.fill.free()).toBe(SIZE - 200)
     // Never more than the ring has room for.
-    const greedy = portOf(3, end, { fillFrames: 2 * SIZE })
+    const greedy = portOf(3, end, { fillFrames: 2 * SIZE, role: PORT_ROLE.UNDERLAY })
     greedy.service()
     expect(held()).toBe(SIZE)
     expect(end.fill.free()).toBe(0)
@@ -184,7 +193,7 @@ describe('send', () => {
     port.service()
     expect(port.pending()).toBe(false)
     expect(place.frames.leaked()).toBe(0)
-    expect(place.frames.reclaim(1)).toBe(MIN_FILL_FRAMES)
+    expect(place.frames.reclaim(1)).toBe(POD_FILL_SHARE)
     expect(place.portCounters(1)).toMatchObject({ TX_PACKETS: n, TX_DROPS: 0 })
     listener.close()
   })
@@ -218,53 +227,181 @@ describe('send', () => {
       plain('').subarray(0, 14).toString('hex'),
     ])
     port.service()
-    expect(place.frames.reclaim(1)).toBe(MIN_FILL_FRAMES)
+    expect(place.frames.reclaim(1)).toBe(POD_FILL_SHARE)
     right.close()
     // What `feed` took belongs to no port.
     expect(place.frames.leaked()).toBe(8 - 3)
   })
 
-  test('a full ring and a large frame are refused; the rest goes when the device is back', () => {
+  test('a large frame is refused', () => {
     const port = portOf(1, left)
     place.put(new Uint8Array(MAX_SMALL_PACKET + 1))
     expect(place.sendAll(port)).toEqual([DROP_NO_FRAMES])
-    setLink('down')
-    const listener = new Listener(memory, link.b, '10.9.0.2', 5000)
+  })
+
+  test('a full ring refuses packets; the rest goes with the next flush', () => {
+    const port = portOf(1, left)
+    // The kernel takes none: it says 0, as when its budget is used up.
+    const kick = vi.spyOn(native, 'xskKick').mockReturnValue(0)
     const reasons: number[] = []
-    for (let k = 0; k <= SIZE; k++) {
-      place.put(toKernel(`${k}`))
-      reasons.push(...place.sendAll(port))
+    try {
+      for (let k = 0; k <= SIZE; k++) {
+        place.put(toKernel(`${k}`))
+        reasons.push(...place.sendAll(port))
+      }
+      expect(reasons).toEqual([...new Array(SIZE).fill(0), DROP_TX_FULL])
+      expect(port.pending()).toBe(true)
+    } finally {
+      kick.mockRestore()
     }
-    expect(reasons).toEqual([...new Array(SIZE).fill(0), DROP_TX_FULL])
-    expect(port.pending()).toBe(true)
-    expect(place.frames.leaked()).toBe(0)
-    setLink('up')
-    for (let tries = 0; port.pending() && tries < 100; tries++) port.flush()
+    port.flush()
     expect(port.pending()).toBe(false)
-    expect(listener.receive()).toBe('0')
     port.service()
+    expect(place.frames.reclaim(1)).toBe(POD_FILL_SHARE)
     expect(place.frames.leaked()).toBe(0)
-    expect(place.frames.reclaim(1)).toBe(MIN_FILL_FRAMES)
-    expect(place.frames.small.free).toBe(place.frames.small.count)
-    listener.close()
+  })
+
+  test('what the device drops is counted as dropped and not as sent', () => {
+    const port = portOf(1, left)
+    execFileSync('ip', ['-n', link.b.slice('/run/netns/'.length), 'link', 'set', 'vb', 'down'])
+    for (let k = 0; k < 10; k++) place.put(toKernel('nobody is there'))
+    const kick = vi.spyOn(native, 'xskKick')
+    try {
+      expect(place.sendAll(port)).toEqual(new Array(10).fill(0))
+      // One call a packet, and no more.
+      expect(kick.mock.calls.length).toBeLessThanOrEqual(10)
+    } finally {
+      kick.mockRestore()
+    }
+    expect(port.pending()).toBe(false)
+    expect(place.portCounters(1)).toMatchObject({ TX_PACKETS: 0, TX_BYTES: 0, TX_DROPS: 10 })
+    expect(place.drops(DROP_TX_ERROR)).toBe(10)
+    port.service()
+    expect(place.frames.reclaim(1)).toBe(POD_FILL_SHARE)
   })
 })
 
-test('a port whose device is gone says so, and its frames come back', () => {
-  const port = portOf(1, left)
-  port.service()
-  expect(port.gone()).toBe(false)
-  place.put(toKernel('before'))
-  expect(place.sendAll(port)).toEqual([0])
-  execFileSync('ip', ['-n', link.a.slice('/run/netns/'.length), 'link', 'delete', 'va'])
-  expect(port.gone()).toBe(true)
-  place.put(toKernel('after'))
-  expect(place.sendAll(port)).toEqual([0])
-  port.service()
-  expect(place.frames.leaked()).toBe(0)
-  left.close()
-  expect(place.frames.reclaim(1)).toBeGreaterThanOrEqual(MIN_FILL_FRAMES + 1)
-  expect(place.frames.small.free).toBe(place.frames.small.count)
+/** Bursts of 32 packets by the port; what became of them, and how many kicks failed. */
+function flood(port: XdpPort, packets: number): { reasons: Set<number>; failed: number } {
+  const kick = vi.spyOn(native, 'xskKick')
+  const reasons = new Set<number>()
+  try {
+    for (let sent = 0; sent < packets; sent += 32) {
+      for (let k = 0; k < 32; k++) place.put(toKernel('a flood'))
+      for (const reason of place.sendAll(port)) reasons.add(reason)
+      port.service()
+    }
+    const failed = kick.mock.results.filter(each => each.value !== 0).length
+    return { reasons, failed }
+  } finally {
+    kick.mockRestore()
+  }
+}
+
+describe('a device that fails', () => {
+  test('down: it is asked now and then, holds one burst, drops the rest by its reason; up again: it works', async () => {
+    const listener = new Listener(memory, link.b, '10.9.0.2', 5000)
+    const port = portOf(1, left)
+    setLink('down')
+    const started = performance.now()
+    const { reasons, failed } = flood(port, 960)
+    const tries = 2 + Math.ceil((performance.now() - started) / PORT_RETRY_MS)
+    expect([...reasons]).toEqual([0, DROP_PORT_DOWN])
+    expect(failed).toBeLessThanOrEqual(tries)
+    expect(place.portCounters(1).DEVICE).toBe(DEVICE.DOWN)
+    expect(place.frames.leaked()).toBe(0)
+    const held = place.frames.small.count - place.frames.small.free
+    expect(held).toBe(POD_FILL_SHARE + 32)
+    // The worker may sleep until it is time to ask again.
+    expect(port.gone()).toBe(false)
+    expect(port.pending()).toBe(false)
+    setLink('up')
+    while (!port.pending()) await setTimeout(PORT_RETRY_MS / 10)
+    port.flush()
+    expect(listener.receive()).toBe('a flood')
+    expect(place.portCounters(1).DEVICE).toBe(DEVICE.UP)
+    place.put(toKernel('and more'))
+    expect(place.sendAll(port)).toEqual([0])
+    port.service()
+    expect(place.frames.reclaim(1)).toBe(POD_FILL_SHARE)
+    expect(place.frames.small.free).toBe(place.frames.small.count)
+    listener.close()
+  })
+
+  test('without anything to send, a look tells that it is down, and up again', () => {
+    const port = portOf(1, left)
+    setLink('down')
+    expect(port.look()).toBe(false)
+    expect(place.portCounters(1).DEVICE).toBe(DEVICE.DOWN)
+    setLink('up')
+    expect(port.look()).toBe(false)
+    expect(place.portCounters(1).DEVICE).toBe(DEVICE.UP)
+  })
+
+  test('gone: one kick finds it out; it holds no frame and asks for nothing any more', () => {
+    const port = portOf(1, left)
+    port.service()
+    expect(port.gone()).toBe(false)
+    place.put(toKernel('before'))
+    expect(place.sendAll(port)).toEqual([0])
+    execFileSync('ip', ['-n', link.a.slice('/run/netns/'.length), 'link', 'delete', 'va'])
+    const { reasons, failed } = flood(port, 960)
+    expect([...reasons]).toEqual([0, DROP_PORT_GONE])
+    expect(failed).toBe(1)
+    expect([port.gone(), port.pending()]).toEqual([true, false])
+    expect(place.portCounters(1).DEVICE).toBe(DEVICE.GONE)
+    expect(place.frames.small.free).toBe(place.frames.small.count)
+    expect(place.frames.leaked()).toBe(0)
+    place.batch.reset(1)
+    expect(port.receive(place.batch, 64)).toBe(0)
+    port.close()
+    left.close()
+    expect(place.frames.reclaim(1)).toBe(0)
+  })
+
+  test('gone while nothing is sent: a look finds it out', () => {
+    const port = portOf(1, left)
+    port.service()
+    execFileSync('ip', ['-n', link.a.slice('/run/netns/'.length), 'link', 'delete', 'va'])
+    expect(port.look()).toBe(true)
+    expect(place.frames.small.free).toBe(place.frames.small.count)
+  })
+})
+
+describe('the fill level', () => {
+  test('grows with bursts, so that one as large as the last but one loses nothing, and shrinks at rest', async () => {
+    const right = await openRight()
+    const port = portOf(2, right)
+    const held = () => place.frames.small.count - place.frames.small.free
+    port.service()
+    expect(held()).toBe(POD_FILL_SHARE)
+    const burst = (packets: number): number => {
+      for (let k = 0; k < packets; k++) left.put(plain(`${k}`))
+      left.flush()
+      right.wait()
+      let got = 0
+      for (let n = -1; n !== 0; got += n) {
+        place.batch.reset(2)
+        n = port.receive(place.batch, 256)
+        place.releaseAll()
+      }
+      port.service()
+      left.reap()
+      return got
+    }
+    expect(burst(200)).toBe(POD_FILL_SHARE)
+    // What it lost the kernel tells.
+    expect(right.socket.statistics().rxFillRingEmpty).toBe(200 - POD_FILL_SHARE)
+    expect(burst(200)).toBe(2 * POD_FILL_SHARE)
+    expect(burst(200)).toBe(200)
+    expect(held()).toBe(POD_FILL_FRAMES)
+    for (let second = 0; second < 4; second++) port.look()
+    expect(burst(3)).toBe(3)
+    // The kernel keeps what it has; what comes back is not replaced.
+    expect(held()).toBe(POD_FILL_FRAMES - 3)
+    right.close()
+    expect(place.frames.reclaim(2)).toBe(POD_FILL_FRAMES - 3)
+  })
 })
 
 describe('from port to port', () => {
@@ -297,7 +434,7 @@ describe('from port to port', () => {
     left.close()
     place.frames.reclaim(1)
     place.frames.reclaim(2)
-    expect(place.frames.small.free).toBe(total + MIN_FILL_FRAMES)
+    expect(place.frames.small.free).toBe(total + POD_FILL_SHARE)
     expect(place.frames.doubleReleases).toBe(0)
   })
 })

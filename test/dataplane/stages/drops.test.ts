@@ -206,8 +206,11 @@ const cases: Record<string, [port: number, packet: Uint8Array | MemPacket][]> = 
   ],
 }
 
-/** Reasons that only a port of the kernel gives; test/dataplane/ports has their cases. */
-const ELSEWHERE = ['none', 'neighbour', 'tx-full', 'tx-error', 'no-frames']
+/** Reasons that only a port of the kernel, or the kernel itself, gives; test/dataplane/ports and manage have their cases. */
+const ELSEWHERE = [
+  ...['none', 'neighbour', 'tx-full', 'tx-error', 'no-frames', 'port-down'],
+  ...['fill-empty', 'rx-full', 'descriptor'],
+]
 
 /** A pod may send, and receive, one packet. */
 const LIMITED: Record<string, TestEngineOptions> = {

@@ -184,12 +184,10 @@ export const offload: Record<string, PacketCase> = {
   },
   'checksum-before-ipv6-underlay': {
     ...simple(
-      'Over IPv6 the outer checksum covers the inner packet: that one is completed first.',
+      'Over IPv6 the outer checksum covers the inner packet: that one is completed first, where the port does not.',
       'veth',
       [],
-      {
-        engine: { underlay: 6, partialChecksums: true },
-      },
+      { engine: { underlay: 6 } },
     ),
     in: both({ src: FOUR.veth, dst: FOUR.far, ttl: 64, partial: true }).map(bytes => ({
       port: 'veth' as const,
@@ -201,6 +199,31 @@ export const offload: Record<string, PacketCase> = {
       })),
     },
     counters: { encapsulated: 2, checksums: 2 },
+  },
+  'checksum-metadata-ipv6-underlay': {
+    ...simple(
+      'Where the port completes it, the outer checksum is that of the completed packet.',
+      'veth',
+      [],
+      { engine: { underlay: 6, partialChecksums: true } },
+    ),
+    in: FAMILIES.flatMap(({ veth: src, far: dst }) =>
+      both({ src, dst, ttl: 64, partial: true }).map(bytes => ({
+        port: 'veth' as const,
+        packet: { bytes: fromVeth(bytes) },
+      })),
+    ),
+    out: {
+      underlay: FAMILIES.flatMap(({ veth: src, far: dst }) => {
+        const later = both({ src, dst, ttl: 63, partial: true })
+        return both({ src, dst, ttl: 63, partial: false }).map((finished, k) => {
+          const bytes = toPeer(finished, { underlay: 6 })
+          bytes.set(later[k]!, bytes.length - finished.length)
+          return { bytes, partial: true }
+        })
+      }),
+    },
+    counters: { encapsulated: 4 },
   },
   'checksum-of-a-tunnel': {
     ...simple(

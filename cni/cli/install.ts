@@ -4,19 +4,17 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import { DEFAULT_HOST_DEVICE } from '../../dataplane/limits.ts'
 import { printable } from '../base/table.ts'
 import { DEFAULT_SOCKET, DEFAULT_STATE, loadConfig } from '../daemon/config.ts'
+import { DEFAULT_WAIT_S, install } from '../install/install.ts'
 import {
   DEFAULT_BIN_DIR,
   DEFAULT_CONF_DIR,
-  DEFAULT_WAIT_S,
-  install,
+  DEFAULT_CONFLIST,
   PACKAGED_CONFLIST,
-} from './install.ts'
-import { uninstall } from './uninstall.ts'
+} from '../install/place.ts'
+import { uninstall } from '../install/uninstall.ts'
 
 /** Longest `--wait`, in seconds. */
 const MAX_WAIT_S = 3_600
-/** The configuration list that comes with the package. */
-const DEFAULT_CONFLIST = 'default'
 
 interface InstallFlags {
   binDir: string

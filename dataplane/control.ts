@@ -42,7 +42,7 @@ export interface DataplaneOptions {
   underlay?: {
     /** Device that has the VTEP address; found by the address when absent. */
     device?: string
-    /** `auto`: AF_XDP where the device can, else UDP sockets. Default `auto`. */
+    /** `auto`: UDP sockets where a trial shows that segments work, else AF_XDP where the device can. Default `auto`. */
     mode?: 'auto' | 'xdp' | 'udp'
   }
   /** Name of the TUN device that is this node's own port. Default `hawser0`. */
@@ -251,7 +251,14 @@ export interface DataplaneStatus {
   mtu: number
   vni: number
   vxlanPort: number
-  underlay: { mode: 'xdp' | 'udp'; device: string; address: string; xdp?: 'native' | 'generic' }
+  underlay: {
+    mode: 'xdp' | 'udp'
+    device: string
+    address: string
+    xdp?: 'native' | 'generic'
+    /** Why that mode: what was asked for, or what a trial has shown. */
+    why: string
+  }
   networks: readonly NetworkStatus[]
   generation: number
   pods: number

@@ -192,6 +192,11 @@ export interface Native {
    */
   udpSegments(fd: number): boolean
   /**
+   * Sends segments from one socket on `address` to another, both made for it: whether the kernel sends
+   * them (UDP_SEGMENT) and all arrive. Returns 0, or -errno (ETIMEDOUT within a second).
+   */
+  udpTrySegments(netns: string, address: string): number
+  /**
    * Burst, recvmmsg. `frames` is an arena offset of `count` u32: where each payload goes, at most
    * `cap` bytes. With `largeCap` not 0, `larges` is a list of as many: a longer one goes there
    * instead, at most `largeCap` bytes. Writes descriptors to `out` and, 32 bytes a packet, to `meta`:

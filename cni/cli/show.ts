@@ -16,7 +16,7 @@ export function showStatus(status: DataplaneStatus): string {
   const facts: [name: string, value: string][] = [
     ['node', status.node],
     ['ready', status.ready ? 'yes' : 'no'],
-    ['underlay', `${underlay.device} ${underlay.address}, ${via}`],
+    ['underlay', `${underlay.device} ${underlay.address}, ${via}: ${underlay.why}`],
     ['overlay', `VNI ${status.vni}, UDP port ${status.vxlanPort}, pod MTU ${status.mtu}`],
     ...status.networks.map((each): [string, string] => ['network', networkText(each)]),
     ['pods', `${status.pods}`],

@@ -2,6 +2,7 @@
  * The underlay: the device that carries outer packets. AF_XDP on all its receive queues where that
  * works, else UDP sockets.
  */
+import { getSystemErrorMap } from 'node:util'
 import { native } from '../../native/native.ts'
 import { ipBytes } from '../addresses.ts'
 import { BPF_MAP_TYPE_XSKMAP } from '../afxdp/kernel.ts'
@@ -22,6 +23,14 @@ const UDP_BUFFER = 4 << 20
 /** First source port tried for the sockets that send (RFC 6335 section 6). */
 const FIRST_DYNAMIC_PORT = 49_152
 const LAST_PORT = 65_535
+
+/** Why this node's UDP sockets can't carry segments; undefined when a trial has shown that they do. */
+export function segmentsProblem(vtep: string): string | undefined {
+  const result = native.udpTrySegments('', vtep)
+  if (result === 0) return undefined
+  const [code, text] = getSystemErrorMap().get(result) ?? [`errno ${-result}`, 'unknown']
+  return `a trial of UDP segments on ${vtep} failed: ${code}, ${text}`
+}
 
 /** The device that has `address`, or `name` if given. Throws when there is none. */
 export function findUnderlay(address: string, name: string | undefined): Link {

@@ -10,6 +10,7 @@ import {
   findUnderlay,
   openUdpUnderlay,
   openXdpUnderlay,
+  segmentsProblem,
   type UdpSockets,
   type XdpQueues,
 } from '../devices/underlay.ts'
@@ -38,6 +39,8 @@ export class Underlay {
   private readonly parts: Parts
   private readonly spec: UnderlaySpec
   private readonly notes: string[] = []
+  /** Why it is served the way it is. */
+  private why = ''
   private xdp: XdpQueues | undefined
   private udp: UdpSockets | undefined
   private neighbours: Neighbours | undefined
@@ -58,17 +61,34 @@ export class Underlay {
   /** Workers serve the underlay when they have seen the change of the tables that this makes. */
   async open(): Promise<void> {
     const mode = this.spec.options.mode ?? 'auto'
-    if (mode !== 'udp') {
+    if (mode === 'auto') return this.choose()
+    this.why = 'as configured'
+    if (mode === 'xdp') await this.openXdp()
+    else this.openUdp()
+  }
+
+  /** UDP sockets where segments work, which keep superframes whole; else AF_XDP, which carries more small packets than UDP one by one. */
+  private async choose(): Promise<void> {
+    const { link, spec } = this
+    let problem = segmentsProblem(spec.vtep)
+    if (problem === undefined) {
       try {
-        await this.openXdp()
+        this.openUdp()
+        this.why = 'UDP segments work'
         return
       } catch (error) {
-        if (mode === 'xdp') throw error
-        const cause = error instanceof Error ? error.message : String(error)
-        this.note(`underlay ${this.link.name} by UDP sockets: ${cause}`)
+        problem = text(error)
       }
     }
-    this.openUdp()
+    try {
+      await this.openXdp()
+      this.why = problem
+      this.note(`underlay ${link.name} by AF_XDP: ${problem}`)
+    } catch (error) {
+      this.why = `AF_XDP does not work: ${text(error)}`
+      this.note(`underlay ${link.name} by UDP sockets, packet by packet: ${problem}; ${this.why}`)
+      this.openUdp()
+    }
   }
 
   private openUdp(): void {
@@ -185,6 +205,7 @@ export class Underlay {
         mode: xdp === undefined ? 'udp' : 'xdp',
         device: link.name,
         address: this.spec.vtep,
+        why: this.why,
         ...(xdp === undefined ? {} : { xdp: xdp.link.mode }),
       },
       notes,
@@ -200,4 +221,8 @@ export class Underlay {
     this.xdp = undefined
     this.udp = undefined
   }
+}
+
+function text(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }

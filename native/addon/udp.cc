@@ -3,11 +3,13 @@
 // them over as one (UDP_GRO), both in udp(7).
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 
 #include "arena.h"
+#include "clock.h"
 #include "errors.h"
 #include "netns.h"
 
@@ -150,6 +152,47 @@ Napi::Value udpSegments(const Napi::CallbackInfo& info) {
   const bool can = ::getsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &size, &bytes) == 0 &&
                    turnOn(fd, IPPROTO_UDP, UDP_GRO) == 0;
   return Napi::Boolean::New(info.Env(), can);
+}
+
+/** Segments of a trial, their bytes, and how long it waits for them. */
+constexpr int kTrialSegments = 4;
+constexpr int kTrialBytes = 100;
+constexpr int kTrialMs = 1000;
+
+/** Sends segments from one socket on `address` to another one. 0 when all of them arrive. */
+int trySegments(const std::string& address) {
+  Fd sender, receiver;
+  const Endpoint local = parseEndpoint(address, 0);
+  for (Fd* each : {&sender, &receiver}) {
+    if (const int error = makeSocket(local, {false, false, 0}, *each); error != 0) return error;
+  }
+  const int size = kTrialBytes;
+  if (::setsockopt(sender.get(), IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size) != 0) return errno;
+  if (const int error = turnOn(receiver.get(), IPPROTO_UDP, UDP_GRO); error != 0) return error;
+  Endpoint to;
+  to.length = sizeof to.storage;
+  auto* name = reinterpret_cast<sockaddr*>(&to.storage);
+  if (::getsockname(receiver.get(), name, &to.length) != 0) return errno;
+  uint8_t bytes[kTrialSegments * kTrialBytes] = {};
+  if (::sendto(sender.get(), bytes, sizeof bytes, 0, name, to.length) < 0) return errno;
+  const Deadline deadline(kTrialMs);
+  for (size_t got = 0; got < sizeof bytes;) {
+    pollfd ready = {receiver.get(), POLLIN, 0};
+    const int count = ::poll(&ready, 1, deadline.leftMs());
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return count < 0 ? errno : ETIMEDOUT;
+    const ssize_t length = ::recv(receiver.get(), bytes, sizeof bytes, MSG_DONTWAIT);
+    if (length < 0) return errno;
+    got += static_cast<size_t>(length);
+  }
+  return 0;
+}
+
+Napi::Value udpTrySegments(const Napi::CallbackInfo& info) {
+  const std::string netns = stringArg(info, 0, "netns");
+  const std::string address = stringArg(info, 1, "address");
+  const int error = runInNetns(netns, [&] { return trySegments(address); });
+  return Napi::Number::New(info.Env(), -error);
 }
 
 /** What one message of a burst needs beside its payload. */
@@ -483,6 +526,7 @@ napi_value udpSend(napi_env env, napi_callback_info info) {
 void registerUdp(Napi::Env env, Napi::Object exports) {
   exportControl(env, exports, "udpOpen", udpOpen);
   exportControl(env, exports, "udpSegments", udpSegments);
+  exportControl(env, exports, "udpTrySegments", udpTrySegments);
   exportBurst(env, exports, "udpReceive", udpReceive);
   exportBurst(env, exports, "udpSend", udpSend);
   exportBurst(env, exports, "scatter", scatter);

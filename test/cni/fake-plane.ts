@@ -23,7 +23,10 @@ export const STATUS: DataplaneStatus = {
   mtu: 1450,
   vni: 7,
   vxlanPort: 4789,
-  underlay: { mode: 'xdp', device: 'eth0', address: '192.0.2.11', xdp: 'native' },
+  underlay: {
+    ...{ mode: 'xdp', device: 'eth0', address: '192.0.2.11', xdp: 'native' },
+    why: 'as configured',
+  },
   networks: [],
   generation: 3,
   pods: 1,

@@ -44,7 +44,11 @@ beforeAll(async () => {
   await ip(netns, 'link', 'add', 'under0', 'type', 'veth', 'peer', 'name', 'under1')
   await ip(netns, 'addr', 'add', '192.168.77.1/24', 'dev', 'under0')
   for (const device of ['under0', 'under1']) await ip(netns, 'link', 'set', device, 'up')
-  node = new TestNode('node-a', netns, { cluster: [NODE_A], ...(NFT ? { masquerade: true } : {}) })
+  // AF_XDP underlay and pods need all of them.
+  node = new TestNode('node-a', netns, {
+    ...{ cluster: [NODE_A], underlayMode: 'xdp' },
+    ...(NFT ? { masquerade: true } : {}),
+  })
   mkdirSync(join(node.folder, 'bin'))
   symlinkSync(join(root, 'cni/bin/hawser.mjs'), join(node.folder, 'bin/hawser'))
 })
@@ -125,9 +129,8 @@ test.each(CAPABILITIES)('and needs %s for that', async without => {
     () => true,
     () => false,
   )
-  if (!started) return expect(await running.ended).not.toBe(0)
-  const { underlay } = await node.cli<DataplaneStatus>('status')
-  expect(underlay.mode).toBe('udp')
+  expect(started).toBe(false)
+  expect(await running.ended).not.toBe(0)
 })
 
 test('what stays of it goes with the capabilities of uninstall.yaml', async () => {

@@ -332,6 +332,14 @@ describe('udp', () => {
       expect(told()).toBe(0)
     })
 
+    test('a trial tells whether segments go from socket to socket', () => {
+      expect(native.udpTrySegments(namespace.path, '127.0.0.1')).toBe(0)
+      expect(native.udpTrySegments(namespace.path, '::1')).toBe(0)
+      // EADDRNOTAVAIL: nobody has the address. ENOENT: no such namespace.
+      expect(native.udpTrySegments(namespace.path, '203.0.113.1')).toBe(-99)
+      expect(native.udpTrySegments('/run/netns/none', '127.0.0.1')).toBe(-2)
+    })
+
     test('packets longer than the way to one peer lets are sent packet by packet, which tells nothing of segments', () => {
       namespace.ip('route', 'add', 'local', '127.0.0.3', 'dev', 'lo', 'mtu', 'lock', '600')
       const [a, b] = [open('127.0.0.1', 4001), open('0.0.0.0', 4002)]

@@ -6,12 +6,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { DataplaneStatus } from '../../dataplane/control.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
 import { addPod, CLI, TestNode } from '../harness/node.ts'
 import { type Finished, run } from '../harness/processes.ts'
 import { NODE_A } from '../harness/topology.ts'
 import { expectPing, expectSound, tellLogsOnFailure } from './expect.ts'
 
+const NFT = (await run('nft', ['--version']).catch(() => ({ code: 1 }))).code === 0
 const namespaces = new Namespaces('refuse')
 let netns: string
 let folder: string
@@ -109,12 +111,40 @@ test('an underlay device that is not there', async () => {
   expectRefusal(await daemon({ underlay: { device: 'eth7' } }), /eth7/, /no such interface/)
 })
 
-test('what is asked for automatically falls back, and says so; one socket has one daemon', async () => {
+test.skipIf(!NFT)(
+  'without UDP segments the underlay is AF_XDP, or UDP packet by packet, and says why',
+  async () => {
+    const nft = (...words: string[]) => run('nft', words, { netns })
+    await nft('add table inet hwt; add chain inet hwt in { type filter hook input priority 0; }')
+    // What the trial sends never arrives.
+    await nft('add rule inet hwt in iif lo meta l4proto udp drop')
+    try {
+      for (const { workers, mode, note } of [
+        { workers: 1, mode: 'xdp', note: /under0 by AF_XDP: a trial of UDP segments .*ETIMEDOUT/ },
+        {
+          ...{ workers: 2, mode: 'udp' },
+          note: /under0 by UDP sockets, packet by packet: .*ETIMEDOUT.*2 workers need as many/,
+        },
+      ]) {
+        node = new TestNode('node-a', netns, { cluster: [NODE_A], workers })
+        await node.start()
+        const { underlay, notes } = await node.cli<DataplaneStatus>('status')
+        expect(underlay).toMatchObject({ mode, device: 'under0' })
+        expect(underlay.why).toMatch(mode === 'xdp' ? /ETIMEDOUT/ : /AF_XDP does not work/)
+        expect(notes.join('\n')).toMatch(note)
+        await node.remove()
+      }
+    } finally {
+      await nft('delete table inet hwt')
+    }
+  },
+)
+
+test('by itself the underlay is UDP where segments work; one socket has one daemon', async () => {
   node = new TestNode('node-a', netns, { cluster: [NODE_A], workers: 2 })
   await node.start()
   const status = await expectSound(node)
-  expect(status.underlay.mode).toBe('udp')
-  expect(status.notes.join('\n')).toMatch(/under0 by UDP sockets.*2 workers need as many/)
+  expect(status.underlay).toMatchObject({ mode: 'udp', why: 'UDP segments work' })
   const second = await daemon({ socket: node.socket })
   expectRefusal(second, /already serves it/, new RegExp(`process ${node.pid}`))
   await expectSound(node)

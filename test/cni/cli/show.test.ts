@@ -42,7 +42,7 @@ test('status shows facts, notes, workers and ports', () => {
   const text = showStatus(STATUS)
   expect(text).toMatch(/^node {6}node-a$/m)
   expect(text).toMatch(/^ready {5}yes$/m)
-  expect(text).toMatch(/^underlay {2}eth0 192\.0\.2\.11, xdp \(native\)$/m)
+  expect(text).toMatch(/^underlay {2}eth0 192\.0\.2\.11, xdp \(native\): as configured$/m)
   expect(text).toMatch(/^overlay {3}VNI 7, UDP port 4789, pod MTU 1450$/m)
   expect(text).toMatch(/^FIB IPv4 {2}dir24_8, 48 MiB$/m)
   expect(text).toMatch(/^FIB IPv6 {2}mine \(\/opt\/fibs\/mine\.ts\), 8192 B$/m)

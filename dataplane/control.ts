@@ -179,6 +179,8 @@ export interface PortStatus {
   txBytes: number
   rxDrops: number
   txDrops: number
+  /** What the port last met: `down`, nothing can be sent by it; `gone`, it has been left, and holds nothing. */
+  device: 'up' | 'down' | 'gone'
 }
 
 export interface WorkerStatus {

@@ -340,6 +340,7 @@ class Dataplane implements ControlPlane {
   }
 
   drops(): readonly DropCount[] {
+    this.parts.ports.countKernelDrops()
     return readDrops(this.arena)
   }
 

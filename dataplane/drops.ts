@@ -50,6 +50,7 @@ export const DROPS = [
   ['port-down', 'the device of the port of the next hop is down'],
   ['fill-empty', 'a burst was larger than what its AF_XDP socket had frames for'],
   ['rx-full', 'packets came to an AF_XDP socket faster than its worker took them'],
+  ['rx-long', 'a packet was longer than a frame of its AF_XDP socket'],
   ['descriptor', 'the kernel refused a frame of an AF_XDP ring: a bug of this program'],
 ] as const
 
@@ -105,6 +106,7 @@ export const DROP_OTHER_NETWORK = number('other-network')
 export const DROP_PORT_DOWN = number('port-down')
 export const DROP_FILL_EMPTY = number('fill-empty')
 export const DROP_RX_FULL = number('rx-full')
+export const DROP_RX_LONG = number('rx-long')
 export const DROP_DESCRIPTOR = number('descriptor')
 
 /** Not a reason: the packet is finished at layer 2 and goes straight to `transmit`. */

@@ -64,6 +64,7 @@ export function showStatus(status: DataplaneStatus): string {
       'TX PACKETS',
       'TX BYTES',
       'TX DROPS',
+      'DEVICE',
     ],
     status.ports.map(each => [
       each.port,
@@ -76,6 +77,7 @@ export function showStatus(status: DataplaneStatus): string {
       each.txPackets,
       each.txBytes,
       each.txDrops,
+      each.device,
     ]),
   )
   const lines = facts.map(([name, value]) => `${name.padEnd(10)}${printable(value)}`)

@@ -70,7 +70,8 @@ export class FillLevel {
   /** Of an underlay's ring; 0: a pod's, by the number of rings. */
   private readonly fixed: number
   private readonly most: number
-  private wanted: number
+  /** By traffic; below the share it means nothing. */
+  private wanted = MIN_FILL_FRAMES
   /** Largest burst since `look`. */
   private largest = 0
 
@@ -79,14 +80,14 @@ export class FillLevel {
     this.shares = shares
     this.most = most
     this.fixed = fixed ? most : 0
-    this.wanted = this.share
     if (!fixed) shares.enter()
   }
 
   /** `burst` packets were there at once. */
   came(burst: number): void {
     if (burst > this.largest) this.largest = burst
-    if (burst * 2 >= this.held) this.wanted = Math.min(this.wanted * 2, this.most)
+    if (burst * 2 < this.held) return
+    this.wanted = Math.min(Math.max(this.wanted, this.share) * 2, this.most)
   }
 
   /** What the ring should hold. */
@@ -105,7 +106,7 @@ export class FillLevel {
 
   /** Once a second. */
   look(): void {
-    if (this.largest * 8 < this.wanted) this.wanted = Math.max(this.wanted >> 1, this.share)
+    if (this.largest * 8 < this.wanted) this.wanted = Math.max(this.wanted >> 1, MIN_FILL_FRAMES)
     this.largest = 0
   }
 

@@ -3,8 +3,10 @@
  * one away. A port first stops being served (CLOSING); when every worker has seen that, the kernel's
  * end is closed; then (CLOSED) the workers take back the frames that it held.
  */
+import { KernelDrops } from '../afxdp/kernel-drops.ts'
 import { MAX_PORTS } from '../limits.ts'
 import { type Arena, HEADER, PORT_COUNTER, portCounters } from '../memory/arena.ts'
+import { PORT_KIND } from '../ports/port.ts'
 import { NO_PORT, PORT_STATE, type PortRecord, writePort } from '../tables/ports.ts'
 import type { TableWriter } from '../tables/tables.ts'
 
@@ -12,10 +14,12 @@ export class PortSlots {
   private readonly arena: Arena
   private readonly tables: TableWriter
   private readonly records: (PortRecord | undefined)[] = []
+  private readonly kernelDrops: KernelDrops
 
   constructor(arena: Arena, tables: TableWriter) {
     this.arena = arena
     this.tables = tables
+    this.kernelDrops = new KernelDrops(arena)
   }
 
   /** Keeps a place free for a port. Throws RangeError when all are taken. */
@@ -43,6 +47,17 @@ export class PortSlots {
     return this.records[index]
   }
 
+  /** Counts what the kernel has dropped in front of all ports since it was last asked. */
+  countKernelDrops(): void {
+    for (let index = 0; index < MAX_PORTS; index++) this.readKernelDrops(index)
+  }
+
+  private readKernelDrops(index: number): void {
+    const record = this.records[index]
+    if (record?.kind !== PORT_KIND.XDP || record.state === PORT_STATE.CLOSED) return
+    this.kernelDrops.look(index, record.fds)
+  }
+
   /** Takes the port away; `closeKernel` closes its descriptors, when no worker uses them any more. */
   async remove(index: number, closeKernel: () => unknown): Promise<void> {
     const record = this.records[index]
@@ -51,6 +66,8 @@ export class PortSlots {
     const step = (state: number) =>
       tables.acknowledged(tables.change(() => this.write(index, { ...record, state })))
     await step(PORT_STATE.CLOSING)
+    this.readKernelDrops(index)
+    this.kernelDrops.forget(index)
     await closeKernel()
     await step(PORT_STATE.CLOSED)
     tables.change(() => this.write(index, NO_PORT))

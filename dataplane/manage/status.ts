@@ -125,6 +125,9 @@ const ROLES: Readonly<Record<number, string>> = {
   [PORT_ROLE.HOST]: 'host',
 }
 
+/** By DEVICE. */
+const DEVICES = ['up', 'down', 'gone'] as const
+
 /** `names`: of ports by index; what is not in it is the underlay's. */
 export function readPorts(
   arena: Arena,
@@ -132,6 +135,7 @@ export function readPorts(
   names: ReadonlyMap<number, string>,
   underlay: string,
 ): PortStatus[] {
+  ports.countKernelDrops()
   const all = workersOf(arena).map(w => arena.counters(w))
   const found: PortStatus[] = []
   for (let port = 0; port < MAX_PORTS; port++) {
@@ -148,8 +152,9 @@ export function readPorts(
       rxBytes: sum(PORT_COUNTER.RX_BYTES),
       txPackets: sum(PORT_COUNTER.TX_PACKETS),
       txBytes: sum(PORT_COUNTER.TX_BYTES),
-      rxDrops: sum(PORT_COUNTER.RX_DROPS),
+      rxDrops: sum(PORT_COUNTER.RX_DROPS) + sum(PORT_COUNTER.KERNEL_DROPS),
       txDrops: sum(PORT_COUNTER.TX_DROPS),
+      device: DEVICES[Math.max(...all.map(each => each[at + PORT_COUNTER.DEVICE]!))]!,
     })
   }
   return found

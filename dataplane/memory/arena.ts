@@ -140,7 +140,7 @@ export const PORT_COUNTER = {
   TX_DROPS: 5,
   /** No counter: what the port knows of its device (ports/device-state.ts). */
   DEVICE: 6,
-  /** Packets that the kernel dropped before this port saw them; the main thread's (manage/kernel-drops.ts). */
+  /** Packets that the kernel dropped before this port saw them; the main thread's (afxdp/kernel-drops.ts). */
   KERNEL_DROPS: 7,
   COUNT: 8,
 } as const

@@ -67,6 +67,7 @@ export const STATUS: DataplaneStatus = {
       txBytes: 2000,
       rxDrops: 0,
       txDrops: 1,
+      device: 'up',
     },
   ],
 }

@@ -9,6 +9,7 @@ import {
   portCounters,
   WORKER,
 } from '../../../dataplane/memory/arena.ts'
+import { DEVICE } from '../../../dataplane/ports/device-state.ts'
 import { PORT_KIND, PORT_ROLE } from '../../../dataplane/ports/port.ts'
 import { NO_PORT } from '../../../dataplane/tables/ports.ts'
 import { TableWriter } from '../../../dataplane/tables/tables.ts'
@@ -89,6 +90,7 @@ describe('status', () => {
       for (let i = 0; i < PORT_COUNTER.COUNT; i++) {
         counters[portCounters(2) + i] = (worker + 1) * (i + 1)
       }
+      counters[portCounters(2) + PORT_COUNTER.DEVICE] = worker * DEVICE.GONE
     }
     const names = new Map([
       [0, 'hawser0'],
@@ -106,8 +108,9 @@ describe('status', () => {
       rxBytes: 3 * (PORT_COUNTER.RX_BYTES + 1),
       txPackets: 3 * (PORT_COUNTER.TX_PACKETS + 1),
       txBytes: 3 * (PORT_COUNTER.TX_BYTES + 1),
-      rxDrops: 3 * (PORT_COUNTER.RX_DROPS + 1),
+      rxDrops: 3 * (PORT_COUNTER.RX_DROPS + 1) + 3 * (PORT_COUNTER.KERNEL_DROPS + 1),
       txDrops: 3 * (PORT_COUNTER.TX_DROPS + 1),
+      device: 'gone',
     })
   })
 })

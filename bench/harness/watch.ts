@@ -9,7 +9,7 @@
  * runs, for all its threads. (Of code that is marked to be given up, one half of the line goes to
  * the process' stdout all the same; run.ts keeps such halves out of its JSON.)
  */
-import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs'
+import { fstatSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PerformanceObserver, performance } from 'node:perf_hooks'
@@ -32,14 +32,10 @@ let traces = -1
 function openTraces(): number {
   if (traces >= 0) return traces
   const folder = mkdtempSync(join(tmpdir(), 'hawser-bench-'))
-  const path = join(folder, 'deopts')
-  traces = openSync(path, 'a+')
-  process.once('exit', () => {
-    setFlagsFromString('--no-trace-deopt')
-    closeSync(traces)
-    rmSync(folder, { recursive: true, force: true })
-  })
-  setFlagsFromString(`--redirect-code-traces-to=${path}`)
+  traces = openSync(join(folder, 'deopts'), 'a+')
+  // V8 opens the descriptor's own path: the file needs no name, and nothing stays however the process ends.
+  rmSync(folder, { recursive: true })
+  setFlagsFromString(`--redirect-code-traces-to=/proc/self/fd/${traces}`)
   setFlagsFromString('--redirect-code-traces')
   return traces
 }

@@ -1,4 +1,8 @@
 // What disturbs a measurement is counted inside its windows, and only there.
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { fresh } from '../../../bench/harness/fresh.ts'
 import { callsPerSecond } from '../../../bench/harness/micro.ts'
@@ -88,4 +92,20 @@ test('callsPerSecond counts calls, refuses wrong answers, and keeps stdout clean
   }
   expect(written).toEqual([])
   expect(Object.keys(takeDisturbances())).toEqual(['seven', 'eight'])
+})
+
+test('nothing stays behind, however the process ends', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'hawser-watch-'))
+  try {
+    const module = new URL('../../../bench/harness/watch.ts', import.meta.url)
+    const script = `const { Watch } = await import(${JSON.stringify(module.href)})
+      new Watch()
+      process.kill(process.pid, 'SIGKILL')`
+    const env = { ...process.env, TMPDIR: folder }
+    const done = spawnSync(process.execPath, ['--input-type=module', '-e', script], { env })
+    expect(done.signal).toBe('SIGKILL')
+    expect(readdirSync(folder)).toEqual([])
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
 })

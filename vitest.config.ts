@@ -1,12 +1,13 @@
 import { defineConfig } from 'vitest/config'
+import { LongestFirst } from './test/runner/sequencer.ts'
+import { LONG, projects, tier } from './test/runner/tiers.ts'
 
 export default defineConfig({
   test: {
     pool: 'forks',
-    include: ['test/**/*.test.ts'],
-    // Most of the time of a test on real devices is waiting for events: two files at once share a core well.
-    maxWorkers: 2,
-    testTimeout: 120_000,
+    sequence: { sequencer: LongestFirst },
+    testTimeout: LONG ? 3_600_000 : 120_000,
     hookTimeout: 120_000,
+    projects: projects(tier()),
   },
 })

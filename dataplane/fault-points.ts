@@ -3,8 +3,8 @@
  * the undoing make of it (cni/README.md, "Fault points"). The engine's own are here; those of what
  * lies above are in a list of its own there, on this mechanism.
  *
- * At most one is armed, before anything runs. A point that is not armed costs one comparison, and
- * none lies on the packet path.
+ * They are armed in order, before anything runs: each once, the next when the one before was reached. A
+ * point that is not armed costs one comparison, and none lies on the packet path.
  */
 
 /** The engine's points, and how far things are there. */
@@ -24,11 +24,18 @@ export const FAULT_ACTIONS = ['kill', 'throw'] as const
 /** `kill`: the process ends by SIGKILL, there and then. `throw`: the step fails. */
 export type FaultAction = (typeof FAULT_ACTIONS)[number]
 
-let armed: { point: string; action: FaultAction } | undefined
+export interface Fault {
+  point: string
+  action: FaultAction
+}
 
-/** Arms the point; undefined arms none. For the whole process. */
-export function armFault(fault: { point: string; action: FaultAction } | undefined): void {
-  armed = fault
+let armed: Fault | undefined
+let later: readonly Fault[] = []
+
+/** Arms the points, one behind the other. For the whole process. */
+export function armFaults([first, ...others]: readonly Fault[]): void {
+  armed = first
+  later = others
 }
 
 /** Things are as far as ENGINE_POINTS says. */
@@ -39,6 +46,8 @@ export function faultPoint(point: EnginePoint): void {
 /** As `faultPoint`, for the points of what lies above the engine. Throws when that is armed. */
 export function reach(point: string): void {
   if (armed?.point !== point) return
-  if (armed.action === 'kill') process.kill(process.pid, 'SIGKILL')
+  const { action } = armed
+  armFaults(later)
+  if (action === 'kill') process.kill(process.pid, 'SIGKILL')
   throw new Error(`fault point ${point} was reached`)
 }

@@ -1,5 +1,6 @@
-/** Format, lint, import direction and types: what needs no test to run. */
-import { spawnSync } from 'node:child_process'
+/** Format, lint and types: what needs no test to run. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -11,8 +12,8 @@ function nativeSources(root: string): string[] {
   )
 }
 
-/** Runs each check; returns how many failed. */
-export function staticChecks(root: string): number {
+/** Runs the checks, one after the other; returns how many failed. What a check says is printed when it failed. */
+export async function staticChecks(root: string): Promise<number> {
   const bin = (name: string) => join(root, 'node_modules/.bin', name)
   const checks: [string, string, string[]][] = [
     ['format and lint', bin('biome'), ['check', '--error-on-warnings', '.']],
@@ -21,10 +22,19 @@ export function staticChecks(root: string): number {
   ]
   let failed = 0
   for (const [name, command, args] of checks) {
-    const done = spawnSync(command, args, { cwd: root, stdio: ['ignore', 2, 2] })
-    const ok = done.status === 0
-    process.stderr.write(`hawser: ${name}: ${ok ? 'ok' : 'FAILED'}\n`)
-    if (!ok) failed++
+    const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] })
+    let said = ''
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', chunk => {
+        said += String(chunk)
+      })
+    }
+    const [code] = (await once(child, 'close')) as [number | null]
+    if (code !== 0) {
+      failed++
+      process.stderr.write(said)
+    }
+    process.stderr.write(`hawser: ${name}: ${code === 0 ? 'ok' : 'FAILED'}\n`)
   }
   return failed
 }

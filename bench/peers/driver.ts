@@ -3,10 +3,10 @@
  * `libdpdk-dev` is enough; neither root nor reserved huge pages are needed.
  */
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { compile } from '../harness/compile.ts'
+import { compile, root } from '../harness/compile.ts'
 import { Program } from '../harness/program.ts'
 import { progress } from '../harness/suite.ts'
 import { later } from '../harness/undo.ts'
@@ -20,6 +20,7 @@ const PROGRESS_SECONDS = 5
 const PIECE_SECONDS = 10
 
 let found: string[] | undefined
+let version = ''
 
 /** What g++ needs for DPDK; undefined where it isn't. Tuned for this CPU, as what users build themselves. */
 function flags(): string[] | undefined {
@@ -29,6 +30,8 @@ function flags(): string[] | undefined {
     const args = ['--cflags', '--libs', 'libdpdk']
     const said = execFileSync('pkg-config', args, { encoding: 'utf8', stdio: 'pipe' })
     words = said.trim().split(/\s+/)
+    const about = ['--modversion', 'libdpdk']
+    version = execFileSync('pkg-config', about, { encoding: 'utf8', stdio: 'pipe' })
   } catch {
     return undefined
   }
@@ -40,6 +43,20 @@ function flags(): string[] | undefined {
 
 export function haveDpdk(): boolean {
   return flags() !== undefined
+}
+
+function compilePeer(source: string): string {
+  const more = flags()
+  if (more === undefined) throw new Error(DPDK_MISSING)
+  return compile(`bench/peers/native/${source}.cc`, more, [version])
+}
+
+/** Builds all of native/ that isn't built; nothing without DPDK. */
+export function compilePeers(): void {
+  if (!haveDpdk()) return
+  for (const name of readdirSync(join(root, 'bench/peers/native'))) {
+    if (name.endsWith('.cc')) compilePeer(name.slice(0, -'.cc'.length))
+  }
 }
 
 interface Build {
@@ -79,9 +96,7 @@ export class Driver {
     args: readonly string[],
     table: Uint32Array,
   ): Promise<Driver> {
-    const more = flags()
-    if (more === undefined) throw new Error(DPDK_MISSING)
-    const file = compile(`bench/peers/native/${source}.cc`, more)
+    const file = compilePeer(source)
     const folder = mkdtempSync(join(tmpdir(), 'hawser-peer-'))
     const remove = later(() => rmSync(folder, { recursive: true, force: true }))
     const program = new Program(name, file, [folder, ...args])

@@ -1,13 +1,15 @@
 /**
  * The daemon's fault points: every step of ADD, of DEL and of a start, by name. A tester arms one in
  * the environment of the daemon's process, `HAWSER_FAULT=add.reserved:kill`, and the daemon ends
- * there by SIGKILL; with `:throw` the step fails instead. Without the variable they do nothing.
- * Each name says what has been done, and so what a next start, or the undoing, finds.
+ * there by SIGKILL; with `:throw` the step fails instead, once, and what stands behind a comma is armed.
+ * Without the variable they do nothing. Each name says what has been done, and so what a next start, or
+ * the undoing, finds.
  */
 import {
-  armFault,
+  armFaults,
   ENGINE_POINTS,
   FAULT_ACTIONS,
+  type Fault,
   type FaultAction,
   reach,
 } from '../../dataplane/fault-points.ts'
@@ -55,12 +57,17 @@ export function faultPoint(point: DaemonPoint): void {
 }
 
 /**
- * Arms what `text`, the value of FAULT_VARIABLE, names: `POINT:ACTION`. Nothing when it is absent or
- * empty. Returns what is armed; throws for what is no point or no action.
+ * Arms what `text`, the value of FAULT_VARIABLE, names: `POINT:ACTION`, or several behind commas. Nothing
+ * when it is absent or empty. Returns what is armed; throws for what is no point or no action.
  */
 export function armFaultPoint(text: string | undefined): string | undefined {
-  armFault(undefined)
+  armFaults([])
   if (text === undefined || text === '') return undefined
+  armFaults(text.split(',').map(parseFault))
+  return text
+}
+
+function parseFault(text: string): Fault {
   const at = text.indexOf(':')
   const [point, action] = at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)]
   if (!Object.hasOwn(FAULT_POINTS, point)) {
@@ -69,6 +76,5 @@ export function armFaultPoint(text: string | undefined): string | undefined {
   if (!FAULT_ACTIONS.includes(action as FaultAction)) {
     throw new Error(`${FAULT_VARIABLE}: ${point} can do ${FAULT_ACTIONS.join(' or ')}`)
   }
-  armFault({ point, action: action as FaultAction })
-  return text
+  return { point, action: action as FaultAction }
 }

@@ -1,6 +1,6 @@
 /** Why tests with a container runtime can't run on this machine. */
-import { existsSync } from 'node:fs'
-import { delimiter, isAbsolute, join } from 'node:path'
+import { hasProgram } from '../harness/needs.ts'
+import { impossible, lacking } from '../harness/skip.ts'
 import { cgroupProblem } from './cgroups.ts'
 import { LOOPBACK } from './runtime.ts'
 
@@ -13,18 +13,12 @@ const PROGRAMS = [
   [LOOPBACK, 'Debian package containernetworking-plugins'],
 ] as const
 
-/** Whether a program is in PATH, or at its path. */
-export function hasProgram(name: string): boolean {
-  if (isAbsolute(name)) return existsSync(name)
-  return (process.env['PATH'] ?? '').split(delimiter).some(path => existsSync(join(path, name)))
-}
-
-/** The first thing that is missing; undefined when nothing is. Prints it: a skipped test says why. */
+/** The first thing that is missing; undefined when nothing is. Tells it: a skipped test says why. */
 export function missing(
   programs: readonly (readonly [string, string])[] = PROGRAMS,
 ): string | undefined {
   const absent = programs.find(([name]) => !hasProgram(name))
-  const reason = absent === undefined ? cgroupProblem() : `${absent[0]} is missing (${absent[1]})`
-  if (reason !== undefined) console.log(`skipped: ${reason}`)
-  return reason
+  if (absent !== undefined) return lacking(`${absent[0]} is missing (${absent[1]})`)
+  const cause = cgroupProblem()
+  return cause === undefined ? undefined : impossible(cause)
 }

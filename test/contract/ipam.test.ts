@@ -1,23 +1,23 @@
 // The contract, "IPAM": plugins that give addresses, and addresses of our own.
-import { copyFileSync, existsSync, mkdirSync } from 'node:fs'
+import { copyFileSync, mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { FAKE, type FakeDelegate, fakeDelegate, fakeIpam } from '../cni/invoke/fake-delegate.ts'
+import { noPlugin } from '../harness/needs.ts'
 import { ip } from '../harness/netns.ts'
 import { addPod, type CniAnswer, type TestPod } from '../harness/node.ts'
 import { type OneNode, oneNode } from '../harness/topology.ts'
 import { expectPing, tellLogsOnFailure } from '../netns/expect.ts'
 import { changeState, conformed, expectError, expectSuccess, links, rows } from './fixture.ts'
 
-const HOST_LOCAL = '/usr/lib/cni/host-local'
-if (!existsSync(HOST_LOCAL)) process.stderr.write(`${HOST_LOCAL} is not installed: 21 has less\n`)
 const ranges = [[{ subnet: '10.244.1.0/25' }], [{ subnet: 'fd44:0:0:1::/64' }]]
-const cases = existsSync(HOST_LOCAL)
-  ? conformed('21-*@1.0.0,21-delegate-stderr,11-delegate*@1.0.0', '', 'tun', {
-      ipam: { type: 'host-local', ranges },
-    })
-  : undefined
+const cases =
+  noPlugin('host-local', '21 has less') === undefined
+    ? conformed('21-*@1.0.0,21-delegate-stderr,11-delegate*@1.0.0', '', 'tun', {
+        ipam: { type: 'host-local', ranges },
+      })
+    : undefined
 
 /** IPv4: six to give out, as the network, the gateway and the broadcast address are none. IPv6: more. */
 const CIDRS = ['10.244.1.0/29', 'fd44:0:0:1::/64']

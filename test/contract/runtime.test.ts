@@ -1,13 +1,12 @@
 // The contract, "What containerd sends": each capability as it comes, and CNI_ARGS.
 import { expect, test } from 'vitest'
+import { noNft } from '../harness/needs.ts'
 import { ip } from '../harness/netns.ts'
-import { run } from '../harness/processes.ts'
 import { Ear, sendUdp } from '../harness/raw.ts'
 import { contractNode, expectError, expectSuccess, rows } from './fixture.ts'
 
 const a = contractNode('run')
-const NFT = (await run('nft', ['--version']).catch(() => ({ code: 1 }))).code === 0
-if (!NFT) process.stderr.write('runtime: nft is not there: R1 is left out\n')
+const NFT = noNft('port mappings') === undefined
 const runtimeOf = (containerId: string): unknown => {
   const row = rows(a.node).find(each => each['container'] === containerId)
   return row?.['runtime'] == null ? undefined : JSON.parse(String(row['runtime']))

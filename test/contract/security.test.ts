@@ -27,6 +27,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { encodeMessage, MAX_CNI_BYTES, WORD } from '../../cni/rpc/protocol.ts'
 import { type DataplaneStatus, vtepMac } from '../../dataplane/control.ts'
 import { NOBODY } from '../cni/plugin/hawser-plugin.ts'
+import { noNft } from '../harness/needs.ts'
 import { ip } from '../harness/netns.ts'
 import { addPod, CLI, TestNode, type TestPod } from '../harness/node.ts'
 import {
@@ -46,7 +47,7 @@ import { until } from '../harness/until.ts'
 import { dropsOf, expectPing, expectSound, tellLogsOnFailure } from '../netns/expect.ts'
 import { expectError, expectSuccess, links, rows } from './fixture.ts'
 
-const NFT = (await run('nft', ['--version']).catch(() => ({ code: 1 }))).code === 0
+const NFT = noNft('rules of others') === undefined
 if (!NFT) process.stderr.write('security: nft is not there: nothing is masqueraded\n')
 
 let world: TwoNodes

@@ -7,8 +7,10 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parse, stringify } from 'yaml'
 import { readConflist } from '../../cni/install/conflist.ts'
+import { noGo } from '../harness/needs.ts'
+import { BUILD_MS } from '../harness/prebuilt.ts'
 import { type Finished, run } from '../harness/processes.ts'
-import { BUILD_MS, goProblem, helm, validator } from './go.ts'
+import { helm, validator } from './go.ts'
 import { deploy, loadFrom, type Objects, objectsOf, plainManifest, verdicts } from './objects.ts'
 
 const chart = deploy('chart')
@@ -34,7 +36,7 @@ function parsed(objects: Objects): object {
   return { ...objects, ConfigMap: { ...objects.ConfigMap, data: Object.fromEntries(data) } }
 }
 
-describe.skipIf(goProblem('Helm') !== undefined)('rendered', () => {
+describe.skipIf(noGo('Helm') !== undefined)('rendered', () => {
   let program = ''
   let folder = ''
   beforeAll(async () => {

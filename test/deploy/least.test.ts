@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import type { DataplaneStatus } from '../../dataplane/control.ts'
+import { noNft } from '../harness/needs.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
 import { addPod, CLI, TestNode } from '../harness/node.ts'
 import { Running, type RunOptions, run } from '../harness/processes.ts'
@@ -16,7 +17,7 @@ import { NODE_A } from '../harness/topology.ts'
 import { expectPing } from '../netns/expect.ts'
 import { type Container, deploy, type Objects, objectsOf, plainManifest } from './objects.ts'
 
-const NFT = (await run('nft', ['--version']).catch(() => ({ code: 1 }))).code === 0
+const NFT = noNft('masquerading') === undefined
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const { containers, initContainers } = objectsOf(plainManifest()).DaemonSet.spec.template.spec
 const [[container], [init]] = [containers, initContainers]

@@ -5,9 +5,11 @@ import { basename, dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { DEFAULT_BIN_DIR, DEFAULT_CONF_DIR } from '../../cni/install/place.ts'
+import { noGo } from '../harness/needs.ts'
 import { CLI } from '../harness/node.ts'
+import { BUILD_MS } from '../harness/prebuilt.ts'
 import { run } from '../harness/processes.ts'
-import { BUILD_MS, goProblem, validator } from './go.ts'
+import { validator } from './go.ts'
 import { deploy, loadFrom, type Objects, objectsOf, plainManifest, verdicts } from './objects.ts'
 
 const manifest = plainManifest()
@@ -16,7 +18,7 @@ const pod = DaemonSet.spec.template.spec
 const daemon = pod.containers[0]!
 const init = pod.initContainers[0]!
 
-describe.skipIf(goProblem('what the API server validates by') !== undefined)('API server', () => {
+describe.skipIf(noGo('what the API server validates by') !== undefined)('API server', () => {
   test(
     'takes every object, and gives the pod the class Guaranteed',
     async () => {

@@ -1,6 +1,7 @@
 /** System calls of a process and its threads and children, as strace(1) sees them, in order. */
 import { readFileSync } from 'node:fs'
 import { run } from './processes.ts'
+import { impossible, lacking } from './skip.ts'
 
 /** One call. It has begun, and ended, at that line of the trace. */
 export interface SystemCall {
@@ -20,10 +21,9 @@ const SYNCS: readonly string[] = ['fsync', 'fdatasync']
 /** Why nothing can be traced here; undefined when it can. Prints it: a skipped test says why. */
 export async function noStrace(): Promise<string | undefined> {
   const tried = await run('strace', ['-o', '/dev/null', 'true']).catch((error: Error) => error)
-  if (tried instanceof Error) console.log(`skipped: strace: ${tried.message}`)
-  else if (tried.code !== 0) console.log(`skipped: strace: ${tried.stderr.trim()}`)
-  else return undefined
-  return 'strace does not work here'
+  if (tried instanceof Error) return lacking(`strace (Debian package strace): ${tried.message}`)
+  if (tried.code !== 0) return impossible(`strace does not work here: ${tried.stderr.trim()}`)
+  return undefined
 }
 
 /**

@@ -16,14 +16,14 @@ import { expectMesh, expectOnly, queuedDels, tellRuntimesOnFailure } from '../co
 import { askFrom, expectHttp, fetchFrom, type RuntimePod } from '../containerd/pods.ts'
 import { missing } from '../containerd/requirements.ts'
 import { follow, grows } from '../containerd/stream.ts'
+import { noGo } from '../harness/needs.ts'
+import { BUILD_MS } from '../harness/prebuilt.ts'
 import { must } from '../harness/processes.ts'
 import { NODE_A } from '../harness/topology.ts'
 import { until } from '../harness/until.ts'
-import { goProblem, kubelet } from './build.ts'
+import { kubelet } from './build.ts'
 import { Kubelet } from './kubelet.ts'
 
-/** Milliseconds for a kubelet that is built from nothing, on two busy cores. */
-const BUILD_MS = 40 * 60_000
 const TEST_MS = 240_000
 /** Ports of the nodes that lead to their pods. */
 const HOST_PORTS = { tun: 18_080, xdp: 18_081 } as const
@@ -31,7 +31,7 @@ const ADDRESSES_OF_A = [NODE_A.vtep, 'fd77::1']
 /** How many pods are made, and how many others deleted, while the daemon is away. */
 const MEANWHILE = 10
 
-const skip = goProblem() ?? missing()
+const skip = noGo('the kubelet') ?? missing()
 describe.skipIf(skip !== undefined)('kubelet', { timeout: TEST_MS }, () => {
   let cluster: Cluster | undefined
   let a: Kubelet

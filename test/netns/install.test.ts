@@ -16,6 +16,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { noNft } from '../harness/needs.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
 import { addPod, CLI, TestNode, type TestPod } from '../harness/node.ts'
 import { type Finished, must, Running, run } from '../harness/processes.ts'
@@ -23,7 +24,7 @@ import { NODE_A } from '../harness/topology.ts'
 import { tellLogsOnFailure } from './expect.ts'
 
 const namespaces = new Namespaces('inst')
-const NFT = (await run('nft', ['--version']).catch(() => ({ code: 1 }))).code === 0
+const NFT = noNft('tables of others') === undefined
 if (!NFT) process.stderr.write('install: nft is not there: its tables are left out\n')
 let netns: string
 let folder: string

@@ -5,24 +5,21 @@
 //          │ under0 192.168.77.1                 │
 //          │ pods: one namespace each            │
 //          └─────────────────────────────────────┘
-import { existsSync, readdirSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { AddressCheck, AddressList } from '../../cni/pods/address-check.ts'
 import type { DataplaneStatus, PodAttachment } from '../../dataplane/control.ts'
 import { FAKE, type FakeDelegate, fakeDelegate, fakeIpam } from '../cni/invoke/fake-delegate.ts'
+import { CNI_PLUGINS, noPlugin } from '../harness/needs.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
 import { addPod, CLI, type CniAnswer, deletePod, EXECUTABLE, TestNode } from '../harness/node.ts'
 import { must, run } from '../harness/processes.ts'
 import { until } from '../harness/until.ts'
 import { expectPing, expectSound, tellLogsOnFailure } from './expect.ts'
 
-const PLUGINS = '/usr/lib/cni'
-const missing = ['host-local', 'static'].filter(name => !existsSync(join(PLUGINS, name)))
-if (missing.length > 0) {
-  console.log(`${PLUGINS} lacks ${missing.join(' and ')}: install containernetworking-plugins`)
-}
+const missing = ['host-local', 'static'].filter(name => noPlugin(name, `addresses by ${name}`))
 
 const namespaces = new Namespaces('ipam')
 let node: TestNode
@@ -79,7 +76,7 @@ async function cni(
       CNI_NETNS: netns,
       CNI_IFNAME: 'eth0',
       CNI_ARGS: args,
-      CNI_PATH: `${fake.folder}:${PLUGINS}`,
+      CNI_PATH: `${fake.folder}:${CNI_PLUGINS}`,
     },
     input: JSON.stringify(node.config({ cniVersion: '1.0.0', ...config })),
   })

@@ -6,16 +6,17 @@ import { loadRawSocket } from '../../cni/cli/ping.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
 import { addPod, CLI, TestNode, type TestPod } from '../harness/node.ts'
 import { run } from '../harness/processes.ts'
+import { lacking } from '../harness/skip.ts'
 import { NODE_A } from '../harness/topology.ts'
 import { tellLogsOnFailure } from './expect.ts'
 
-const lacking = await loadRawSocket().then(
+const cause = await loadRawSocket().then(
   () => undefined,
   (error: Error) => error.message,
 )
-if (lacking !== undefined) console.warn(`skipped: ping.test.ts: ${lacking}`)
+if (cause !== undefined) lacking(`raw-socket (optional npm package): ${cause}`)
 
-describe.skipIf(lacking !== undefined)('hawser ping', () => {
+describe.skipIf(cause !== undefined)('hawser ping', () => {
   const namespaces = new Namespaces('ping')
   let node: TestNode
   let pods: TestPod[] = []

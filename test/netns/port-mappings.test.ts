@@ -6,6 +6,7 @@ import { symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { noNft } from '../harness/needs.ts'
 import { connect, ip, Namespaces } from '../harness/netns.ts'
 import { addPod, deletePod, TestNode, type TestPod } from '../harness/node.ts'
 import { must, Running, run } from '../harness/processes.ts'
@@ -62,8 +63,7 @@ let outside: string
 let client: TestPod
 let hasNft = true
 beforeAll(async () => {
-  hasNft = (await run('nft', ['--version']).catch(() => undefined))?.code === 0
-  if (!hasNft) console.log('port-mappings.test.ts: no nft here, only its absence is tested')
+  hasNft = noNft('port mappings') === undefined
   outside = await namespaces.add('out')
   const netns = await namespaces.add('a')
   await connect(

@@ -13,6 +13,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { PodFacts } from '../../cni/secondary/verbs.ts'
 import { type FakeDelegate, fakeDelegate, isRunning } from '../cni/invoke/fake-delegate.ts'
+import { CNI_PLUGINS, noPlugin } from '../harness/needs.ts'
 import { ip, type Namespaces } from '../harness/netns.ts'
 import { CLI, type CniAnswer, type TestNode } from '../harness/node.ts'
 import { must, run } from '../harness/processes.ts'
@@ -21,13 +22,9 @@ import { ping } from '../harness/traffic.ts'
 import { until } from '../harness/until.ts'
 import { expectPing, expectSound, tellLogsOnFailure } from './expect.ts'
 
-const PLUGINS = '/usr/lib/cni'
-const missing = ['bridge', 'host-local', 'macvlan', 'static', 'tuning'].filter(
-  name => !existsSync(join(PLUGINS, name)),
+const missing = ['bridge', 'host-local', 'macvlan', 'static', 'tuning'].filter(name =>
+  noPlugin(name, 'further interfaces by it'),
 )
-if (missing.length > 0) {
-  console.log(`${PLUGINS} lacks ${missing.join(', ')}: install containernetworking-plugins`)
-}
 const ANNOTATIONS = 'io.kubernetes.cri.pod-annotations'
 const OWN = ['lo', 'eth0']
 
@@ -89,7 +86,7 @@ const asking = { runtimeConfig: { [ANNOTATIONS]: { 'hawser.dev/networks': 'lan' 
 /** The executable, with the plugins of this test. */
 const cni = (command: string, containerId: string, netns: string, config: object) =>
   node.cni({
-    ...{ command, containerId, netns, path: `${fake.folder}:${PLUGINS}` },
+    ...{ command, containerId, netns, path: `${fake.folder}:${CNI_PLUGINS}` },
     config: node.config(config as Record<string, unknown>),
   })
 

@@ -1,6 +1,6 @@
 // Real captures, malformed ones among them, into every kind of port: nothing throws, no packet and
 // no frame is lost. The captures lie outside the project, in HAWSER_DATA (default ../shared/data).
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { LARGE_FRAME_BYTES } from '../../dataplane/limits.ts'
@@ -14,6 +14,7 @@ import {
   VETH_MAC,
   VETH_POD,
 } from '../harness/engine.ts'
+import { noData } from '../harness/needs.ts'
 import { bytesOf, concat, ip4Bytes, ip6Bytes, sum16 } from '../harness/packets.ts'
 import { LINKTYPE_ETHERNET, readCaptures } from '../harness/pcap.ts'
 import { Accounts } from './accounting.ts'
@@ -55,8 +56,7 @@ function asOwn(packet: Uint8Array, four: string, six: string): Uint8Array {
 const macs = (dst: string, src: string, frame: Uint8Array) =>
   frame.length < 12 ? frame : concat(bytesOf(dst), bytesOf(src), frame.slice(12))
 
-const there = existsSync(folder)
-if (!there) console.warn(`skipped: no captures in ${folder} (HAWSER_DATA)`)
+const there = noData(folder) === undefined
 
 describe.skipIf(!there)('captures from outside', () => {
   const frames = there ? corpus() : []

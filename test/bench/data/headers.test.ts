@@ -8,6 +8,7 @@ import { flowsOf, headersOf, matched, readHeaders } from '../../../bench/data/he
 import { inIpv6, readRules } from '../../../bench/data/rules.ts'
 import { type AclRule, HEADER_WORDS } from '../../../dataplane/acl/acl.ts'
 import { flatten, matches } from '../../../dataplane/acl/rule.ts'
+import { noData } from '../../harness/needs.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'hawser-headers-'))
 
@@ -117,9 +118,7 @@ test('a trace asks its flows evenly, or by Zipf', () => {
 test('the trace of the outside data is one of its rules', context => {
   const [rules, trace] = ['rules/acl1_traced.rules', 'rules/acl1_traced.trace.gz'].map(dataPath)
   if (!existsSync(rules!) || !existsSync(trace!)) {
-    const reason = `${trace} is not there (HAWSER_DATA names the folder of outside data)`
-    console.warn(`trace: skipped: ${reason}`)
-    context.skip(reason)
+    context.skip(noData(trace))
     return
   }
   const flat = readRules(rules!).rules.map(rule => flatten(4, rule))

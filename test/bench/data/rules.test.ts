@@ -13,6 +13,7 @@ import {
 } from '../../../bench/data/rules.ts'
 import { MAX_RULE_ID } from '../../../dataplane/acl/acl.ts'
 import { checkRule } from '../../../dataplane/acl/rule.ts'
+import { noData } from '../../harness/needs.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'hawser-rules-'))
 
@@ -164,9 +165,7 @@ test('IPv4 rules moved into IPv6', () => {
 
 test.for(RULE_SETS)('%s is taken whole', (set, context) => {
   if (!existsSync(ruleSetPath(set))) {
-    const reason = `${ruleSetPath(set)} is not there (HAWSER_DATA names the folder of outside data)`
-    console.warn(`${set}: skipped: ${reason}`)
-    context.skip(reason)
+    context.skip(noData(ruleSetPath(set)))
     return
   }
   const { rules, intake, family } = readRules(ruleSetPath(set))

@@ -1,7 +1,7 @@
 /** Where DPDK isn't installed, its peers say so and there is nothing to test; else a run must have it all. */
 import { describe } from 'vitest'
-import { progress } from '../../../bench/harness/suite.ts'
 import { DPDK_MISSING, haveDpdk } from '../../../bench/peers/driver.ts'
+import { lacking } from '../../harness/skip.ts'
 
 /** `describe`, or a printed reason. */
 export function describeDpdk(name: string, tests: () => void): void {
@@ -9,6 +9,6 @@ export function describeDpdk(name: string, tests: () => void): void {
     describe(name, tests)
     return
   }
-  progress(`skipped: ${name}: ${DPDK_MISSING}`)
+  lacking(`${name}: ${DPDK_MISSING}`)
   describe.skip(name, tests)
 }

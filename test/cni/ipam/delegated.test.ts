@@ -4,7 +4,7 @@
  * meets each way in which a plugin fails.
  */
 
-import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
@@ -20,6 +20,7 @@ import type { CniRequest } from '../../../cni/spec/request.ts'
 import { CNI_VERSIONS } from '../../../cni/spec/versions.ts'
 import type { Attachment, Delegation, State } from '../../../cni/state/state.ts'
 import { answer } from '../../../cni/verbs/index.ts'
+import { noPlugin } from '../../harness/needs.ts'
 import { ip, Namespaces } from '../../harness/netns.ts'
 import { until } from '../../harness/until.ts'
 import { fakeNode } from '../fake-node.ts'
@@ -576,14 +577,9 @@ test('whatever a plugin answers, it is a lease or refused with a code', () => {
 })
 
 describe("Debian's plugins", () => {
-  const installed = (name: string): boolean => {
-    const there = existsSync(join(PLUGINS, name))
-    if (!there) console.log(`${PLUGINS}/${name} is missing: install containernetworking-plugins`)
-    return there
-  }
   const config = { cniVersion: '1.0.0' }
 
-  test.skipIf(!installed('host-local'))('host-local, dual stack', async () => {
+  test.skipIf(noPlugin('host-local', 'dual stack'))('host-local, dual stack', async () => {
     const dataDir = join(folder, 'data')
     const reserved = (): string[] =>
       readdirSync(join(dataDir, 'hawser')).filter(name => /^[0-9a-f.:]+$/.test(name))
@@ -613,7 +609,7 @@ describe("Debian's plugins", () => {
     expectNothing()
   })
 
-  test.skipIf(!installed('static'))('static', async () => {
+  test.skipIf(noPlugin('static', 'its addresses'))('static', async () => {
     const ipam = {
       type: 'static',
       addresses: [{ address: '10.0.0.77/24', gateway: '10.0.0.1' }],

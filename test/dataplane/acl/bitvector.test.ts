@@ -7,6 +7,7 @@ import type { AclRule } from '../../../dataplane/acl/acl.ts'
 import { bitvector4, bitvector6 } from '../../../dataplane/acl/bitvector/bitvector.ts'
 import { MAX_BITVECTOR_RULES, vectorWords } from '../../../dataplane/acl/bitvector/layout.ts'
 import { linear4, linear6 } from '../../../dataplane/acl/linear.ts'
+import { noData } from '../../harness/needs.ts'
 import { answers, FAMILIES, type Family, holding, rulesOf, SHAPES } from './rebuild-sets.ts'
 
 const BITVECTOR = { 4: bitvector4, 6: bitvector6 }
@@ -30,9 +31,7 @@ describe.each(FAMILIES)('IPv%i', family => {
   test.for(['acl1_10k', 'fw1_10k', 'ipc1_10k'] as const)('ClassBench %s', async (set, context) => {
     const path = ruleSetPath(set)
     if (!existsSync(path)) {
-      const reason = `${path} is not there (HAWSER_DATA names the folder of outside data)`
-      console.warn(`bitvector${family}: skipped: ${reason}`)
-      context.skip(reason)
+      context.skip(noData(path))
       return
     }
     const { rules } = readRules(path)

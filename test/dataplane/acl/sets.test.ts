@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { flowsOf } from '../../../bench/data/headers.ts'
 import { inIpv6, RULE_SETS, readRules, ruleSetPath } from '../../../bench/data/rules.ts'
 import type { AclRule } from '../../../dataplane/acl/acl.ts'
+import { noData } from '../../harness/needs.ts'
 import { BUT_LINEAR, classify, commit, dice, table } from './tables.ts'
 
 /** The linear oracle reads every rule for each. */
@@ -85,9 +86,7 @@ describe.each(BUT_LINEAR)('$name', ({ name, family }) => {
   test.for(SETS[family])('%s', async (set, context) => {
     const path = ruleSetPath(set)
     if (!existsSync(path)) {
-      const reason = `${path} is not there (HAWSER_DATA names the folder of outside data)`
-      console.warn(`${set} in ${name}: skipped: ${reason}`)
-      context.skip(reason)
+      context.skip(noData(path))
       return
     }
     await check(name, family, set, readRules(path).rules)

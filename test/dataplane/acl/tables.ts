@@ -11,6 +11,7 @@ import {
 } from '../../../dataplane/acl/acl.ts'
 import { aclByName, aclNames } from '../../../dataplane/acl/index.ts'
 import { type FlatRule, flatten, matches, wordMask } from '../../../dataplane/acl/rule.ts'
+import { SEEDS as SEED_COUNT } from '../../runner/tiers.ts'
 
 export type Family = 4 | 6
 
@@ -23,10 +24,7 @@ export const ALL = ([4, 6] as const).flatMap(family =>
 export const BUT_LINEAR = ALL.filter(({ name }) => !name.startsWith('linear'))
 
 /** Seeds that a property is tried with; more on demand (HAWSER_SEEDS=100). */
-export const SEEDS = Array.from(
-  { length: Number(process.env['HAWSER_SEEDS'] ?? 1) },
-  (_, i) => i + 1,
-)
+export const SEEDS = Array.from({ length: SEED_COUNT }, (_, i) => i + 1)
 
 export interface Table {
   acl: Acl

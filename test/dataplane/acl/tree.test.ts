@@ -12,6 +12,7 @@ import { blockShape, MAX_TREES, openTree, treeSizes } from '../../../dataplane/a
 import { tree4, tree6, treeStructure } from '../../../dataplane/acl/tree/tree.ts'
 import { tree4_native, tree6_native } from '../../../dataplane/acl/tree/tree_native.ts'
 import { native } from '../../../native/native.ts'
+import { noData } from '../../harness/needs.ts'
 import { answers, FAMILIES, type Family, holding, rulesOf, SHAPES } from './rebuild-sets.ts'
 
 const TREE = { 4: tree4, 6: tree6 }
@@ -72,9 +73,7 @@ describe.each(FAMILIES)('IPv%i', family => {
     async (set, context) => {
       const path = ruleSetPath(set)
       if (!existsSync(path)) {
-        const reason = `${path} is not there (HAWSER_DATA names the folder of outside data)`
-        console.warn(`tree${family}: skipped: ${reason}`)
-        context.skip(reason)
+        context.skip(noData(path))
         return
       }
       const { rules } = readRules(path)

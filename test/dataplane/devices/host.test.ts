@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { TunDevice } from '../../../dataplane/devices/tun.ts'
 import { masqueradeRules } from '../../../dataplane/nft/masquerade.ts'
 import { native } from '../../../native/native.ts'
+import { noNft } from '../../harness/needs.ts'
 import { addNamespace, type Namespace, removeNamespaces } from '../../native/namespace.ts'
 import { addresses, link, links, routes } from './kernel.ts'
 import { type Kept, NodeProcess } from './node-process.ts'
@@ -123,8 +124,7 @@ describe('masquerading', () => {
   })
 
   test('the rules are in the kernel, or the error says what is missing', async () => {
-    const nft = hasNft()
-    if (!nft) console.log('host.test.ts: no nft here, only its absence is tested')
+    const nft = noNft('only its absence is tested') === undefined
     const set = process.call('setMasquerade', 'hawser0', OWN, CLUSTER, 4789)
     if (nft) {
       await set
@@ -138,12 +138,3 @@ describe('masquerading', () => {
     }
   })
 })
-
-function hasNft(): boolean {
-  try {
-    execFileSync('nft', ['--version'], { stdio: 'ignore' })
-    return true
-  } catch {
-    return false
-  }
-}

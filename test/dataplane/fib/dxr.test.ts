@@ -17,6 +17,7 @@ import {
 import type { DxrWriter } from '../../../dataplane/fib/dxr/writer.ts'
 import { MAX_NEXT_HOP_ID } from '../../../dataplane/fib/fib.ts'
 import { fibByName } from '../../../dataplane/fib/index.ts'
+import { noData } from '../../harness/needs.ts'
 import { lookUp, type Table, table } from './tables.ts'
 
 /** 10.1.0.0/16. */
@@ -134,9 +135,7 @@ describe('memory', () => {
   test('a full Internet table takes about 2 bytes a route, from its end to its start', context => {
     const routes = fullTable(4)
     if (routes === undefined) {
-      const reason = `${fullTablePath} is not there (HAWSER_DATA names the folder of outside data)`
-      console.warn(`memory of dxr: skipped: ${reason}`)
-      context.skip(reason)
+      context.skip(noData(fullTablePath))
       return
     }
     const { writer } = dxr(routes.count)

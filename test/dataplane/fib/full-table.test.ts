@@ -4,6 +4,7 @@ import { fullTable, fullTablePath, prefixOf, type RouteTable } from '../../../be
 import { addressesAnywhere, addressesIn } from '../../../bench/fib/workload.ts'
 import { MAX_NEXT_HOP_ID } from '../../../dataplane/fib/fib.ts'
 import { fibByName } from '../../../dataplane/fib/index.ts'
+import { noData } from '../../harness/needs.ts'
 import { rangeOracle } from './range-oracle.ts'
 import { GROUPS, lookUp, table, wordsOf } from './tables.ts'
 
@@ -50,9 +51,7 @@ describe.each([4, 6] as const)('IPv%i', family => {
     'a full Internet table: $names',
     ({ name, names }, context) => {
       if (task === undefined) {
-        const reason = `${fullTablePath} is not there (HAWSER_DATA names the folder of outside data)`
-        console.warn(`full table in ${name}: skipped: ${reason}`)
-        context.skip(reason)
+        context.skip(noData(fullTablePath))
         return
       }
       const { routes, probes, right } = task

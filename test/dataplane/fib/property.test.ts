@@ -11,6 +11,7 @@ import { describe, expect, test } from 'vitest'
 import { seeded } from '../../../dataplane/fib/columns.ts'
 import { fibByName } from '../../../dataplane/fib/index.ts'
 import { wordMask } from '../../../dataplane/fib/route.ts'
+import { SEEDS } from '../../runner/tiers.ts'
 import { rangeOracle } from './range-oracle.ts'
 import {
   anyAddress,
@@ -53,7 +54,6 @@ const REGRESSIONS: Record<4 | 6, [Route[], number[][], number][]> = {
   ],
 }
 
-const SEEDS = Number(process.env['HAWSER_SEEDS'] ?? 1)
 const RUNS = 48
 const LEAST_LOOKUPS = 500_000
 const MOST_ROUTES = 96

@@ -5,6 +5,7 @@ import { passProgram } from '../../../dataplane/bpf/programs.ts'
 import type { HashSeed } from '../../../dataplane/hash/hash.ts'
 import { hashByName, hashNames } from '../../../dataplane/hash/index.ts'
 import { native } from '../../../native/native.ts'
+import { impossible } from '../../harness/skip.ts'
 import { random } from './random.ts'
 
 const XDP_ABORTED = 0
@@ -50,7 +51,7 @@ function refusal(): string | undefined {
 }
 
 const refused = refusal()
-if (refused !== undefined) console.log(`hashes in eBPF: skipped: ${refused}`)
+if (refused !== undefined) impossible(`hashes in eBPF: ${refused}`)
 
 const open = new Set<number>()
 afterAll(() => {

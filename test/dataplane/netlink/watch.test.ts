@@ -1,6 +1,8 @@
 // The listener: which topics an event has, that a storm is few calls, and that a loss is all topics.
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { TOPICS, type Topic, Watch } from '../../../dataplane/netlink/watch.ts'
+import { noNft } from '../../harness/needs.ts'
+import { impossible } from '../../harness/skip.ts'
 import { addNamespace, type Namespace, removeNamespaces } from '../../native/namespace.ts'
 
 let here: Namespace
@@ -51,7 +53,9 @@ test('a change of a device, an address, a route, a rule, a neighbour is told by 
 })
 
 test('nftables has its own topic, where the kernel has netfilter', async context => {
-  if (!watch.hearsNft) return context.skip('this kernel has no netfilter netlink')
+  const cause = noNft('what its changes tell')
+  if (cause !== undefined) return context.skip(cause)
+  if (!watch.hearsNft) return context.skip(impossible('this kernel has no netfilter netlink'))
   here.run('nft', 'add', 'table', 'inet', 'watched')
   await told('nft')
   here.run('nft', 'flush', 'ruleset')

@@ -3,7 +3,7 @@
  * `packets/smoltcp` and `packets/tcpdump` in it): every frame is read through a view of exactly its
  * bytes, in which a read outside throws.
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
@@ -15,14 +15,14 @@ import {
   prettyFrame,
   prettyPacket,
 } from '../../../dataplane/wire/index.ts'
+import { noData } from '../../harness/needs.ts'
 import { type CapturedPacket, readCapture } from './capture.ts'
 import { exactly } from './inside.ts'
 
 const data =
   process.env['HAWSER_DATA'] ?? fileURLToPath(new URL('../../../../shared/data', import.meta.url))
 const packets = join(data, 'packets')
-const there = existsSync(packets)
-if (!there) console.log(`captures.test.ts: skipped, no captures in ${packets} (set HAWSER_DATA)`)
+const there = noData(packets) === undefined
 
 const LINKTYPE_ETHERNET = 1
 const LINKTYPE_RAW = [12, 101, 228, 229]

@@ -86,7 +86,8 @@ async function runInstall(flags: InstallFlags): Promise<void> {
 async function runUninstall(flags: UninstallFlags): Promise<void> {
   expectRoot()
   const { binDir, confDir, config, socket, state, hostDevice } = flags
-  const known = config === undefined ? undefined : loadConfig({ config })
+  // Which node this is does not matter, and a host's name need not be a node's.
+  const known = config === undefined ? undefined : loadConfig({ config, node: 'any' })
   await uninstall({
     binDir,
     confDir,

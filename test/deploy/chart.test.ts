@@ -11,7 +11,15 @@ import { noGo } from '../harness/needs.ts'
 import { BUILD_MS } from '../harness/prebuilt.ts'
 import { type Finished, run } from '../harness/processes.ts'
 import { helm, validator } from './go.ts'
-import { deploy, loadFrom, type Objects, objectsOf, plainManifest, verdicts } from './objects.ts'
+import {
+  deploy,
+  loadFrom,
+  type Objects,
+  objectsOf,
+  plainManifest,
+  uninstallOf,
+  verdicts,
+} from './objects.ts'
 
 const chart = deploy('chart')
 const read = (path: string): string => readFileSync(join(chart, path), 'utf8')
@@ -88,8 +96,11 @@ describe.skipIf(noGo('Helm') !== undefined)('rendered', () => {
       ...{ cniVersion: '1.0.0', cniVersions: ['1.0.0', '1.1.0'], name: 'net' },
       plugins: [{ type: 'hawser', attach: 'xdp' }, { type: 'tuning' }],
     },
-    ...{ waitSeconds: 300, privileged: true, maxUnavailable: '10%', priorityClassName: '' },
-    resources: { cpu: '4', memory: '2Gi' },
+    ...{ uninstall: true, privileged: true, maxUnavailable: '10%', priorityClassName: '' },
+    resources: { requests: { cpu: '4', memory: '2Gi' } },
+    initResources: { requests: { cpu: '10m', memory: '32Mi' }, limits: { memory: '64Mi' } },
+    extraVolumes: [{ name: 'ipam', hostPath: { path: '/var/lib/cni', type: 'DirectoryOrCreate' } }],
+    extraVolumeMounts: [{ name: 'ipam', mountPath: '/var/lib/cni' }],
     cni: { binDir: '/usr/libexec/cni', confDir: '/etc/kubernetes/cni/net.d' },
     ...{ nodeSelector: { 'kubernetes.io/arch': 'amd64' }, tolerations: [] },
   }
@@ -112,21 +123,44 @@ describe.skipIf(noGo('Helm') !== undefined)('rendered', () => {
     expect(readConflist(file).plugins).toEqual(['hawser', 'tuning'])
 
     const pod = DaemonSet.spec.template.spec
-    const [daemon] = pod.containers
+    const [[daemon], [init]] = [pod.containers, pod.initContainers]
     expect(daemon).toMatchObject({
       ...{ image: 'example.test/net/hawser:1.2.3', imagePullPolicy: 'Always' },
       securityContext: { privileged: true },
-      resources: { requests: CHANGED.resources, limits: CHANGED.resources },
     })
-    const install = daemon!.lifecycle!.postStart.exec.command
-    expect(install.slice(-2)).toEqual(['--wait', '300'])
-    expect(install).toContain('/etc/hawser/10-hawser.conflist')
+    expect(init!.securityContext).toEqual({ privileged: true })
+    expect([daemon!.resources, init!.resources]).toEqual([
+      ...[CHANGED.resources, CHANGED.initResources],
+    ])
+    expect(config.install).toEqual({ ...CHANGED.cni, conflist: config.install!.conflist })
+    expect(config.install!.conflist).toMatch(/\/10-hawser\.conflist$/)
+    const mounted = daemon!.volumeMounts.map(each => each.mountPath)
+    const wanted = [...Object.values(CHANGED.cni), '/var/lib/cni']
+    expect(mounted).toEqual(expect.arrayContaining(wanted))
     const paths = pod.volumes.flatMap(each => each.hostPath?.path ?? [])
-    expect(paths).toEqual(expect.arrayContaining(Object.values(CHANGED.cni)))
+    expect(paths).toEqual(expect.arrayContaining(wanted))
     for (const key of ['priorityClassName', 'tolerations']) expect(pod).not.toHaveProperty(key)
   })
 
-  test('another configuration makes other pods, another cluster does not', async () => {
+  test('uninstall has the chart’s folders, and the image', async () => {
+    expect(uninstallOf((await rendered()).text)).toBeUndefined()
+    const plain = uninstallOf(readFileSync(deploy('uninstall.yaml'), 'utf8'))!
+    const usual = uninstallOf((await rendered({ uninstall: true })).text)!
+    expect(usual.spec).toEqual(plain.spec)
+    const { spec } = uninstallOf((await rendered(CHANGED)).text)!.spec.template
+    const [init] = spec.initContainers
+    const { binDir, confDir } = CHANGED.cni
+    expect(init).toMatchObject({
+      ...{ image: 'example.test/net/hawser:1.2.3', securityContext: { privileged: true } },
+      command: expect.arrayContaining(['--bin-dir', binDir, '--conf-dir', confDir]),
+    })
+    const mounted = init!.volumeMounts.map(({ mountPath }) => mountPath)
+    expect(mounted).toEqual(expect.arrayContaining([binDir, confDir]))
+    const paths = spec.volumes.flatMap(each => each.hostPath?.path ?? [])
+    expect(paths).toEqual(expect.arrayContaining([binDir, confDir]))
+  })
+
+  test('another configuration or network makes other pods, another cluster does not', async () => {
     const sum = async (values: object): Promise<string> =>
       (await rendered(values)).objects.DaemonSet.spec.template.metadata.annotations![
         'checksum/config'
@@ -135,6 +169,10 @@ describe.skipIf(noGo('Helm') !== undefined)('rendered', () => {
     expect(usual).toMatch(/^[0-9a-f]{64}$/)
     expect(await sum({ cluster: CHANGED.cluster })).toBe(usual)
     expect(await sum({ config: { vni: 2 } })).not.toBe(usual)
+    const { conflist } = CHANGED
+    const own = await sum({ conflist })
+    expect(own).not.toBe(usual)
+    expect(await sum({ conflist: { ...conflist, name: 'other' } })).not.toBe(own)
   })
 
   test(
@@ -142,8 +180,8 @@ describe.skipIf(noGo('Helm') !== undefined)('rendered', () => {
     async () => {
       for (const values of [{}, CHANGED]) {
         const said = await verdicts(await validator(), (await rendered(values)).text)
-        expect(said.map(each => each.errors)).toEqual([[], [], []])
-        expect(said.find(each => each.kind === 'DaemonSet')?.qos).toBe('Guaranteed')
+        expect(said.map(each => each.errors)).toEqual(said.map(() => []))
+        expect(said.length).toBe('uninstall' in values ? 4 : 3)
       }
     },
     BUILD_MS,
@@ -157,6 +195,8 @@ describe.skipIf(noGo('Helm') !== undefined)('rendered', () => {
     ['a node without an address', { cluster: { nodes: [{ name: 'a' }] } }, /vtep/],
     ['a value that nobody reads', { replicas: 3 }, /replicas/],
     ['a folder that is none', { cni: { binDir: 'bin' } }, /binDir/],
+    ['resources of another kind', { resources: { cpu: '1' } }, /cpu/],
+    ['an installation beside `cni`', { config: { install: { binDir: '/a' } } }, /install/],
   ])('refused: %s', async (_, values, cause) => {
     const { code, stdout, stderr } = await template(values)
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' })

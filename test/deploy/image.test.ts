@@ -58,6 +58,14 @@ test('names only programs and files that the copied ones have', () => {
   }
 })
 
+test('has the programs that the daemon calls, and the probes’ own', () => {
+  const installed = of('RUN').find(rest => rest.includes('mount nftables'))!
+  for (const name of ['iptables', 'mount', 'nftables']) expect(installed).toContain(` ${name}`)
+  const kept = of('RUN').find(rest => rest.includes('bootstrap.mjs'))!
+  expect(kept).toContain('build/Release/hawser-hasty')
+  expect(kept).not.toMatch(/build\/Release\/hawser( |$)/)
+})
+
 test('says that the packages are there, in the words of bootstrap.mjs', () => {
   const install = of('RUN').find(rest => rest.startsWith('npm ci'))!
   expect(install).toContain('--omit=dev')

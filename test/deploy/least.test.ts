@@ -3,7 +3,7 @@
 // /run/netns that only receives what the node mounts.
 //
 //     node   under0 192.168.77.1 ── veth ── under1     pods: one TUN, one veth with AF_XDP
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
@@ -11,9 +11,10 @@ import { parse } from 'yaml'
 import type { DataplaneStatus } from '../../dataplane/control.ts'
 import { noNft } from '../harness/needs.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
-import { addPod, CLI, TestNode } from '../harness/node.ts'
-import { Running, type RunOptions, run } from '../harness/processes.ts'
+import { addPod, EXECUTABLE, TestNode } from '../harness/node.ts'
+import { type Finished, Running, type RunOptions, run } from '../harness/processes.ts'
 import { NODE_A } from '../harness/topology.ts'
+import { until } from '../harness/until.ts'
 import { expectPing } from '../netns/expect.ts'
 import { type Container, deploy, type Objects, objectsOf, plainManifest } from './objects.ts'
 
@@ -40,6 +41,9 @@ let node: TestNode
 let netns: string
 let daemon: Running | undefined
 
+const opt = (): string => join(node.folder, 'opt')
+const netd = (): string => join(node.folder, 'net.d')
+
 beforeAll(async () => {
   netns = await namespaces.add('a')
   await ip(netns, 'link', 'add', 'under0', 'type', 'veth', 'peer', 'name', 'under1')
@@ -50,6 +54,12 @@ beforeAll(async () => {
     ...{ cluster: [NODE_A], underlayMode: 'xdp' },
     ...(NFT ? { masquerade: true } : {}),
   })
+  // As the manifest has it: the daemon installs itself, beside the plugin that containerd 1.x wants.
+  const file = join(node.folder, 'hawser.json')
+  const config = JSON.parse(readFileSync(file, 'utf8'))
+  writeFileSync(file, JSON.stringify({ ...config, install: { binDir: opt(), confDir: netd() } }))
+  for (const folder of [opt(), netd()]) mkdirSync(folder)
+  writeFileSync(join(opt(), 'loopback'), '')
   mkdirSync(join(node.folder, 'bin'))
   symlinkSync(join(root, 'cni/bin/hawser.mjs'), join(node.folder, 'bin/hawser'))
 })
@@ -95,22 +105,38 @@ async function succeed(container: Container, ...more: string[]): Promise<string>
   return stdout
 }
 
+/** The container's probe; it needs no capability. */
+function probe(flag: string): Promise<Finished> {
+  const [file, ...args] = contained([], [EXECUTABLE, flag, node.socket])
+  return run(file!, args, environment())
+}
+
+function parentOf(pid: number): number {
+  return Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1])
+}
+
+function firstArguments(pid: number): string[] {
+  return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, 2)
+}
+
 const ready = (running: Running): Promise<string> =>
   running.until(line => line.includes('"msg":"ready"'))
 
 test('the init container installs without any', async () => {
-  mkdirSync(join(node.folder, 'opt'))
-  writeFileSync(join(node.folder, 'opt/loopback'), '')
-  const said = await succeed(init!, '--bin-dir', join(node.folder, 'opt'))
-  expect(said).toBe(`installed ${join(node.folder, 'opt/hawser')}\n`)
+  const said = await succeed(init!, '--bin-dir', opt())
+  expect(said).toBe(`installed ${join(opt(), 'hawser')}\n`)
 })
 
 test('serves pods of both kinds', async () => {
-  await ready(start(CAPABILITIES))
+  const { pid } = await ready(start(CAPABILITIES)).then(line => JSON.parse(line))
   const { underlay, ready: serves } = await node.cli<DataplaneStatus>('status')
   expect({ serves, mode: underlay.mode }).toEqual({ serves: true, mode: 'xdp' })
-  const probe = await run(process.execPath, [CLI, 'status', '--ready', '--socket', node.socket])
-  expect(probe).toMatchObject({ code: 0, stdout: 'ready\n', stderr: '' })
+  await until('what it installs stands', async () => (await probe('--ready')).code === 0)
+  expect(await probe('--ready')).toMatchObject({ code: 0, stdout: '', stderr: '' })
+  expect(await probe('--alive')).toMatchObject({ code: 0, stdout: '', stderr: '' })
+  expect(readdirSync(netd())).toEqual(['10-hawser.conflist'])
+  // Two processes: the first one of the container, and the daemon.
+  expect(firstArguments(parentOf(pid))).toEqual([EXECUTABLE, '--init'])
   const tun = await addPod(namespaces, node, 'tun', 'tun')
   const xdp = await addPod(namespaces, node, 'xdp', 'xdp')
   await expectPing(tun, xdp)
@@ -139,12 +165,10 @@ test('what stays of it goes with the capabilities of uninstall.yaml', async () =
   await daemon!.stop()
   const { spec } = parse(readFileSync(deploy('uninstall.yaml'), 'utf8')) as Objects['DaemonSet']
   const [uninstall] = spec.template.spec.initContainers
-  const folders = ['--bin-dir', join(node.folder, 'opt'), '--conf-dir', join(node.folder, 'net.d')]
-  const said = await succeed(
-    uninstall!,
-    ...folders,
-    ...['--socket', node.socket, '--state', node.state],
-  )
+  const folders = ['--bin-dir', opt(), '--conf-dir', netd()]
+  const said = await succeed(uninstall!, ...folders, '--config', join(node.folder, 'hawser.json'))
+  expect(said).toContain(`removed ${join(netd(), '10-hawser.conflist')}\n`)
+  expect(said).toContain(`removed ${join(opt(), 'hawser')}\n`)
   expect(said).toContain('removed TUN hawser0\n')
   expect(said).toContain(`removed ${node.state}\n`)
   if (NFT) expect(said).toContain('removed nft table ip hawser\n')

@@ -4,13 +4,13 @@ import { existsSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { DEFAULT_BIN_DIR, DEFAULT_CONF_DIR } from '../../cni/install/place.ts'
+import { DEFAULT_BIN_DIR, DEFAULT_CONF_DIR, PACKAGED_CONFLIST } from '../../cni/install/place.ts'
 import { noGo } from '../harness/needs.ts'
-import { CLI } from '../harness/node.ts'
+import { CLI, EXECUTABLE } from '../harness/node.ts'
 import { BUILD_MS } from '../harness/prebuilt.ts'
 import { run } from '../harness/processes.ts'
 import { validator } from './go.ts'
-import { deploy, loadFrom, type Objects, objectsOf, plainManifest, verdicts } from './objects.ts'
+import { deploy, loadFrom, objectsOf, plainManifest, uninstallOf, verdicts } from './objects.ts'
 
 const manifest = plainManifest()
 const { ServiceAccount, ConfigMap, DaemonSet } = objectsOf(manifest)
@@ -20,13 +20,26 @@ const init = pod.initContainers[0]!
 
 describe.skipIf(noGo('what the API server validates by') !== undefined)('API server', () => {
   test(
-    'takes every object, and gives the pod the class Guaranteed',
+    'takes every object, and gives the pod the class Burstable',
     async () => {
       expect(await verdicts(await validator(), manifest)).toEqual([
         { kind: 'ServiceAccount', name: 'hawser', errors: [] },
         { kind: 'ConfigMap', name: 'hawser', errors: [] },
-        { kind: 'DaemonSet', name: 'hawser', errors: [], qos: 'Guaranteed' },
+        { kind: 'DaemonSet', name: 'hawser', errors: [], qos: 'Burstable' },
       ])
+    },
+    BUILD_MS,
+  )
+
+  test.each(['uninstall.yaml', 'prepull.yaml'])(
+    'takes %s',
+    async name => {
+      const [said, ...others] = await verdicts(
+        await validator(),
+        readFileSync(deploy(name), 'utf8'),
+      )
+      expect(others).toEqual([])
+      expect(said).toMatchObject({ kind: 'DaemonSet', errors: [] })
     },
     BUILD_MS,
   )
@@ -37,11 +50,9 @@ describe.skipIf(noGo('what the API server validates by') !== undefined)('API ser
       const wrong = manifest
         .replace('mountPropagation: HostToContainer', 'mountPropagation: Upwards')
         .replace('hostNetwork: true', 'hostNetworking: true')
-        .replace("limits: { cpu: '1'", "limits: { cpu: '2'")
       const said = (await verdicts(await validator(), wrong)).find(
         each => each.kind === 'DaemonSet',
       )
-      expect(said?.qos).toBe('Burstable')
       expect(said?.errors.join('\n')).toMatch(
         /unknown field "spec\.template\.spec\.hostNetworking"/,
       )
@@ -64,13 +75,26 @@ describe('the pod', () => {
     expect(pod).not.toHaveProperty('hostPID')
   })
 
-  test('requests what it is limited to, whole cores, at least one a worker', () => {
+  test('is stopped by no limit of CPU, and asks for little', () => {
     for (const { resources } of [init, daemon]) {
-      expect(Object.keys(resources.limits).sort()).toEqual(['cpu', 'memory'])
-      expect(resources.requests).toEqual(resources.limits)
+      expect(Object.keys(resources.requests).sort()).toEqual(['cpu', 'memory'])
+      expect(Object.keys(resources.limits!)).toEqual(['memory'])
+      // A node of one core has room for it beside what Kubernetes itself needs.
+      expect(resources.requests['cpu']).toMatch(/^(50|100)m$/)
     }
-    const { workers } = loadFrom(ConfigMap, 'node-a').config.dataplane
-    expect(Number(daemon.resources.limits['cpu'])).toBeGreaterThanOrEqual(workers!)
+    expect(init.resources).not.toEqual(daemon.resources)
+  })
+
+  test('leaves a node that is to be cleaned', () => {
+    const { spec } = uninstallOf(readFileSync(deploy('uninstall.yaml'), 'utf8'))!
+    const [[key, value]] = Object.entries(spec.template.spec.nodeSelector) as [[string, string]]
+    expect(pod.affinity).toEqual({
+      nodeAffinity: {
+        requiredDuringSchedulingIgnoredDuringExecution: {
+          nodeSelectorTerms: [{ matchExpressions: [{ key, operator: 'NotIn', values: [value] }] }],
+        },
+      },
+    })
   })
 
   test('has four capabilities and is not privileged', () => {
@@ -105,14 +129,18 @@ describe('the pod', () => {
       )
     const { socket, state } = loadFrom(ConfigMap, 'node-a').config
     expect(from(init)).toEqual({ [DEFAULT_BIN_DIR]: DEFAULT_BIN_DIR })
+    const { install } = loadFrom(ConfigMap, 'node-a').config
     for (const path of [
-      DEFAULT_BIN_DIR,
-      DEFAULT_CONF_DIR,
+      install!.binDir,
+      install!.confDir,
       dirname(socket),
       dirname(state),
       '/dev/net/tun',
+      '/run/xtables.lock',
     ]) {
       expect(from(daemon)[path]).toBe(path)
+      const mount = daemon.volumeMounts.find(({ mountPath }) => mountPath === path)
+      expect(mount).not.toHaveProperty('readOnly')
     }
   })
 })
@@ -137,6 +165,13 @@ describe('the files in the ConfigMap', () => {
     }
   })
 
+  test('have the daemon install itself', () => {
+    expect(loadFrom(ConfigMap, 'node-a').config.install).toEqual({
+      ...{ binDir: DEFAULT_BIN_DIR, confDir: DEFAULT_CONF_DIR, conflist: PACKAGED_CONFLIST },
+    })
+    expect(daemon).not.toHaveProperty('lifecycle')
+  })
+
   test('lie where the daemon looks for them', () => {
     const folder = daemon.volumeMounts.find(({ name }) => name === 'config')!.mountPath
     const { config } = loadFrom(ConfigMap, 'node-a')
@@ -147,12 +182,12 @@ describe('the files in the ConfigMap', () => {
 })
 
 describe('the commands', () => {
+  const uninstall = uninstallOf(readFileSync(deploy('uninstall.yaml'), 'utf8'))!.spec.template.spec
+    .initContainers[0]!
   const commands = [
-    ['init container', init.command!],
-    ['entrypoint', ['hawser', 'daemon', ...daemon.args!]],
-    ['postStart', daemon.lifecycle!.postStart.exec.command],
-    ['liveness', daemon.livenessProbe!.exec.command],
-    ['readiness', daemon.readinessProbe!.exec.command],
+    ['the init container', init.command!],
+    ['the entrypoint', ['hawser', 'daemon', ...daemon.args!]],
+    ['uninstall.yaml', uninstall.command!],
   ] as const
 
   test.each(commands)('of %s have options that the command line knows', async (_, command) => {
@@ -165,35 +200,28 @@ describe('the commands', () => {
     }
   })
 
-  test('that uninstall find the same folders as those that install', async () => {
-    const { spec } = parse(readFileSync(deploy('uninstall.yaml'), 'utf8')) as Objects['DaemonSet']
-    const [uninstall] = spec.template.spec.initContainers
+  test('that uninstall find the same folders as those that install', () => {
     const paths = (list: { mountPath: string }[]): string[] => list.map(each => each.mountPath)
     const installed = [...paths(init.volumeMounts), ...paths(daemon.volumeMounts)]
-    expect(installed).toEqual(expect.arrayContaining(paths(uninstall!.volumeMounts)))
-    const { socket, state } = loadFrom(ConfigMap, 'node-a').config
-    for (const path of [DEFAULT_BIN_DIR, DEFAULT_CONF_DIR, dirname(socket), dirname(state)]) {
-      expect(paths(uninstall!.volumeMounts)).toContain(path)
+    expect(installed).toEqual(expect.arrayContaining(paths(uninstall.volumeMounts)))
+    const { socket, state, install } = loadFrom(ConfigMap, 'node-a').config
+    const behind = (flag: string): string =>
+      uninstall.command![uninstall.command!.indexOf(flag) + 1]!
+    expect([behind('--bin-dir'), behind('--conf-dir')]).toEqual([install!.binDir, install!.confDir])
+    expect(behind('--config')).toBe(daemon.args![1])
+    for (const path of [install!.binDir, install!.confDir, dirname(socket), dirname(state)]) {
+      expect(paths(uninstall.volumeMounts)).toContain(path)
     }
-    const { stdout } = await run(process.execPath, [CLI, 'uninstall', '--help'])
-    expect(uninstall!.command).toEqual(['hawser', 'uninstall', '--purge'])
-    expect(stdout).toMatch(/^ +--purge /m)
-    for (const path of [socket, state]) expect(stdout.replace(/\s+/g, ' ')).toContain(path)
   })
 
-  test('of the probes: a daemon that answers lives, one that serves pods is ready', () => {
+  test('of the probes: a daemon that answers lives, one that serves pods is ready', async () => {
     const [liveness, readiness] = [daemon.livenessProbe!, daemon.readinessProbe!]
-    expect(liveness.exec.command).not.toContain('--ready')
-    expect(readiness.exec.command).toEqual(liveness.exec.command.toSpliced(2, 0, '--ready'))
-  })
-
-  test('ask the socket that is configured', () => {
     const { socket } = loadFrom(ConfigMap, 'node-a').config
-    const asked = commands.flatMap(([, words]) => {
-      const at = (words as readonly string[]).indexOf('--socket')
-      return at < 0 ? [] : [words[at + 1]]
-    })
-    expect(asked).toEqual([socket, socket, socket])
+    const program = '/opt/hawser/build/Release/hawser'
+    expect(liveness.exec.command).toEqual([program, '--alive', socket])
+    expect(readiness.exec.command).toEqual([program, '--ready', socket])
+    const { stderr } = await run(EXECUTABLE, ['--help'])
+    for (const flag of ['--alive', '--ready']) expect(stderr).toContain(flag)
     expect(existsSync(deploy('entrypoint.sh'))).toBe(true)
   })
 })

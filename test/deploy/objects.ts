@@ -24,10 +24,10 @@ export interface Container {
   command?: string[]
   args?: string[]
   env?: { name: string }[]
-  lifecycle?: { postStart: { exec: { command: string[] } } }
+  lifecycle?: object
   livenessProbe?: { exec: { command: string[] } }
   readinessProbe?: { exec: { command: string[] } }
-  resources: Record<'requests' | 'limits', Record<string, string>>
+  resources: { requests: Record<string, string>; limits?: Record<string, string> }
   securityContext: { privileged?: boolean; capabilities?: { drop: string[]; add?: string[] } }
   volumeMounts: { name: string; mountPath: string; mountPropagation?: string }[]
 }
@@ -38,6 +38,8 @@ export interface PodSpec {
   priorityClassName: string
   hostNetwork: boolean
   hostPID?: boolean
+  affinity?: object
+  nodeSelector: Record<string, string>
   tolerations: unknown[]
   initContainers: Container[]
   containers: Container[]
@@ -56,15 +58,28 @@ export interface Objects {
   }
 }
 
-/** The objects of a manifest, by kind; throws when YAML is broken, or another kind or number is there. */
-export function objectsOf(text: string): Objects {
+/** Objects of a manifest; throws when YAML is broken. */
+function documentsOf(text: string): { kind: string; metadata: Metadata }[] {
   const documents = parseAllDocuments(text)
   if (!Array.isArray(documents)) throw new Error('an empty manifest')
-  const objects = documents.map(document => {
+  return documents.map(document => {
     const [broken] = [...document.errors, ...document.warnings]
     if (broken) throw broken
-    return document.toJS() as { kind: string }
+    return document.toJS() as { kind: string; metadata: Metadata }
   })
+}
+
+const UNINSTALL = 'hawser-uninstall'
+
+/** The DaemonSet that cleans nodes, if the manifest has one. */
+export function uninstallOf(text: string): Objects['DaemonSet'] | undefined {
+  const found = documentsOf(text).find(({ metadata }) => metadata.name === UNINSTALL)
+  return found as unknown as Objects['DaemonSet'] | undefined
+}
+
+/** The other objects of a manifest, by kind; throws when YAML is broken, or another kind or number is there. */
+export function objectsOf(text: string): Objects {
+  const objects = documentsOf(text).filter(({ metadata }) => metadata.name !== UNINSTALL)
   const kinds = objects.map(({ kind }) => kind).sort()
   if (kinds.join() !== 'ConfigMap,DaemonSet,ServiceAccount') throw new Error(kinds.join())
   return Object.fromEntries(objects.map(each => [each.kind, each])) as unknown as Objects

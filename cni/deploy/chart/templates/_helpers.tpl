@@ -16,7 +16,9 @@ image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 {{- end }}
 
-{{- define "hawser.resources" -}}
-requests: {{ toJson .Values.resources }}
-limits: {{ toJson .Values.resources }}
+{{/* hawser.yaml: the values, and where the daemon installs itself. */}}
+{{- define "hawser.config" -}}
+{{- $list := ternary "/etc/hawser/10-hawser.conflist" "default" (not (empty .Values.conflist)) -}}
+{{- $install := dict "binDir" .Values.cni.binDir "confDir" .Values.cni.confDir "conflist" $list -}}
+{{- toYaml (merge (dict "install" $install) .Values.config) -}}
 {{- end }}

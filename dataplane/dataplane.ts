@@ -153,8 +153,10 @@ class Dataplane implements ControlPlane {
     this.underlay = new Underlay(this.parts, {
       vtep: self.vtep,
       vxlanPort: this.vxlanPort,
+      vni: options.vni ?? DEFAULT_VNI,
       options: options.underlay ?? {},
-      resolved: vtep => void tables.change(() => this.peers.refresh(vtep)),
+      conditions: this.weather.conditions,
+      changed: vteps => this.peers.refresh(vteps),
     })
     this.mtu = mtuOf(options.mtu, this.underlay)
     this.routing = new Routes(arena, fibs, this.mostRoutes)
@@ -175,7 +177,7 @@ class Dataplane implements ControlPlane {
       this.note(`AF_XDP is not available, pods on TUN and the UDP underlay work: ${text(error)}`)
     }
     this.openHostPort()
-    await this.underlay.open()
+    await this.underlay.open(this.mtu)
     this.tables.change(() => this.writeSelf())
     this.pool = new WorkerPool({
       arena,
@@ -186,6 +188,8 @@ class Dataplane implements ControlPlane {
       },
     })
     await this.pool.start()
+    const topics = ['link', 'address', 'route', 'rule', 'neighbour'] as const
+    this.weather.add('the underlay', topics, why => this.underlay.look(why))
     await this.weather.start()
   }
 
@@ -231,8 +235,8 @@ class Dataplane implements ControlPlane {
     const kept = new Set(prefixes)
     for (const prefix of this.prefixes) if (!kept.has(prefix)) this.routing.remove(prefix)
     this.prefixes = prefixes
-    const there = new Set(peers.map(({ vtep }) => vtep))
-    for (const { vtep } of this.peers.specs) if (!there.has(vtep)) this.underlay.forget(vtep)
+    // Netlink is asked before the tables change.
+    await this.underlay.follow(peers.map(({ vtep }) => vtep))
     const known = this.tables.change(() => {
       this.arena.header()[HEADER.VTEP_COUNT] = vteps.length
       writeVteps(this.arena, vtepTable(vteps))
@@ -240,6 +244,12 @@ class Dataplane implements ControlPlane {
       this.networks.follow(self, peers, specs)
       this.stale.push(...this.peers.follow(peers, this.networks.joined()))
     })
+    this.underlay.admit(
+      this.networks
+        .joined()
+        .slice(1)
+        .map(({ vni }) => vni),
+    )
     // A worker must have the next hops before a lookup can name them.
     await this.tables.acknowledged(known)
     for (const prefix of hostPrefixesOf(self)) this.routing.insert(prefix, this.hostHop)
@@ -377,7 +387,7 @@ class Dataplane implements ControlPlane {
     await this.pool?.stop()
     this.pool = undefined
     this.attached.close()
-    this.underlay.close()
+    await this.underlay.close()
     this.parts.umem?.close()
     this.parts.umem = undefined
     if (this.host !== undefined) closeTun(this.host)
@@ -391,7 +401,8 @@ function mtuOf(wanted: number | undefined, underlay: Underlay): number {
   const most = Math.min(underlay.mtu, MAX_POD_MTU)
   const mtu = Math.min(wanted ?? most, most)
   if (mtu >= MIN_POD_MTU) return mtu
-  const { name, mtu: has } = underlay.link
+  const { name } = underlay.device
+  const has = underlay.mtu + underlay.overhead
   throw new RangeError(`pod MTU ${mtu}: at least ${MIN_POD_MTU} (underlay ${name} has ${has})`)
 }
 

@@ -127,6 +127,8 @@ export interface Native {
   interfaceIndex(netns: string, name: string): number
   /** The same in the namespace of a socket of any kind: no thread has to go there. */
   socketInterface(fd: number, name: string): number
+  /** Receive queues in use of an interface in a socket's namespace (ethtool(8), channels); 0 where the driver doesn't tell. */
+  receiveQueues(fd: number, name: string): number
 
   // ---- TUN -------------------------------------------------------------------------------------
   /**
@@ -176,7 +178,7 @@ export interface Native {
   /**
    * A UDP socket in `netns` bound to `address`:`port`, non-blocking, SO_REUSEADDR; with
    * `reusePort` SO_REUSEPORT; IPv6 sockets are V6ONLY. `noChecksum` sets SO_NO_CHECK (IPv4).
-   * Receives TOS and TTL as ancillary data. Send and receive buffers of `bufferBytes`.
+   * Outer IPv4 packets may be fragmented on the way (IP_PMTUDISC_DONT). Receives TOS and TTL as ancillary data. Send and receive buffers of `bufferBytes`.
    */
   udpOpen(
     netns: string,
@@ -186,6 +188,15 @@ export interface Native {
     noChecksum: boolean,
     bufferBytes: number,
   ): number
+  /**
+   * A raw socket for UDP packets to `address` that the kernel delivers, put together if they came in
+   * fragments, and whose port it leaves to others: of those, what `filter` (classic BPF, 8 bytes an
+   * instruction) lets through. `udpReceive` gives an IPv4 packet from its IP header on, an IPv6 one from
+   * its UDP header on.
+   */
+  udpOpenRaw(netns: string, address: string, filter: Uint8Array, bufferBytes: number): number
+  /** SO_ATTACH_FILTER: another filter in the place of the one before. */
+  socketFilter(fd: number, filter: Uint8Array): void
   /**
    * Turns UDP_GRO on and asks whether the kernel knows UDP_SEGMENT (udp(7)). False when it lacks one:
    * datagrams then come and go one by one. A socket with `noChecksum` can't send segments.

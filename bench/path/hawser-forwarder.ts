@@ -94,7 +94,8 @@ nl.close()
 const umem = await Umem.create(arena, slots.root)
 const podQueues = await openXdpQueues(umem, slots, pod.index, 1, podProgram, 'bench_pod')
 const node = option('node-address')
-const underlayQueues = await openXdpUnderlay(umem, slots, underlay, node, VXLAN_PORT)
+const facts = { vtep: node, vxlanPort: VXLAN_PORT, vni: VNI }
+const underlayQueues = await openXdpUnderlay(umem, slots, underlay.index, facts)
 
 const podPort = ports.reserve()
 const underlayPort = ports.reserve()

@@ -19,6 +19,8 @@ const ETHERNET = 14
 const IPV4_MIN = 20
 const IPV6_HEADER = 40
 const UDP_HEADER = 8
+const VXLAN_HEADER = 8
+const VXLAN_FLAG_VNI = 0x08
 const IPPROTO_UDP = 17
 
 /** A 16-bit field in network order, as a little-endian load sees it. */
@@ -57,16 +59,24 @@ export interface UnderlayFilter {
   ipv4?: Uint8Array
   /** The same for IPv6 (16 bytes). */
   ipv6?: Uint8Array
+  /** Takes only packets with this VNI, or one that is in the map (`vniKey`); else with any. */
+  vnis?: { own: number; map: number }
+}
+
+/** A VNI as it lies in a VXLAN header, and as the key of the map of `UnderlayFilter`. */
+export function vniKey(vni: number): Uint8Array {
+  return Uint8Array.of(vni >> 16, vni >> 8, vni, 0)
 }
 
 /**
  * For a NIC (or whatever carries the overlay): takes UDP packets to `filter.port` over IPv4 (any
  * header length, no fragments) or IPv6 (no extension headers) to the socket of their queue. All
- * else, VLAN tags too, passes to the kernel; and without a socket everything does.
+ * else passes to the kernel: fragments, VLAN tags, somebody else's VXLAN; and without a socket
+ * everything does.
  * Throws RangeError for a port or address that is none.
  */
 export function underlayProgram(xskMapFd: number, filter: UnderlayFilter): Uint8Array {
-  const { port, ipv4, ipv6 } = filter
+  const { port, ipv4, ipv6, vnis } = filter
   if (!(Number.isInteger(port) && port >= 1 && port <= 0xffff)) {
     throw new RangeError(`VXLAN port ${port} is not in 1..65535`)
   }
@@ -129,7 +139,29 @@ export function underlayProgram(xskMapFd: number, filter: UnderlayFilter): Uint8
 
   // R2 is the UDP header, inside the packet.
   asm.label('udp').load(SIZE.H, R5, R2, 2).jumpIf(JUMP.NE, R5, network16(port), 'pass')
+  if (vnis !== undefined) checkVni(asm, vnis.own, vnis.map)
   return redirect(asm, xskMapFd, XDP_PASS).label('pass').set(R0, XDP_PASS).exit().assemble()
+}
+
+/** Passes unless the UDP header at R2 is followed by a VXLAN header (RFC 7348 section 5) whose VNI is one of these. */
+function checkVni(asm: Assembler, own: number, map: number): void {
+  asm
+    .move(R4, R2)
+    .alu(ALU.ADD, R4, UDP_HEADER + VXLAN_HEADER)
+    .jumpIfRegister(JUMP.GT, R4, R3, 'pass')
+    .load(SIZE.B, R4, R2, UDP_HEADER)
+    .alu(ALU.AND, R4, VXLAN_FLAG_VNI)
+    .jumpIf(JUMP.EQ, R4, 0, 'pass')
+    .load(SIZE.W, R4, R2, UDP_HEADER + 4)
+    .alu(ALU.AND, R4, 0xff_ffff)
+    .jumpIf(JUMP.EQ, R4, word(vniKey(own), 0), 'ours')
+    .store(SIZE.W, R10, -4, R4)
+    .move(R2, R10)
+    .alu(ALU.ADD, R2, -4)
+    .loadMap(R1, map)
+    .call(HELPER.MAP_LOOKUP_ELEM)
+    .jumpIf(JUMP.EQ, R0, 0, 'pass')
+    .label('ours')
 }
 
 /** Passes unless the 32-bit word at R2 + offset is `value`. Uses R4 and R5. */

@@ -1,6 +1,6 @@
 /**
- * The underlay: the device that carries outer packets. AF_XDP on all its receive queues where that
- * works, else UDP sockets.
+ * The underlay: devices that carry outer packets, by AF_XDP on all receive queues of a device, and the
+ * kernel's own way by sockets, which needs no device.
  */
 import { getSystemErrorMap } from 'node:util'
 import { native } from '../../native/native.ts'
@@ -9,15 +9,20 @@ import { BPF_MAP_TYPE_XSKMAP } from '../afxdp/kernel.ts'
 import type { RingSlots } from '../afxdp/ring-slots.ts'
 import { type Umem, XdpSocket } from '../afxdp/umem.ts'
 import { attachXdp, type XdpLink } from '../bpf/attach.ts'
-import { underlayProgram } from '../bpf/programs.ts'
+import { underlayProgram, vniKey } from '../bpf/programs.ts'
+import { vxlanFilter } from '../bpf/socket-filter.ts'
 import { ERRNO } from '../errno.ts'
-import { UDP_ENTROPY_SOCKETS, XDP_RING_SIZE } from '../limits.ts'
+import { MAX_NETWORKS, UDP_ENTROPY_SOCKETS, XDP_RING_SIZE } from '../limits.ts'
 import { listAddresses } from '../netlink/address.ts'
 import { getLink, type Link } from '../netlink/link.ts'
+import { listRoutes } from '../netlink/route.ts'
 import { Netlink } from '../netlink/socket.ts'
 
+const BPF_MAP_TYPE_HASH = 1
 /** Receive queues that are served at the most. */
 const MAX_QUEUES = 64
+/** IFF_LOOPBACK (linux/if.h). */
+const IFF_LOOPBACK = 0x8
 /** Bytes of a UDP socket's buffers. */
 const UDP_BUFFER = 4 << 20
 /** First source port tried for the sockets that send (RFC 6335 section 6). */
@@ -36,13 +41,42 @@ export function segmentsProblem(vtep: string): string | undefined {
 export function findUnderlay(address: string, name: string | undefined): Link {
   const nl = new Netlink('')
   try {
-    const owner = listAddresses(nl).find(each => each.address === address)
+    const owner = ownerOf(nl, address)
     if (owner === undefined) {
       throw new Error(`VTEP address ${address}: no interface of this node has it`)
     }
-    const link = getLink(nl, name ?? owner.ifindex)
+    const link = getLink(nl, name ?? owner)
     if (link === undefined) throw new Error(`underlay device ${name}: no such interface`)
     return link
+  } finally {
+    nl.close()
+  }
+}
+
+/** Index of the device that has an address; undefined when none has. */
+export function ownerOf(nl: Netlink, address: string): number | undefined {
+  return listAddresses(nl).find(each => each.address === address)?.ifindex
+}
+
+/** Whether outer packets can leave by a device: one for an address alone (`lo`, `dummy`) has no wire. */
+export function hasWire({ mac, kind, flags }: Link): boolean {
+  return mac !== undefined && kind !== 'dummy' && (flags & IFF_LOOPBACK) === 0
+}
+
+/** Least MTU of the devices with a wire that routes of the VTEP's family lead over; undefined when none does. */
+export function leastMtu(vtep: string): number | undefined {
+  const nl = new Netlink('')
+  try {
+    const routes = listRoutes(nl, { family: vtep.includes(':') ? 6 : 4 })
+    const leading = routes.filter(({ type }) => type === 'unicast')
+    const indices = new Set(
+      leading.flatMap(({ ifindex, nextHops }) => [ifindex, ...nextHops.map(hop => hop.ifindex)]),
+    )
+    const links = [...indices].flatMap(index =>
+      index === undefined ? [] : (getLink(nl, index) ?? []),
+    )
+    const mtus = links.filter(link => link.up && hasWire(link)).map(({ mtu }) => mtu)
+    return mtus.length === 0 ? undefined : Math.min(...mtus)
   } finally {
     nl.close()
   }
@@ -102,21 +136,56 @@ export async function openXdpQueues(
   }
 }
 
-/** The underlay's queues: all of them, so that no VXLAN packet goes past us. */
-export function openXdpUnderlay(
+/** An underlay device's queues. */
+export interface UnderlayQueues extends XdpQueues {
+  /** Takes these VNIs beside the cluster's own. */
+  admit(vnis: readonly number[]): void
+}
+
+export interface UnderlayFacts {
+  vtep: string
+  vxlanPort: number
+  /** VNI of the cluster's own network. */
+  vni: number
+}
+
+/** The underlay's queues: all of them, so that no VXLAN packet goes past us. Other VNIs than ours are the kernel's. */
+export async function openXdpUnderlay(
   umem: Umem,
   slots: RingSlots,
-  link: Link,
-  vtep: string,
-  vxlanPort: number,
-): Promise<XdpQueues> {
+  ifindex: number,
+  { vtep, vxlanPort, vni }: UnderlayFacts,
+): Promise<UnderlayQueues> {
   const bytes = ipBytes(vtep)
-  const filter = {
-    port: vxlanPort,
-    ...(bytes.length === 4 ? { ipv4: bytes } : { ipv6: bytes }),
+  const vnis = native.bpfMapCreate(BPF_MAP_TYPE_HASH, 4, 4, MAX_NETWORKS, 'hawser_vnis')
+  try {
+    const filter = {
+      port: vxlanPort,
+      vnis: { own: vni, map: vnis },
+      ...(bytes.length === 4 ? { ipv4: bytes } : { ipv6: bytes }),
+    }
+    const program = (map: number) => underlayProgram(map, filter)
+    const name = 'hawser_underlay'
+    const queues = await openXdpQueues(umem, slots, ifindex, MAX_QUEUES, program, name)
+    let admitted: readonly number[] = []
+    return {
+      ...queues,
+      admit: wanted => {
+        for (const each of wanted) native.bpfMapUpdate(vnis, vniKey(each), u32(1))
+        for (const each of admitted) {
+          if (!wanted.includes(each)) native.bpfMapDelete(vnis, vniKey(each))
+        }
+        admitted = wanted
+      },
+      close: () => {
+        queues.close()
+        native.close(vnis)
+      },
+    }
+  } catch (error) {
+    native.close(vnis)
+    throw error
   }
-  const program = (map: number) => underlayProgram(map, filter)
-  return openXdpQueues(umem, slots, link.index, MAX_QUEUES, program, 'hawser_underlay')
 }
 
 export interface UdpSockets {
@@ -131,31 +200,71 @@ export interface UdpSockets {
 
 export function openUdpUnderlay(vtep: string, vxlanPort: number, workers: number): UdpSockets {
   const receivers: number[] = []
-  const senders: number[] = []
-  const close = () => {
-    for (const fd of [...receivers, ...senders]) native.close(fd)
-  }
   try {
     let segments = true
     for (let w = 0; w < workers; w++) {
       receivers.push(native.udpOpen('', vtep, vxlanPort, true, true, UDP_BUFFER))
       segments = native.udpSegments(receivers[w]!) && segments
     }
+    const senders = openSenders(vtep, segments)
+    return { receivers, senders, segments, close: () => closeAll([...receivers, ...senders]) }
+  } catch (error) {
+    closeAll(receivers)
+    throw error
+  }
+}
+
+export interface RawSockets extends UdpSockets {
+  /** Takes these VNIs and no others. */
+  admit(vnis: readonly number[]): void
+}
+
+/** The kernel's way beside AF_XDP: a raw socket, which leaves the VXLAN port to others, for all workers. */
+export function openRawUnderlay(
+  { vtep, vxlanPort, vni }: UnderlayFacts,
+  workers: number,
+): RawSockets {
+  const family = vtep.includes(':') ? 6 : 4
+  const filter = (vnis: readonly number[]) => vxlanFilter(family, vxlanPort, vnis)
+  const raw = native.udpOpenRaw('', vtep, filter([vni]), UDP_BUFFER)
+  try {
+    const senders = openSenders(vtep, true)
+    return {
+      receivers: new Array(workers).fill(raw),
+      senders,
+      segments: true,
+      admit: vnis => native.socketFilter(raw, filter(vnis)),
+      close: () => closeAll([raw, ...senders]),
+    }
+  } catch (error) {
+    native.close(raw)
+    throw error
+  }
+}
+
+/** Sockets that send, each with a source port of its own. `segments`: they ask for a checksum, which the device writes. */
+function openSenders(vtep: string, segments: boolean): number[] {
+  const senders: number[] = []
+  try {
     for (let port = FIRST_DYNAMIC_PORT; senders.length < UDP_ENTROPY_SOCKETS; port++) {
-      if (port > LAST_PORT)
+      if (port > LAST_PORT) {
         throw new Error(`UDP ${vtep}: no free source port above ${FIRST_DYNAMIC_PORT}`)
+      }
       try {
-        // Segments ask for a checksum, which the device writes.
         senders.push(native.udpOpen('', vtep, port, false, !segments, UDP_BUFFER))
       } catch (error) {
         if ((error as { code?: string }).code !== 'EADDRINUSE') throw error
       }
     }
-    return { receivers, senders, segments, close }
+    return senders
   } catch (error) {
-    close()
+    closeAll(senders)
     throw error
   }
+}
+
+function closeAll(fds: readonly number[]): void {
+  for (const fd of fds) native.close(fd)
 }
 
 function u32(value: number): Uint8Array {

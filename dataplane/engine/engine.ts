@@ -4,7 +4,7 @@
 
 import { native } from '../../native/native.ts'
 import type { FibReader } from '../fib/fib.ts'
-import { BATCH_SIZE, MAX_PORTS } from '../limits.ts'
+import { BATCH_SIZE, MAX_PORTS, MAX_WORKERS } from '../limits.ts'
 import { type Arena, COUNTER, HEADER, PORT_COUNTER, portCounters } from '../memory/arena.ts'
 import type { Frames } from '../memory/frames.ts'
 import type { Batch } from '../packet/batch.ts'
@@ -55,6 +55,10 @@ export class Engine {
   vtepMacHigh = 0
   vtepMacLow = 0
   hostPort = -1
+  /** Port of the kernel's own sockets: it fragments what is too large for the way; -1: none. */
+  kernelPort = -1
+  /** The last outer IPv4 packet's; modulo MAX_WORKERS it is the worker's number. */
+  identification = 0
   /** Whether any pod's receiving is limited; most nodes have none. */
   limitsIngress = false
 
@@ -94,9 +98,16 @@ export class Engine {
     this.vtepMacHigh = word(HEADER.VTEP_MAC_HIGH)
     this.vtepMacLow = word(HEADER.VTEP_MAC_LOW)
     this.hostPort = word(HEADER.HOST_PORT) - 1
+    this.kernelPort = word(HEADER.KERNEL_PORT) - 1
     if (tables.movedCount > 0) {
       this.limitsIngress = limitsIngress(tables.words, tables.portsAt, this.portCount())
     }
+  }
+
+  /** Of an outer IPv4 packet: workers take turns, so that no two use the same one at a time. */
+  nextIdentification(): number {
+    this.identification = (this.identification + MAX_WORKERS) & 0xffff
+    return this.identification
   }
 
   portCount(): number {

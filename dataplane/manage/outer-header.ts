@@ -1,8 +1,9 @@
 /**
  * The outer header template of a remote node, as it lies in its next hop: outer IP, UDP, VXLAN
- * (RFC 7348 section 5), inner Ethernet. Lengths, ECN, the source port and the inner EtherType are
- * zero; `encap` writes them. An IPv4 header carries the checksum of just these bytes; over IPv6 the UDP
- * checksum is the sum of the pseudo-header but for the length (RFC 8200 section 8.1), not inverted.
+ * (RFC 7348 section 5), inner Ethernet. Lengths, ECN, the identification, the source port and the inner
+ * EtherType are zero; `encap` writes them. An IPv4 header carries the checksum of just these bytes; over
+ * IPv6 the UDP checksum is the sum of the pseudo-header but for the length (RFC 8200 section 8.1), not
+ * inverted. It may be fragmented on the way, as the kernel's vxlan sends by default (`df unset`).
  */
 
 import { ipBytes, macBytes } from '../addresses.ts'
@@ -37,7 +38,6 @@ export function outerHeader(spec: OuterHeaderSpec): Uint8Array {
   let udp: number
   if (ipv4) {
     view.setUint16(0, 0x4500)
-    view.setUint16(6, 0x4000)
     view.setUint8(8, OUTER_TTL)
     view.setUint8(9, UDP)
     bytes.set(source, 12)

@@ -61,10 +61,10 @@ export class Peers {
     }, 0)
   }
 
-  /** Inside a change of the tables: the way to a VTEP has changed. */
-  refresh(vtep: string): void {
+  /** Inside a change of the tables: the ways to these VTEPs have changed. */
+  refresh(vteps: ReadonlySet<string>): void {
     for (const { spec, hops } of this.byName.values()) {
-      if (spec.vtep !== vtep) continue
+      if (!vteps.has(spec.vtep)) continue
       for (const [network, hop] of hops) this.hops.update(hop, this.hopTo(spec, network))
     }
   }

@@ -65,8 +65,7 @@ export function engineStatus(from: StatusSources): DataplaneStatus {
 }
 
 /** A sentence for each peer whose frames have no destination yet. */
-function unresolved({ parts, peers, underlay }: StatusSources): string[] {
-  if (!underlay.needsMac) return []
+function unresolved({ parts, peers }: StatusSources): string[] {
   return [...peers.ways()]
     .filter(({ network, hop }) => network.index === 0 && !parts.hops.get(hop)?.macKnown)
     .map(({ spec }) => `node ${spec.name}: the MAC behind ${spec.vtep} is not resolved`)

@@ -77,6 +77,8 @@ export const HEADER = {
   /** Known VTEPs, and networks beside the cluster's own, in their tables. */
   VTEP_COUNT: 36,
   NETWORK_COUNT: 37,
+  /** Port of the underlay whose sockets are the kernel's, + 1. */
+  KERNEL_PORT: 38,
   WORDS: 64,
 } as const
 

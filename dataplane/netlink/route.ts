@@ -29,6 +29,8 @@ const RTA_METRICS = 8
 const RTA_MULTIPATH = 9
 const RTA_TABLE = 15
 const RTA_VIA = 18
+const RTA_IP_PROTO = 27
+const RTA_DPORT = 29
 const RTAX_MTU = 2
 const RTNH_F_ONLINK = 4
 const RTM_F_CLONED = 0x200
@@ -157,12 +159,17 @@ export interface RouteLookup {
   mtu: number | undefined
 }
 
+export interface RouteKey {
+  /** An address of this node. */
+  source?: string
+  ifindex?: number
+  /** IPPROTO_* and destination port: rules and multipath hashes may ask for them. */
+  protocol?: number
+  port?: number
+}
+
 /** How a packet from here to `address` would go. Throws NetlinkError (ENETUNREACH, EHOSTUNREACH). */
-export function lookupRoute(
-  nl: Netlink,
-  address: string,
-  from: { source?: string; ifindex?: number } = {},
-): RouteLookup {
+export function lookupRoute(nl: Netlink, address: string, from: RouteKey = {}): RouteLookup {
   const bytes = ipBytes(address)
   const message = new MessageBuilder(RTM_GETROUTE)
   const source = from.source === undefined ? undefined : ipBytes(from.source)
@@ -174,6 +181,8 @@ export function lookupRoute(
   message.attribute(RTA_DST, bytes)
   if (source !== undefined) message.attribute(RTA_SRC, source)
   if (from.ifindex !== undefined) message.attributeU32(RTA_OIF, from.ifindex)
+  if (from.protocol !== undefined) message.attributeU8(RTA_IP_PROTO, from.protocol)
+  if (from.port !== undefined) message.attributeU16be(RTA_DPORT, from.port)
   const what = () => `route to ${address}`
   const answer = nl.query(message, what).find(each => each.type === RTM_NEWROUTE)
   const route = answer === undefined ? undefined : readRoute(answer)

@@ -84,6 +84,11 @@ export class Netlink {
     return native.socketInterface(this.fd, name)
   }
 
+  /** Receive queues in use of the interface `name`; 0 where its driver doesn't tell. */
+  receiveQueues(name: string): number {
+    return native.receiveQueues(this.fd, name)
+  }
+
   /** As `request`; returns what the kernel answers besides the acknowledgement. */
   query(message: MessageBuilder, what: () => string): Message[] {
     return this.answersTo(this.send(message, NLM_F_ACK, what), what)

@@ -19,6 +19,10 @@
  * and a superframe of its pod's. Its inner length says so, and it stays one packet, in a large frame
  * if it needs one. A UDP superframe comes with its segment size; of a TCP one nothing is told, so
  * `route` cuts it to the MTU of its next hop.
+ *
+ * Beside AF_XDP the same port is the kernel's own way: it sends what must be fragmented, or goes by a
+ * device without AF_XDP, and receives by a raw socket what no XDP program has taken (fragments put
+ * together, packets that came in by another device), while the UDP port stays free for others.
  */
 import { native } from '../../native/native.ts'
 import { DROP_NO_FRAMES, DROP_PORT_DOWN, DROP_TX_ERROR, DROP_TX_FULL } from '../drops.ts'
@@ -35,6 +39,7 @@ import {
 import { type Arena, COUNTER, PORT_COUNTER, portCounters } from '../memory/arena.ts'
 import type { Frames } from '../memory/frames.ts'
 import { type Batch, F_IPV6 } from '../packet/batch.ts'
+import { PORT_FLAG } from '../tables/ports.ts'
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_UDP } from '../wire/numbers.ts'
 import type { PortContext, VtepFacts } from './context.ts'
 import { DEVICE, DeviceState } from './device-state.ts'
@@ -70,6 +75,8 @@ export class UdpPort implements Port {
   readonly polled = false
   readonly fd: number
   private readonly senders: readonly number[]
+  /** See PORT_FLAG.RAW. */
+  private readonly raw: boolean
   /** The destination of a received packet. */
   private readonly node: VtepFacts
   private readonly arena: Arena
@@ -94,6 +101,7 @@ export class UdpPort implements Port {
     this.role = record.role
     this.fd = fd
     this.senders = record.moreFds
+    this.raw = (record.flags & PORT_FLAG.RAW) !== 0
     this.node = node
     this.arena = arena
     this.frames = frames
@@ -213,8 +221,15 @@ export class UdpPort implements Port {
   }
 
   private append(batch: Batch, at: number, length: number, meta: number): number {
-    const outer = this.writeOuter(at, length, meta)
+    const outer = this.raw ? this.rawOuter(at, length, meta) : this.writeOuter(at, length, meta)
     return batch.push(at - PAYLOAD_AT, outer, at - outer + length)
+  }
+
+  /** A raw socket gives an IPv4 packet whole, an IPv6 one from its UDP header on. */
+  private rawOuter(at: number, length: number, meta: number): number {
+    const { view } = this.arena
+    if (view.getUint8(meta) === 4) return at
+    return this.writeIpv6(at, length, view.getUint8(meta + 1), view.getUint8(meta + 2), meta)
   }
 
   /** Writes the outer headers in front of the payload at `at`; returns where they begin. */
@@ -242,9 +257,16 @@ export class UdpPort implements Port {
       view.setUint16(ip + 10, ~((sum >>> 16) + (sum & 0xffff)))
       return ip
     }
+    return this.writeIpv6(udp, UDP_HEADER + length, tos, ttl, meta)
+  }
+
+  /** Writes the IPv6 header in front of the UDP header at `udp`; returns where it begins. */
+  private writeIpv6(udp: number, length: number, tos: number, ttl: number, meta: number): number {
+    const { view } = this.arena
+    const { node } = this
     const ip = udp - IPV6_HEADER
     view.setUint32(ip, (0x6000_0000 | (tos << 20)) >>> 0)
-    view.setUint32(ip + 4, (((UDP_HEADER + length) << 16) | (PROTO_UDP << 8) | ttl) >>> 0)
+    view.setUint32(ip + 4, ((length << 16) | (PROTO_UDP << 8) | ttl) >>> 0)
     for (let w = 0; w < 4; w++) {
       view.setUint32(ip + 8 + w * 4, view.getUint32(meta + META.ADDRESS + w * 4))
       view.setUint32(ip + 24 + w * 4, node.vtep6[w]!)

@@ -1,7 +1,8 @@
 /**
  * encap: puts the outer headers of the next hop in front of the inner packet (RFC 7348): outer IP,
  * UDP, VXLAN, inner Ethernet. The next hop holds them as a template; what differs from packet to
- * packet is written here: lengths, the source port (entropy of the inner flow, 49152-65535), ECN
+ * packet is written here: lengths, the identification (a router on the way may fragment: RFC 6864
+ * section 4.2), the source port (entropy of the inner flow, 49152-65535), ECN
  * (RFC 6040 section 4.1, normal mode), the flow label (RFC 6438), the checksums.
  *
  * Over IPv4 the UDP checksum is zero (RFC 7348 section 4.1.1) and the header checksum is the
@@ -59,11 +60,12 @@ function encapIpv4(e: Engine, b: Batch, i: number, template: number): void {
   const first = view.getUint32(inner)
   const ecn = ipv6 ? (first >>> 20) & 3 : (first >>> 16) & 3
   view.setUint32(outer, (0x4500_0000 | (ecn << 16) | total) >>> 0)
-  // Whole words of the template are copied as they lie: little-endian both ways swaps no bytes.
-  view.setUint32(outer + 4, hops.getUint32(template + 4, true), true)
-  let sum = (~hops.getUint16(template + 10) & 0xffff) + ecn + total
+  const id = e.nextIdentification()
+  view.setUint32(outer + 4, (id << 16) >>> 0)
+  let sum = (~hops.getUint16(template + 10) & 0xffff) + ecn + total + id
   sum = (sum >>> 16) + (sum & 0xffff)
   view.setUint32(outer + 8, ((hops.getUint16(template + 8) << 16) | (~sum & 0xffff)) >>> 0)
+  // Whole words of the template are copied as they lie: little-endian both ways swaps no bytes.
   view.setUint32(outer + 12, hops.getUint32(template + 12, true), true)
   view.setUint32(outer + 16, hops.getUint32(template + 16, true), true)
   view.setUint32(

@@ -1,7 +1,8 @@
 /**
  * route: the FIB names a next hop, the next hop table says what it is. Then what a router does to
  * a packet that goes on: TTL or hop limit, and the MTU of the next hop. A packet that can't go on
- * is marked with the ICMP error that its sender shall get (RFC 1812 section 4.3, RFC 4443 section 3).
+ * is marked with the ICMP error that its sender shall get (RFC 1812 section 4.3, RFC 4443 section 3). A
+ * packet to another node that is too large, and may be fragmented, leaves in outer fragments (encap.ts).
  * One FIB a family serves all networks, whose addresses differ: a packet takes only next hops of its own.
  */
 import {
@@ -14,6 +15,7 @@ import {
   DROP_UNREACHABLE,
 } from '../drops.ts'
 import type { Engine } from '../engine/engine.ts'
+import { MAX_SMALL_PACKET } from '../limits.ts'
 import { NEXT_HOP_BYTES } from '../memory/arena.ts'
 import {
   type Batch,
@@ -80,6 +82,10 @@ function forward(e: Engine, b: Batch, i: number, hop: number, role: number, netw
   }
   const mtu = view.getUint32(at + HOP_MTU, true)
   if (packetBytes(e, b, i) > mtu && !cutToFit(e, b, i, mtu)) {
+    if (kind === HOP.VXLAN && mayFragment(e, b, i)) {
+      b.outPort[i] = e.kernelPort
+      return
+    }
     b.drop[i] = DROP_MTU
     b.error[i] = ERROR_TOO_BIG
   }
@@ -102,6 +108,12 @@ function decrementTtl(e: Engine, b: Batch, i: number): boolean {
   const sum = view.getUint16(l3 + 10) + 0x0100
   view.setUint16(l3 + 10, sum + (sum >>> 16))
   return true
+}
+
+/** Whether the kernel may send the packet in outer fragments: its sender doesn't ask to be told (RFC 1191). */
+function mayFragment(e: Engine, b: Batch, i: number): boolean {
+  if (e.kernelPort < 0 || (b.flags[i]! & F_IPV6) !== 0 || b.gsoType[i] !== GSO_NONE) return false
+  return (e.view.getUint16(b.l3[i]! + 6) & 0x4000) === 0 && b.len[i]! <= MAX_SMALL_PACKET
 }
 
 /**

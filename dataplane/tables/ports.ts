@@ -24,6 +24,8 @@ export const PORT_FLAG = {
   TX_METADATA: 1,
   HAS_IPV4: 2,
   HAS_IPV6: 4,
+  /** `udp`: what it receives is whole packets of a raw socket (native.udpOpenRaw), in one queue for all workers. */
+  RAW: 8,
 } as const
 
 export interface PortRecord {

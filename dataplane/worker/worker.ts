@@ -133,6 +133,7 @@ export class Worker {
     this.scratch = new Scratch(arena, task.worker)
     const counters = arena.counters(task.worker)
     this.engine = new Engine(arena, frames, counters, fib4, fib6)
+    this.engine.identification = task.worker
     this.shared = {
       arena,
       frames,

@@ -1,5 +1,7 @@
 // Control sockets: netlink, the peers of unix sockets, interface indices.
+#include <linux/ethtool.h>
 #include <linux/netlink.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -155,6 +157,21 @@ Napi::Value socketInterface(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, 0);
 }
 
+/** ETHTOOL_GCHANNELS asks in the namespace of the socket; a driver without channels has one queue.
+ */
+Napi::Value receiveQueues(const Napi::CallbackInfo& info) {
+  const int fd = fdArg(info, 0);
+  const std::string name = stringArg(info, 1, "name");
+  if (name.empty() || name.size() >= IFNAMSIZ) return Napi::Number::New(info.Env(), 0);
+  ethtool_channels channels = {};
+  channels.cmd = ETHTOOL_GCHANNELS;
+  ifreq request = {};
+  std::memcpy(request.ifr_name, name.c_str(), name.size() + 1);
+  request.ifr_data = reinterpret_cast<char*>(&channels);
+  if (::ioctl(fd, SIOCETHTOOL, &request) != 0) return Napi::Number::New(info.Env(), 0);
+  return Napi::Number::New(info.Env(), channels.rx_count + channels.combined_count);
+}
+
 Napi::Value interfaceIndex(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::string netns = stringArg(info, 0, "netns");
@@ -178,5 +195,6 @@ void registerSockets(Napi::Env env, Napi::Object exports) {
   exportControl(env, exports, "peerCredentials", peerCredentials);
   exportControl(env, exports, "interfaceIndex", interfaceIndex);
   exportControl(env, exports, "socketInterface", socketInterface);
+  exportControl(env, exports, "receiveQueues", receiveQueues);
   exportControl(env, exports, "sendInBackground", sendInBackground);
 }

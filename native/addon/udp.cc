@@ -2,11 +2,13 @@
 // Datagrams of one size to one address are one message to the kernel (UDP_SEGMENT), and it may hand
 // them over as one (UDP_GRO), both in udp(7).
 #include <arpa/inet.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "arena.h"
 #include "clock.h"
@@ -101,6 +103,12 @@ int makeSocket(const Endpoint& local, const Options& options, Fd& into) {
   int error = turnOn(fd, SOL_SOCKET, SO_REUSEADDR);
   if (error == 0 && options.reusePort) error = turnOn(fd, SOL_SOCKET, SO_REUSEPORT);
   if (family == AF_INET) {
+    // As the kernel's vxlan sends by default: a router on the way may fragment.
+    const int fragment = IP_PMTUDISC_DONT;
+    if (error == 0 &&
+        ::setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &fragment, sizeof fragment) != 0) {
+      error = errno;
+    }
     if (error == 0 && options.noChecksum) error = turnOn(fd, SOL_SOCKET, SO_NO_CHECK);
     if (error == 0) error = turnOn(fd, IPPROTO_IP, IP_RECVTOS);
     if (error == 0) error = turnOn(fd, IPPROTO_IP, IP_RECVTTL);
@@ -142,6 +150,71 @@ Napi::Value udpOpen(const Napi::CallbackInfo& info) {
       },
       remedy);
   return Napi::Number::New(env, fd.release());
+}
+
+/**
+ * A raw socket that gets what `filter` (struct sock_filter[]) lets through of the UDP packets to
+ * `local` that no XDP program has taken. Returns 0 or an errno.
+ */
+int makeRaw(const Endpoint& local, const std::vector<sock_filter>& filter, int bufferBytes,
+            Fd& into) {
+  const int family = local.storage.ss_family;
+  into.reset(::socket(family, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP));
+  const int fd = into.get();
+  if (fd < 0) return errno;
+  sock_fprog program = {};
+  program.len = static_cast<unsigned short>(filter.size());
+  program.filter = const_cast<sock_filter*>(filter.data());
+  if (::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0) return errno;
+  // What came before the filter was there.
+  uint8_t byte = 0;
+  while (::recv(fd, &byte, sizeof byte, MSG_DONTWAIT) >= 0) {
+  }
+  const int level = family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
+  int error = turnOn(fd, level, family == AF_INET ? IP_RECVTOS : IPV6_RECVTCLASS);
+  if (error == 0) error = turnOn(fd, level, family == AF_INET ? IP_RECVTTL : IPV6_RECVHOPLIMIT);
+  if (error == 0) error = setBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, bufferBytes);
+  if (error != 0) return error;
+  const auto* address = reinterpret_cast<const sockaddr*>(&local.storage);
+  return ::bind(fd, address, local.length) == 0 ? 0 : errno;
+}
+
+/** The instructions of a classic BPF program, 8 bytes each. */
+std::vector<sock_filter> filterArg(const Napi::CallbackInfo& info, size_t index) {
+  const Napi::Uint8Array bytes = bytesArg(info, index, "filter");
+  const size_t count = bytes.ByteLength() / sizeof(sock_filter);
+  if (count == 0 || count > BPF_MAXINSNS || bytes.ByteLength() % sizeof(sock_filter) != 0) {
+    throw Napi::RangeError::New(info.Env(), "filter is no list of instructions");
+  }
+  std::vector<sock_filter> filter(count);
+  std::memcpy(filter.data(), bytes.Data(), bytes.ByteLength());
+  return filter;
+}
+
+Napi::Value udpOpenRaw(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string netns = stringArg(info, 0, "netns");
+  const std::string address = stringArg(info, 1, "address");
+  const std::vector<sock_filter> filter = filterArg(info, 2);
+  const auto buffer = static_cast<int>(integerArg(info, 3, "bufferBytes", 1, INT32_MAX / 2));
+  const std::string object = "raw UDP socket " + address;
+  const Endpoint local = parseEndpoint(address, 0);
+  if (local.length == 0) throwErrno(env, object, EINVAL, "an IPv4 or IPv6 address without scope");
+  Fd fd;
+  inNetns(env, netns, object, [&] { return makeRaw(local, filter, buffer, fd); });
+  return Napi::Number::New(env, fd.release());
+}
+
+/** Another filter in the place of the one before. */
+void socketFilter(const Napi::CallbackInfo& info) {
+  const int fd = static_cast<int>(integerArg(info, 0, "fd", 0, INT32_MAX));
+  std::vector<sock_filter> filter = filterArg(info, 1);
+  sock_fprog program = {};
+  program.len = static_cast<unsigned short>(filter.size());
+  program.filter = filter.data();
+  if (::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0) {
+    throwErrno(info.Env(), "filter of socket " + std::to_string(fd), errno);
+  }
 }
 
 /** Turns UDP_GRO on, and asks for UDP_SEGMENT; false when the kernel lacks one of them. */
@@ -525,6 +598,8 @@ napi_value udpSend(napi_env env, napi_callback_info info) {
 
 void registerUdp(Napi::Env env, Napi::Object exports) {
   exportControl(env, exports, "udpOpen", udpOpen);
+  exportControl(env, exports, "udpOpenRaw", udpOpenRaw);
+  exportControl(env, exports, "socketFilter", socketFilter);
   exportControl(env, exports, "udpSegments", udpSegments);
   exportControl(env, exports, "udpTrySegments", udpTrySegments);
   exportBurst(env, exports, "udpReceive", udpReceive);

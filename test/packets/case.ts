@@ -9,8 +9,9 @@
  * IP. Where a packet has offloads, a struct virtio_net_hdr stands in front of each one of that file, as
  * on the descriptor of a TUN device: LINKTYPE_USER0 for IP, LINKTYPE_USER1 for Ethernet.
  *
- * What leaves by the underlay is compared with its entropy set to zero: the outer source port, and
- * over IPv6 the flow label and the checksum that covers both. `withoutEntropy` proves them first.
+ * What leaves by the underlay is compared with its entropy set to zero: the outer source port, over
+ * IPv4 the identification and the header's checksum, over IPv6 the flow label and the checksum that
+ * covers both. `withoutEntropy` proves them first.
  */
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -208,6 +209,9 @@ export function withoutEntropy({ bytes, partial }: MemPacket): Uint8Array {
   if (ipv6) {
     view.setUint32(14, (view.getUint32(14) & 0xfff0_0000) >>> 0)
     view.setUint16(udp + 6, 0)
+  } else {
+    view.setUint16(18, 0)
+    view.setUint16(24, 0)
   }
   return copy
 }

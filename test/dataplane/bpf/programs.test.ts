@@ -5,6 +5,7 @@ import {
   podProgram,
   sinkProgram,
   underlayProgram,
+  vniKey,
 } from '../../../dataplane/bpf/programs.ts'
 import { native } from '../../../native/native.ts'
 import { type End, Link, Listener, Memory, socketMap, u32 } from '../afxdp/link.ts'
@@ -14,6 +15,7 @@ import { plain, textOf, udp4, udp6 } from '../afxdp/packets.ts'
 
 const VXLAN = 4789
 const OTHER = 5000
+const HASH = 1
 const PERCPU_ARRAY = 6
 
 let link: Link
@@ -78,9 +80,10 @@ describe('pod program', () => {
 
 describe('underlay program', () => {
   let receiver: End
-  const marker = () => udp4({ port: VXLAN, payload: 'marker' })
+  let marker: () => ReturnType<typeof udp4>
 
   beforeEach(async () => {
+    marker = () => udp4({ port: VXLAN, payload: 'marker' })
     receiver = await memory.open(link.b, link.indexB)
     receiver.feed(8)
   })
@@ -115,6 +118,29 @@ describe('underlay program', () => {
     expect(taken(udp4({ port: VXLAN, fragment: 0x2000 }).bytes)).toBe(false) // first fragment
     expect(taken(udp4({ port: VXLAN, fragment: 0x0001 }).bytes)).toBe(false) // second one
     expect(taken(plain('no IP'))).toBe(false)
+  })
+
+  test("takes VXLAN of our networks, and leaves somebody else's to the kernel", () => {
+    const [own, further, foreign] = [0x010203, 0x000077, 0x000078]
+    const map = keep(native.bpfMapCreate(HASH, 4, 4, 4, 'hwt_vnis'))
+    const vnis = { own, map }
+    attach(underlayProgram(keep(socketMap(receiver.socket.fd)), { port: VXLAN, vnis }))
+    const vxlan = (vni: number, flags = 0x08) =>
+      Buffer.from([flags, 0, 0, 0, vni >> 16, (vni >> 8) & 255, vni & 255, 0]).toString('latin1')
+    marker = () => udp4({ port: VXLAN, payload: `${vxlan(own)}marker` })
+    for (const udp of [udp4, udp6]) {
+      const given = (payload: string) => taken(udp({ port: VXLAN, payload }).bytes)
+      expect(given(vxlan(own))).toBe(true)
+      expect(given(vxlan(further))).toBe(false)
+      native.bpfMapUpdate(map, vniKey(further), u32(1))
+      expect(given(vxlan(further))).toBe(true)
+      expect(given(vxlan(foreign))).toBe(false)
+      expect(given(vxlan(own, 0))).toBe(false) // the VNI is not said to be valid
+      expect(given(vxlan(own).slice(0, 7))).toBe(false)
+      expect(given('')).toBe(false)
+      native.bpfMapDelete(map, vniKey(further))
+      expect(given(vxlan(further))).toBe(false)
+    }
   })
 
   test('reads nothing behind the end of a packet', () => {

@@ -14,7 +14,6 @@ interface Answer {
   value?: unknown
   error?: string
   code?: string
-  event?: [vtep: string, mac: string]
 }
 
 export class NodeProcess {
@@ -33,15 +32,6 @@ export class NodeProcess {
   /** Calls a method of what an earlier call returned. */
   async method<T = null>(on: Kept<unknown>, name: string, ...args: unknown[]): Promise<T> {
     return (await this.send<T>({ on: on.kept, name, args })).value
-  }
-
-  /** The next event that matches. */
-  async event(match: (vtep: string, mac: string) => boolean): Promise<[string, string]> {
-    const line = await this.running.until(each => {
-      const { event } = JSON.parse(each) as Answer
-      return event !== undefined && match(...event)
-    })
-    return (JSON.parse(line) as Required<Answer>).event
   }
 
   /** Ends it, whatever it does. */

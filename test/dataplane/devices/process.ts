@@ -12,11 +12,11 @@ import { createInterface } from 'node:readline'
 import { RING_SLOT_BYTES, RingSlots } from '../../../dataplane/afxdp/ring-slots.ts'
 import { Umem } from '../../../dataplane/afxdp/umem.ts'
 import * as host from '../../../dataplane/devices/host.ts'
-import { Neighbours } from '../../../dataplane/devices/neighbours.ts'
 import * as pod from '../../../dataplane/devices/pod.ts'
 import * as tun from '../../../dataplane/devices/tun.ts'
 import * as underlay from '../../../dataplane/devices/underlay.ts'
 import * as veth from '../../../dataplane/devices/veth.ts'
+import { Ways } from '../../../dataplane/devices/ways.ts'
 import { Arena } from '../../../dataplane/memory/arena.ts'
 import { setMasquerade } from '../../../dataplane/nft/masquerade.ts'
 import { native } from '../../../native/native.ts'
@@ -40,9 +40,11 @@ const CALLS = {
   umem(slots: RingSlots): Promise<Umem> {
     return Umem.create(arena!, slots.root)
   },
-  /** Tells of every change as {event: [vtep, mac]}. */
-  neighbours(ifindex: number): Neighbours {
-    return new Neighbours(ifindex, (...event) => say({ event }))
+  /** Those of `served` are devices whose neighbours must be known. */
+  ways(source: string, port: number, served: readonly number[]): Ways {
+    const ways = new Ways(source, port)
+    for (const index of served) ways.served.add(index)
+    return ways
   },
   /** Binds a UDP port as any program would that shares it with nobody. */
   occupy: (address: string, port: number) =>
@@ -65,9 +67,7 @@ const kept = new Map<number, unknown>()
 function say(answer: object): void {
   // Memory and what holds it stay here.
   const plain = (_: string, value: unknown) =>
-    ArrayBuffer.isView(value) || value instanceof Arena || value instanceof Neighbours
-      ? undefined
-      : value
+    ArrayBuffer.isView(value) || value instanceof Arena || value instanceof Ways ? undefined : value
   console.log(JSON.stringify(answer, plain))
 }
 

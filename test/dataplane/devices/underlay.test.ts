@@ -7,18 +7,21 @@ import { readFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { attachXdp } from '../../../dataplane/bpf/attach.ts'
 import { passProgram } from '../../../dataplane/bpf/programs.ts'
-import type { UdpSockets, XdpQueues } from '../../../dataplane/devices/underlay.ts'
+import type { RawSockets, UdpSockets, XdpQueues } from '../../../dataplane/devices/underlay.ts'
+import type { Way } from '../../../dataplane/devices/ways.ts'
 import { UDP_ENTROPY_SOCKETS } from '../../../dataplane/limits.ts'
 import type { Link } from '../../../dataplane/netlink/link.ts'
 import { native } from '../../../native/native.ts'
 import { run } from '../../harness/processes.ts'
+import { until } from '../../harness/until.ts'
 import { addNamespace, type Namespace, removeNamespaces, track } from '../../native/namespace.ts'
 import { link } from './kernel.ts'
-import { NodeProcess } from './node-process.ts'
+import { type Kept, NodeProcess } from './node-process.ts'
 
 const QUEUES = 2
 /** The root's place, one a queue, and one for the look behind the last queue. */
 const SLOTS = 1 + QUEUES + 1
+const FACTS = { vtep: '192.0.2.1', vxlanPort: 4789, vni: 1 }
 const PEER_MAC = '02:00:00:00:00:99'
 
 let node: Namespace
@@ -120,7 +123,7 @@ describe('AF_XDP queues', () => {
     const umem = await process.call('umem', slots)
     const found = await process.call<Link>('findUnderlay', '192.0.2.1')
     const open = () =>
-      process.call<XdpQueues>('openXdpUnderlay', umem, slots, found.value, '192.0.2.1', 4789)
+      process.call<XdpQueues>('openXdpUnderlay', umem, slots, found.value.index, FACTS)
     // Places for rings are given back: a second time there is room.
     for (let twice = 0; twice < 2; twice++) {
       const queues = await open()
@@ -137,7 +140,7 @@ describe('AF_XDP queues', () => {
     const umem = await process.call('umem', slots)
     const found = await process.call<Link>('findUnderlay', '192.0.2.1')
     await expect(
-      process.call('openXdpUnderlay', umem, slots, found.value, '192.0.2.1', 4789),
+      process.call('openXdpUnderlay', umem, slots, found.value.index, FACTS),
     ).rejects.toThrow('no room for the rings of another AF_XDP socket')
     expect(link(node, 'under0')!.xdp?.prog).toBeUndefined()
   })
@@ -151,7 +154,7 @@ describe('AF_XDP queues', () => {
     const slots = await process.call('slots', SLOTS)
     const umem = await process.call('umem', slots)
     await expect(
-      process.call('openXdpUnderlay', umem, slots, found.value, '192.0.2.1', 4789),
+      process.call('openXdpUnderlay', umem, slots, found.value.index, FACTS),
     ).rejects.toMatchObject({
       code: 'EBUSY',
       message: expect.stringContaining('another XDP program'),
@@ -160,39 +163,98 @@ describe('AF_XDP queues', () => {
   })
 })
 
-describe('neighbours', () => {
+describe('the way to a peer', () => {
   const up = () => peer.ip('link', 'set', 'peer0', 'up')
+  const index = (name = 'under0') => link(node, name)!.ifindex
+  const ways = (served: readonly number[]) => process.call('ways', '192.0.2.1', 4789, served)
+  const to = async (all: Kept<unknown>, vtep: string): Promise<Way> =>
+    (await process.method(all, 'to', vtep)) as Way
 
-  test('are told when they answer, over either family', async () => {
-    const neighbours = await process.call('neighbours', link(node, 'under0')!.ifindex)
-    for (const vtep of ['192.0.2.2', '2001:db8::2']) {
-      expect(await process.method(neighbours, 'watch', vtep)).toBeNull()
-    }
+  test('has the MAC of its neighbour when that has answered', async () => {
     up()
-    // IPv6 addresses go with the link.
-    peer.ip('address', 'replace', '2001:db8::2/64', 'dev', 'peer0', 'nodad')
-    for (const vtep of ['192.0.2.2', '2001:db8::2']) {
-      expect(await process.event(each => each === vtep)).toEqual([vtep, PEER_MAC])
-      expect(await process.method(neighbours, 'watch', vtep)).toBe(PEER_MAC)
-    }
-    await process.method(neighbours, 'close')
+    const all = await ways([index()])
+    await process.method(all, 'follow', ['192.0.2.2'])
+    const way = await until('the neighbour answers', async () => {
+      await process.method(all, 'lookAtNeighbours')
+      const found = await to(all, '192.0.2.2')
+      return found.mac != null && found
+    })
+    expect(way).toMatchObject({ mac: PEER_MAC, neighbour: '192.0.2.2', mtu: 1500 })
+    expect(way.device?.name).toBe('under0')
+    expect(way.problem ?? undefined).toBeUndefined()
+    await process.method(all, 'close')
   })
 
-  test('one that the kernel knows is known at once; one behind a router has its MAC', async () => {
+  test('behind a router has its MAC, and all such ways follow another MAC of it', async () => {
     up()
-    const mac = '02:00:00:00:00:55'
-    node.ip('neigh', 'add', '192.0.2.5', 'lladdr', mac, 'dev', 'under0')
+    const [one, other] = ['02:00:00:00:00:55', '02:00:00:00:00:66']
+    node.ip('neigh', 'add', '192.0.2.5', 'lladdr', one, 'dev', 'under0')
     node.ip('route', 'add', '198.51.100.0/24', 'via', '192.0.2.5')
-    const neighbours = await process.call('neighbours', link(node, 'under0')!.ifindex)
-    expect(await process.method(neighbours, 'watch', '192.0.2.5')).toBe(mac)
-    expect(await process.method(neighbours, 'watch', '198.51.100.9')).toBe(mac)
+    const all = await ways([index()])
+    const peers = ['192.0.2.5', '198.51.100.9', '198.51.100.10']
+    await process.method(all, 'follow', peers)
+    for (const vtep of peers) expect((await to(all, vtep)).mac).toBe(one)
+    node.ip('neigh', 'replace', '192.0.2.5', 'lladdr', other, 'dev', 'under0')
+    await process.method(all, 'lookAtNeighbours')
+    for (const vtep of peers) expect((await to(all, vtep)).mac).toBe(other)
     // What was set by hand stays so.
     expect(node.ip('neigh', 'show', '192.0.2.5')).toContain('PERMANENT')
-    // By another device, or by none at all.
-    expect(await process.method(neighbours, 'watch', '127.0.0.1')).toBeNull()
-    expect(await process.method(neighbours, 'watch', '203.0.113.1')).toBeNull()
-    await process.method(neighbours, 'forget', '203.0.113.1')
-    await process.method(neighbours, 'close')
+    await process.method(all, 'close')
+  })
+
+  test('is asked for with source, protocol and port', async () => {
+    up()
+    node.ip('route', 'add', '198.51.100.0/24', 'via', '192.0.2.5')
+    const tables = [
+      ['10', '192.0.2.6', ['from', '192.0.2.1']],
+      ['11', '192.0.2.7', ['ipproto', 'udp', 'dport', '4789']],
+    ] as const
+    const all = await ways([])
+    await process.method(all, 'follow', ['198.51.100.9'])
+    expect((await to(all, '198.51.100.9')).neighbour).toBe('192.0.2.5')
+    for (const [table, gateway, selector] of tables) {
+      node.ip('route', 'add', 'default', 'via', gateway, 'table', table)
+      node.ip('rule', 'add', ...selector, 'table', table)
+      await process.method(all, 'look')
+      expect((await to(all, '198.51.100.9')).neighbour, selector.join(' ')).toBe(gateway)
+      node.ip('rule', 'del', ...selector, 'table', table)
+    }
+    await process.method(all, 'close')
+  })
+
+  test("has the route's MTU when that is less than the device's", async () => {
+    up()
+    node.ip('route', 'add', '198.51.100.0/24', 'via', '192.0.2.5', 'mtu', '1400')
+    const all = await ways([])
+    await process.method(all, 'follow', ['198.51.100.9', '192.0.2.2'])
+    expect((await to(all, '198.51.100.9')).mtu).toBe(1400)
+    expect((await to(all, '192.0.2.2')).mtu).toBe(1500)
+    node.ip('link', 'set', 'under0', 'mtu', '1300')
+    await process.method(all, 'look')
+    expect((await to(all, '192.0.2.2')).mtu).toBe(1300)
+    await process.method(all, 'close')
+  })
+
+  test('that there is not has a reason', async () => {
+    up()
+    const all = await ways([])
+    await process.method(all, 'follow', ['203.0.113.1', '127.0.0.1', '192.0.2.2'])
+    expect((await to(all, '203.0.113.1')).problem).toContain('ENETUNREACH')
+    expect((await to(all, '127.0.0.1')).problem).toContain('local')
+    peer.ip('link', 'set', 'peer0', 'down')
+    await process.method(all, 'look')
+    expect((await to(all, '192.0.2.2')).problem).toBe('device under0 has no carrier')
+    await process.method(all, 'close')
+  })
+})
+
+describe("the kernel's way beside AF_XDP", () => {
+  test('a raw socket is there for all workers, and leaves the port to others', async () => {
+    const sockets = await process.call<RawSockets>('openRawUnderlay', FACTS, 2)
+    expect(new Set(sockets.value.receivers).size).toBe(1)
+    expect(sockets.value.senders).toHaveLength(UDP_ENTROPY_SOCKETS)
+    node.ip('link', 'add', 'vx0', 'up', 'type', 'vxlan', 'id', '77', 'dstport', '4789')
+    await process.method(sockets, 'close')
   })
 })
 

@@ -128,11 +128,11 @@ describe('VXLAN', () => {
       tos: 2,
     })
     expected.set([outer[20]!, outer[21]!], 20)
-    // DF is set on the outer packet.
-    expected[6] = 0x40
-    const view = new DataView(expected.buffer)
-    const sum = view.getUint16(10) - 0x4000
-    view.setUint16(10, sum < 0 ? sum - 1 : sum)
+    // A router may fragment it: it has an identification, and the checksum covers that.
+    expect(outer[6]! & 0xe0).toBe(0)
+    expect((outer[4]! << 8) | outer[5]!).not.toBe(0)
+    expected.set(outer.subarray(4, 6), 4)
+    expected.set(outer.subarray(10, 12), 10)
     expect(Buffer.from(outer).toString('hex')).toBe(Buffer.from(expected).toString('hex'))
     expect(checksumsRight(outer)).toBe(true)
   })

@@ -100,10 +100,9 @@ export function fromPeer(inner: Uint8Array, { underlay = 4, ...change }: Outer =
   )
 }
 
-/** A frame that the other node gets. Of an IPv4 underlay: don't fragment. */
+/** A frame that the other node gets. */
 export function toPeer(inner: Uint8Array, { underlay = 4, ...change }: Outer = {}): Uint8Array {
-  const outer =
-    underlay === 4 ? { src: VTEP, dst: PEER, fragment: 0x4000 } : { src: VTEP6, dst: PEER6 }
+  const outer = underlay === 4 ? { src: VTEP, dst: PEER } : { src: VTEP6, dst: PEER6 }
   const macs = { innerDst: PEER_VTEP_MAC, innerSrc: OWN_VTEP_MAC }
   const packet = vxlan({ ...outer, ...macs, sport: 0xc000, inner, ...change })
   return ethernet(UNDERLAY_PEER_MAC, UNDERLAY_MAC, etherType(packet), packet)

@@ -54,6 +54,8 @@ export interface DataplaneOptions {
   /** Frames of a worker; defaults in limits.ts. */
   smallFrames?: number
   largeFrames?: number
+  /** AF_XDP sockets of a worker, 0 .. MAX_PORTS: each pod by AF_XDP takes one, and the underlay one a queue. Default DEFAULT_XDP_SOCKETS. */
+  xdpSockets?: number
   /** Routes of one family. Default DEFAULT_ROUTES. */
   routes?: number
   /**

@@ -126,11 +126,15 @@ class Dataplane implements ControlPlane {
     this.hostName = options.hostDevice ?? DEFAULT_HOST_DEVICE
     this.mostRoutes = options.routes ?? DEFAULT_ROUTES
     const workers = options.workers ?? Math.min(availableParallelism(), MAX_DEFAULT_WORKERS)
+    const xdpSockets = options.xdpSockets ?? DEFAULT_XDP_SOCKETS
+    if (xdpSockets > MAX_PORTS) {
+      throw new RangeError(`xdpSockets: ${xdpSockets}: at most ${MAX_PORTS}, as many as ports`)
+    }
     const layout = planArena({
       workers,
       smallFrames: options.smallFrames ?? DEFAULT_SMALL_FRAMES,
       largeFrames: options.largeFrames ?? DEFAULT_LARGE_FRAMES,
-      xdpSockets: DEFAULT_XDP_SOCKETS * workers,
+      xdpSockets: 1 + xdpSockets * workers,
       xdpSocketBytes: RING_SLOT_BYTES,
       ...Routes.bytes(fibs, this.mostRoutes),
     })

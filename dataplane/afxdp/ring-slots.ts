@@ -9,11 +9,15 @@ export const RING_SLOT_BYTES = Math.max(ringBytes(XDP_RING_SIZE), ROOT_RING_BYTE
 export class RingSlots {
   readonly root: number
   private readonly free: number[] = []
+  /** Sockets of one worker. */
+  private readonly limit: number
 
   constructor(arena: Arena) {
     const { offset } = arena.layout.rings
+    const { xdpSockets, workers } = arena.layout.plan
     this.root = offset
-    for (let k = arena.layout.plan.xdpSockets - 1; k >= 1; k--) {
+    this.limit = Math.floor((xdpSockets - 1) / workers)
+    for (let k = xdpSockets - 1; k >= 1; k--) {
       this.free.push(offset + k * RING_SLOT_BYTES)
     }
   }
@@ -22,7 +26,9 @@ export class RingSlots {
   take(): number {
     const at = this.free.pop()
     if (at === undefined) {
-      throw new RangeError('no room for the rings of another AF_XDP socket (DEFAULT_XDP_SOCKETS)')
+      throw new RangeError(
+        `no room for the rings of another AF_XDP socket: a worker has ${this.limit} (raise xdpSockets, or attach by TUN)`,
+      )
     }
     return at
   }

@@ -31,7 +31,7 @@ export interface ArenaPlan {
   smallFrames: number
   /** Frames of LARGE_FRAME_BYTES for each worker. */
   largeFrames: number
-  /** AF_XDP sockets in all. */
+  /** AF_XDP sockets in all, the root of the UMEM included. */
   xdpSockets: number
   /** Bytes of the rings of one AF_XDP socket, a multiple of PAGE. */
   xdpSocketBytes: number

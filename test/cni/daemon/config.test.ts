@@ -31,6 +31,7 @@ masquerade: true
 hostDevice: hw0
 smallFrames: 4096
 largeFrames: 64
+xdpSockets: 300
 routes: 1000
 fib: [./mine.ts, trie6]
 underlay: {device: eth1, mode: udp}
@@ -74,6 +75,7 @@ describe('the configuration', () => {
         hostDevice: 'hw0',
         smallFrames: 4096,
         largeFrames: 64,
+        xdpSockets: 300,
         routes: 1000,
         fibs: [join(folder, 'mine.ts'), 'trie6'],
         underlay: { device: 'eth1', mode: 'udp' },

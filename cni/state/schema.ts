@@ -3,6 +3,38 @@
 /** "hwsr" in SQLite's header. */
 export const APPLICATION_ID = 0x68_77_73_72
 export const SCHEMA_VERSION = 3
+/**
+ * The earliest schema version whose hawser can read and write a file of this one; the file says it (`facts`), so
+ * that an upgrade can be taken back. A change that only adds (a table, a column that may be null) leaves it as it
+ * is; where a row comes to mean something else it is raised to SCHEMA_VERSION, and CHANGELOG says so.
+ */
+export const READABLE_FROM = 3
+/** The fact that holds it. */
+export const READABLE = 'readable from'
+
+/** An INSERT of these columns by their names: a file of a later schema may have more of them. */
+function into(table: string, columns: readonly string[], verb = 'INSERT'): string {
+  const values = columns.map(() => '?').join(', ')
+  return `${verb} INTO ${table} (${columns.join(', ')}) VALUES (${values})`
+}
+
+const KEY = ['network', 'container', 'ifname']
+const CALL = ['netns', 'args', 'path', 'config']
+const NAMESPACE = ['netns', 'netnsDev', 'netnsIno']
+export const INSERT = {
+  attachment: into('attachments', [
+    ...[...KEY, 'phase', ...NAMESPACE, 'kind', 'mtu', 'ip4', 'ip6', 'pod', 'created'],
+    ...['runtime', 'overlay'],
+  ]),
+  delegation: into('delegations', [...KEY, 'type', ...CALL, 'created'], 'INSERT OR REPLACE'),
+  secondary: into(
+    'secondaries',
+    [...KEY, 'position', ...CALL, 'result', 'created'],
+    'INSERT OR REPLACE',
+  ),
+  cursor: into('cursors', ['family', 'address'], 'INSERT OR REPLACE'),
+  fact: into('facts', ['name', 'value'], 'INSERT OR REPLACE'),
+} as const
 
 const DELEGATIONS = `
   CREATE TABLE delegations (

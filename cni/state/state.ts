@@ -15,8 +15,9 @@
  * holds for a pod's further interfaces and their rows in `secondaries`, one for each, in order.
  *
  * The file is known as ours by its application id; its schema version is `user_version`. A file of
- * an earlier one is brought to this one when it is opened (MIGRATIONS). Another application's, or one
- * of a later version, is refused and left as it is. All else that can't be read whole is damage
+ * an earlier one is brought to this one when it is opened (MIGRATIONS). One of a later version is read and
+ * written as it is when it says that this one may (READABLE_FROM); otherwise it is refused and left alone,
+ * as another application's is. All else that can't be read whole is damage
  * (DamagedState), which state-damage.ts makes up for: SQLite's own check of every page and index when
  * the file is opened, and every row decoded. A new file says that it doesn't know yet what pods there
  * are (`rebuildDue`), until state-rebuild.ts has looked; so a process that dies in between leaves that
@@ -40,7 +41,15 @@ import {
   value,
   words,
 } from './rows.ts'
-import { APPLICATION_ID, MIGRATIONS, SCHEMA, SCHEMA_VERSION } from './schema.ts'
+import {
+  APPLICATION_ID,
+  INSERT,
+  MIGRATIONS,
+  READABLE,
+  READABLE_FROM,
+  SCHEMA,
+  SCHEMA_VERSION,
+} from './schema.ts'
 
 export {
   APPLICATION_ID,
@@ -147,24 +156,41 @@ export class State {
     const tables = Number(this.#get('SELECT count(*) AS n FROM sqlite_schema')?.['n'])
     if (application === 0 && version === 0 && tables === 0) return 0
     if (application !== APPLICATION_ID) throw new Error('not a state file of hawser')
-    if (version !== SCHEMA_VERSION && MIGRATIONS[version] === undefined) {
+    if (version > SCHEMA_VERSION && this.#readableFrom() > SCHEMA_VERSION) {
+      throw new Error(
+        `schema version ${version}, this hawser knows ${SCHEMA_VERSION}: start the later one again, or see cni/deploy/UPGRADE.md`,
+      )
+    }
+    if (version < SCHEMA_VERSION && MIGRATIONS[version] === undefined) {
       throw new Error(`schema version ${version}, this hawser knows ${SCHEMA_VERSION}`)
     }
     return version
+  }
+
+  /** What a file of a later version says of itself; infinite when it says nothing. */
+  #readableFrom(): number {
+    const facts = this.#get("SELECT 1 FROM sqlite_schema WHERE name = 'facts'")
+    const said = facts && this.#get('SELECT value FROM facts WHERE name = ?', READABLE)?.['value']
+    return /^[1-9][0-9]{0,8}$/.test(String(said)) ? Number(said) : Number.POSITIVE_INFINITY
   }
 
   #create(): void {
     this.#database.exec(SCHEMA)
     this.#database.exec(`PRAGMA application_id = ${APPLICATION_ID}`)
     this.#database.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`)
-    this.#run("INSERT INTO facts VALUES (?, 'due')", REBUILD_DUE)
+    this.#run(INSERT.fact, REBUILD_DUE, 'due')
+    this.#run(INSERT.fact, READABLE, String(READABLE_FROM))
   }
 
   #migrate(version: number): void {
-    for (let from = version; from !== SCHEMA_VERSION; from++) {
+    // A file of a later version stays one.
+    if (version > SCHEMA_VERSION) return
+    for (let from = version; from < SCHEMA_VERSION; from++) {
       this.#database.exec(MIGRATIONS[from]!)
       this.#database.exec(`PRAGMA user_version = ${from + 1}`)
     }
+    if (this.#readableFrom() === READABLE_FROM) return
+    this.#run(INSERT.fact, READABLE, String(READABLE_FROM))
   }
 
   #checkPages(): void {
@@ -204,7 +230,7 @@ export class State {
     if (known === boot) return 0
     const gone = this.list()
     for (const each of gone) this.#remove(each, steadyNow())
-    this.#run("INSERT OR REPLACE INTO facts VALUES ('boot', ?)", boot)
+    this.#run(INSERT.fact, 'boot', boot)
     return gone.length
   }
 
@@ -243,7 +269,7 @@ export class State {
     const { phase, netns, netnsDev, netnsIno, kind, mtu, ip4, ip6, pod, created } = attachment
     const { runtime, overlay } = attachment
     this.#run(
-      'INSERT INTO attachments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+      INSERT.attachment,
       ...words(attachment),
       ...[phase, netns, netnsDev, netnsIno, kind, mtu ?? null, ip4 ?? null, ip6 ?? null, pod],
       created,
@@ -253,7 +279,7 @@ export class State {
     for (const [family, address] of addressesOf(attachment)) {
       this.warm(address)
       if (!chosen.includes(family)) continue
-      this.#run('INSERT OR REPLACE INTO cursors VALUES (?, ?)', family, address)
+      this.#run(INSERT.cursor, family, address)
     }
   }
 
@@ -300,11 +326,7 @@ export class State {
   /** Writes down, or anew, what an IPAM plugin is asked with. */
   keepDelegation(key: AttachmentKey, delegation: Delegation): void {
     const { type, netns, args, path, config, created } = delegation
-    this.#run(
-      'INSERT OR REPLACE INTO delegations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)',
-      ...words(key),
-      ...[type, netns, args, path, config, created],
-    )
+    this.#run(INSERT.delegation, ...words(key), ...[type, netns, args, path, config, created])
   }
 
   delegation(key: AttachmentKey): Delegation | undefined {
@@ -346,7 +368,7 @@ export class State {
   keepSecondary(key: AttachmentKey, secondary: Secondary): void {
     const { position, netns, args, path, config, result, created } = secondary
     this.#run(
-      'INSERT OR REPLACE INTO secondaries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+      INSERT.secondary,
       ...words(key),
       ...[position, netns, args, path, config, result ?? null, created],
     )

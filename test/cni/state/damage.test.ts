@@ -19,6 +19,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { createLogger } from '../../../cni/base/logger.ts'
 import { damagedFiles, MAX_DAMAGED, openState } from '../../../cni/state/damage.ts'
+import { READABLE } from '../../../cni/state/schema.ts'
 import { type Attachment, SCHEMA_VERSION, type State } from '../../../cni/state/state.ts'
 
 let folder = ''
@@ -234,7 +235,11 @@ describe('what is not damage', () => {
   })
 
   test.each([
-    ['of a later version', `PRAGMA user_version = ${SCHEMA_VERSION + 1}`, /schema version/],
+    [
+      'of a later version',
+      `PRAGMA user_version = ${SCHEMA_VERSION + 1}; UPDATE facts SET value = '${SCHEMA_VERSION + 1}' WHERE name = '${READABLE}'`,
+      /schema version/,
+    ],
     ['of another application', 'PRAGMA application_id = 7', /not a state file of hawser/],
   ])('a file %s is refused and left as it is', (_, change, cause) => {
     fill()

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Runtime } from '../../../cni/spec/runtime-config.ts'
+import { READABLE_FROM } from '../../../cni/state/schema.ts'
 import {
   type Attachment,
   attachmentId,
@@ -203,6 +204,57 @@ test.each([1, 2])(
   },
 )
 
+test('a file of a later version that only adds something is read and written, and stays one', () => {
+  openState().insert(ATTACHMENT)
+  open.pop()?.close()
+  const later = new DatabaseSync(path)
+  later.exec(`
+    CREATE TABLE colours (name TEXT PRIMARY KEY) STRICT;
+    INSERT INTO colours VALUES ('red');
+    ALTER TABLE attachments ADD COLUMN colour TEXT;
+    ALTER TABLE delegations ADD COLUMN colour TEXT;
+    ALTER TABLE secondaries ADD COLUMN colour TEXT;
+    UPDATE attachments SET colour = 'red';
+    PRAGMA user_version = ${SCHEMA_VERSION + 1}`)
+  later.close()
+  const state = openState()
+  expect(state.list()).toEqual([ATTACHMENT])
+  const other = { ...ATTACHMENT, containerId: 'other', ip4: '10.244.0.9', ip6: 'fd00:10:244::9' }
+  state.insert(other)
+  state.keepDelegation(other, DELEGATION)
+  state.keepSecondary(other, { ...DELEGATION, position: 0 })
+  open.pop()?.close()
+  // The later one finds what it had added, and what happened meanwhile.
+  const again = new DatabaseSync(path)
+  expect(again.prepare('PRAGMA user_version').get()).toEqual({ user_version: SCHEMA_VERSION + 1 })
+  expect(again.prepare('SELECT name FROM colours').all()).toEqual([{ name: 'red' }])
+  expect(again.prepare('SELECT container, colour FROM attachments ORDER BY 1').all()).toEqual([
+    { container: 'abc', colour: 'red' },
+    { container: 'other', colour: null },
+  ])
+  for (const table of ['delegations', 'secondaries']) {
+    expect(again.prepare(`SELECT container FROM ${table}`).all()).toEqual([{ container: 'other' }])
+  }
+  again.close()
+})
+
+test('a file says from which version on it can be read, an older one too once it is opened', () => {
+  openState()
+  const said = (): unknown => {
+    const database = new DatabaseSync(path)
+    const rows = database.prepare("SELECT value FROM facts WHERE name = 'readable from'").all()
+    database.close()
+    return rows
+  }
+  expect(said()).toEqual([{ value: String(READABLE_FROM) }])
+  open.pop()?.close()
+  const database = new DatabaseSync(path)
+  database.exec("DELETE FROM facts WHERE name = 'readable from'")
+  database.close()
+  openState()
+  expect(said()).toEqual([{ value: String(READABLE_FROM) }])
+})
+
 test('what was not attached can not be marked so', () => {
   expect(() => openState().markAttached(ATTACHMENT, 1450)).toThrow(
     `hawser/abc/eth0: no such attachment in ${path}`,
@@ -231,10 +283,18 @@ test('a file that is not ours, of another schema, or broken is refused by name a
   open.pop()?.close()
   const database = new DatabaseSync(path)
   database.exec('PRAGMA user_version = 99')
+  // What it says of itself, or that it says nothing.
+  for (const said of [
+    "UPDATE facts SET value = '99'",
+    "UPDATE facts SET value = 'x'",
+    'DELETE FROM facts',
+  ]) {
+    database.exec(said)
+    expect(() => new State(path)).toThrow(
+      `${path}: schema version 99, this hawser knows ${SCHEMA_VERSION}`,
+    )
+  }
   database.close()
-  expect(() => new State(path)).toThrow(
-    `${path}: schema version 99, this hawser knows ${SCHEMA_VERSION}`,
-  )
   writeFileSync(at('text.db'), 'no database at all, but long enough for a header of one'.repeat(10))
   expect(() => new State(at('text.db'))).toThrow(`${at('text.db')}: file is not a database`)
   expect(() => new State(folder)).toThrow(folder)

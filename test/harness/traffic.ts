@@ -56,13 +56,13 @@ interface Report {
   sha256: string | null
 }
 
-/** Sends a file of random bytes (`bytes`) or a timed stream (`seconds`). */
+/** Sends a file of random bytes (`bytes`) or a timed stream (`seconds`); UDP's at `rate` bits a second, or without a brake. */
 export async function transfer(
   kind: 'tcp' | 'udp',
   from: string,
   to: string,
   address: string,
-  load: { bytes: number } | { seconds: number },
+  load: { bytes: number } | { seconds: number; rate?: number },
   size = 1200,
 ): Promise<Transfer> {
   const bind = address.includes(':') ? '::' : '0.0.0.0'
@@ -75,6 +75,7 @@ export async function transfer(
       'bytes' in load ? ['--bytes', String(load.bytes)] : ['--seconds', String(load.seconds)]
     const words = [tool, `${kind}-send`, address, String(port), ...amount]
     if (kind === 'udp') words.push('--size', String(size))
+    if ('rate' in load) words.push('--rate', String(Math.round(load.rate)))
     const sent = JSON.parse(lastLine(await run('python3', words, { netns: from }))) as Report
     const received = JSON.parse(await receiver.until(line => line.includes('"sha256"'))) as Report
     return {

@@ -6,9 +6,11 @@ A receiver prints {"port": N} when it listens, every command prints one JSON lin
   ping ADDRESS [--count N] [--size BYTES] [--source ADDRESS]
   tcp-receive [--bind ADDRESS]               tcp-send ADDRESS PORT (--seconds S | --bytes N)
   udp-receive [--bind ADDRESS]               udp-send ADDRESS PORT (--seconds S | --bytes N) [--size BYTES]
+                                                      [--rate BITS]
 
 With --bytes the data are random and both sides print their SHA-256; over UDP what is lost is sent
-again until everything has arrived. With --seconds the stream is timed.
+again until everything has arrived. With --seconds the stream is timed; --rate brakes it, in bits of
+payload a second, in bursts of a millisecond or of one datagram.
 """
 import argparse
 import hashlib
@@ -206,8 +208,16 @@ def udp_send(args):
             sha256=hashlib.sha256(data).hexdigest())
     else:
         payload, sent = os.urandom(args.size - 5), 0
-        while time.monotonic() - started < args.seconds:
-            for _ in range(WINDOW):
+        each = (args.size - 4) * 8
+        while (passed := time.monotonic() - started) < args.seconds:
+            due = WINDOW
+            if args.rate:
+                # What is late is sent in pieces: a sender that lost its core does not make up for it at once.
+                due = min(int(passed * args.rate / each) + 1 - sent, WINDOW)
+                if due <= 0:
+                    time.sleep(max(0.001, each / args.rate / 2))
+                    continue
+            for _ in range(due):
                 try:
                     sock.sendto(struct.pack("!I", sent) + b"t" + payload, address)
                     sent += 1
@@ -247,6 +257,7 @@ def main():
         sub.add_argument("--seconds", type=float, default=1)
         sub.add_argument("--bytes", type=int, default=0)
         sub.add_argument("--size", type=int, default=1200)
+        sub.add_argument("--rate", type=float, default=0)
     args = parser.parse_args()
     sys.exit(args.run(args))
 

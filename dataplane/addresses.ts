@@ -69,3 +69,14 @@ export function macBytes(mac: string): Uint8Array {
   }
   return Uint8Array.from(mac.split(':'), part => Number.parseInt(part, 16))
 }
+
+/** Whether an address, as words, lies in a prefix. */
+export function inCidr({ words, prefix }: Cidr, address: ArrayLike<number>): boolean {
+  if (address.length !== words.length) return false
+  for (let i = 0; i < words.length; i++) {
+    const kept = Math.min(32, Math.max(0, prefix - i * 32))
+    const mask = kept === 0 ? 0 : (-1 << (32 - kept)) >>> 0
+    if (((address[i]! ^ words[i]!) & mask) !== 0) return false
+  }
+  return true
+}

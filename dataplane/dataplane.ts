@@ -24,9 +24,8 @@ import {
   type PodSpec,
   type RouteEntry,
 } from './control.ts'
-import { openHost, routeCluster } from './devices/host.ts'
-import { closeTun, removeTun, type TunDevice } from './devices/tun.ts'
 import { vetFib } from './fib/vet/vet.ts'
+import { Host } from './host/host.ts'
 import {
   DEFAULT_HOST_DEVICE,
   DEFAULT_LARGE_FRAMES,
@@ -43,12 +42,11 @@ import {
 import { checkNetworks, checkRoom, hostPrefixesOf, prefixesOf, vtepsOf } from './manage/cluster.ts'
 import { chooseFibs } from './manage/fibs.ts'
 import { Networks } from './manage/networks.ts'
-import { NextHopSlots, NO_HOP } from './manage/next-hop-slots.ts'
+import { NextHopSlots } from './manage/next-hop-slots.ts'
 import { writeNodeFacts } from './manage/node-facts.ts'
 import type { Log, Parts } from './manage/parts.ts'
 import { Peers } from './manage/peers.ts'
 import { Pods } from './manage/pods.ts'
-import { PortMappings } from './manage/port-mappings.ts'
 import { PortSlots } from './manage/port-slots.ts'
 import { routeEntries } from './manage/route-entries.ts'
 import { discard, type Fibs, Routes } from './manage/routes.ts'
@@ -56,10 +54,6 @@ import { engineStatus, readDrops } from './manage/status.ts'
 import { Underlay } from './manage/underlay.ts'
 import { Arena, HEADER, planArena } from './memory/arena.ts'
 import { Watch } from './netlink/watch.ts'
-import { setMasquerade } from './nft/masquerade.ts'
-import { PORT_KIND, PORT_ROLE } from './ports/port.ts'
-import { HOP } from './tables/next-hops.ts'
-import { NO_PORT } from './tables/ports.ts'
 import { TableWriter } from './tables/tables.ts'
 import { vtepTable, writeVteps } from './tables/vteps.ts'
 import { Weather } from './weather/weather.ts'
@@ -96,11 +90,10 @@ class Dataplane implements ControlPlane {
   private readonly networks: Networks
   private readonly peers: Peers
   private readonly attached: Pods
-  private readonly portMappings: PortMappings
   private readonly weather: Weather
   private readonly mostRoutes: number
   private readonly vxlanPort: number
-  private readonly hostName: string
+  private readonly host: Host
   private readonly notes: string[] = []
   /** What the cluster has routes for. */
   private prefixes: readonly string[] = []
@@ -108,13 +101,7 @@ class Dataplane implements ControlPlane {
   private readonly stale: number[] = []
   private self: NodeSpec
   private pool: WorkerPool | undefined
-  private host: TunDevice | undefined
-  /** No earlier process had made the host device. */
-  private hostIsNew = false
-  private hostPort = -1
-  private hostHop = 0
   private failed: string | undefined
-  private masqueraded = false
   private swapping = false
 
   constructor(self: NodeSpec, options: DataplaneOptions, fibs: Fibs) {
@@ -123,7 +110,6 @@ class Dataplane implements ControlPlane {
     this.log = options.log ?? (() => {})
     this.weather = new Weather({ log: this.log, listen: look => new Watch('', look) })
     this.vxlanPort = options.vxlanPort ?? DEFAULT_VXLAN_PORT
-    this.hostName = options.hostDevice ?? DEFAULT_HOST_DEVICE
     this.mostRoutes = options.routes ?? DEFAULT_ROUTES
     const workers = options.workers ?? Math.min(availableParallelism(), MAX_DEFAULT_WORKERS)
     const xdpSockets = options.xdpSockets ?? DEFAULT_XDP_SOCKETS
@@ -169,7 +155,18 @@ class Dataplane implements ControlPlane {
       this.underlay.hopTo(this.self, peer, network, this.mtu),
     )
     this.attached = new Pods(this.parts, this.routing, this.networks, this.mtu)
-    this.portMappings = new PortMappings(this.hostName, this.vxlanPort, this.log)
+    this.host = new Host(this.parts, this.routing, {
+      name: options.hostDevice ?? DEFAULT_HOST_DEVICE,
+      mtu: this.mtu,
+      vxlanPort: this.vxlanPort,
+      masquerade: options.masquerade ?? false,
+      weather: this.weather,
+      pods: () => this.attached.addresses(),
+      moved: () => this.writeSelf(),
+    })
+    this.weather.add("pods' links", ['link', 'pod', 'netconf'], () =>
+      this.attached.look(this.weather.conditions),
+    )
   }
 
   async start(): Promise<void> {
@@ -180,7 +177,7 @@ class Dataplane implements ControlPlane {
     } catch (error) {
       this.note(`AF_XDP is not available, pods on TUN and the UDP underlay work: ${text(error)}`)
     }
-    this.openHostPort()
+    this.host.open()
     await this.underlay.open(this.mtu)
     this.tables.change(() => this.writeSelf())
     this.pool = new WorkerPool({
@@ -202,23 +199,10 @@ class Dataplane implements ControlPlane {
     this.log('warn', message)
   }
 
-  private openHostPort(): void {
-    const { hops, ports, workers } = this.parts
-    this.hostIsNew = native.interfaceIndex('', this.hostName) === 0
-    this.host = openHost(this.hostName, workers, this.mtu)
-    this.hostPort = ports.reserve()
-    const { fds, ifindex } = this.host
-    this.tables.change(() => {
-      const { hostPort: port, mtu } = this
-      const record = { ...NO_PORT, kind: PORT_KIND.TUN, role: PORT_ROLE.HOST, ifindex, mtu, fds }
-      ports.activate(port, record)
-      this.hostHop = hops.add({ ...NO_HOP, kind: HOP.PORT, port, mtu })
-    })
-  }
-
   private writeSelf(): void {
-    const { self, vxlanPort, hostPort } = this
-    writeNodeFacts(this.arena, { self, vni: this.networks.own.vni, vxlanPort, hostPort })
+    const { self, vxlanPort, host } = this
+    const { vni } = this.networks.own
+    writeNodeFacts(this.arena, { self, vni, vxlanPort, hostPort: host.port })
   }
 
   async setCluster(
@@ -256,20 +240,14 @@ class Dataplane implements ControlPlane {
     )
     // A worker must have the next hops before a lookup can name them.
     await this.tables.acknowledged(known)
-    for (const prefix of hostPrefixesOf(self)) this.routing.insert(prefix, this.hostHop)
+    for (const prefix of hostPrefixesOf(self)) this.routing.insert(prefix, this.host.hop)
     for (const { podCidrs, reject } of this.networks.joined()) {
       for (const cidr of podCidrs) this.routing.insert(cidr, reject)
     }
     for (const { hop, cidrs } of this.peers.ways()) {
       for (const cidr of cidrs) this.routing.insert(cidr, hop)
     }
-    const cluster = [...self.podCidrs, ...peers.flatMap(peer => peer.podCidrs)]
-    routeCluster(this.host!.ifindex, self.podCidrs, cluster)
-    if (this.options.masquerade === true) {
-      await setMasquerade(this.hostName, self.podCidrs, cluster, this.vxlanPort)
-      this.masqueraded = true
-    }
-    await this.portMappings.follow(cluster)
+    await this.host.follow(self, peers)
     await this.routing.quiesce(this.tables)
     this.tables.change(() => {
       for (const hop of this.stale.splice(0)) this.parts.hops.free(hop)
@@ -323,12 +301,22 @@ class Dataplane implements ControlPlane {
     }
   }
 
-  attach(spec: PodSpec, { adopt = false }: { adopt?: boolean } = {}): Promise<PodAttachment> {
-    return this.attached.attach(spec, adopt)
+  async attach(spec: PodSpec, { adopt = false }: { adopt?: boolean } = {}): Promise<PodAttachment> {
+    // Nobody tells of all of them.
+    if (this.host.mendSwitches()) this.weather.poke("pods' links")
+    const attachment = await this.attached.attach(spec, adopt)
+    try {
+      await this.host.podsMoved()
+    } catch (error) {
+      await this.attached.detach(spec.id)
+      throw error
+    }
+    return attachment
   }
 
-  detach(id: string): Promise<void> {
-    return this.attached.detach(id)
+  async detach(id: string): Promise<void> {
+    await this.attached.detach(id)
+    await this.host.podsMoved()
   }
 
   verify(id: string): readonly string[] {
@@ -337,11 +325,11 @@ class Dataplane implements ControlPlane {
   }
 
   setPortMappings(pods: readonly PodPorts[]): Promise<void> {
-    return this.portMappings.set(pods)
+    return this.host.mappings.set(pods)
   }
 
   verifyPortMappings(pods: readonly PodPorts[]): Promise<readonly string[]> {
-    return this.portMappings.verify(pods)
+    return this.host.mappings.verify(pods)
   }
 
   pods(): readonly PodAttachment[] {
@@ -349,7 +337,8 @@ class Dataplane implements ControlPlane {
   }
 
   routes(): readonly RouteEntry[] {
-    const { routing, networks, peers, attached: pods, hostHop: hop, hostName: name, mtu } = this
+    const { routing, networks, peers, attached: pods, mtu } = this
+    const { hop, name } = this.host
     return routeEntries({ routing, networks, peers, pods, host: { hop, name, mtu } })
   }
 
@@ -367,7 +356,7 @@ class Dataplane implements ControlPlane {
       networks,
       peers,
       pods,
-      host: { port: this.hostPort, name: this.hostName },
+      host: { port: this.host.port, name: this.host.name },
       node: this.self.name,
       mtu: this.mtu,
       vxlanPort: this.vxlanPort,
@@ -380,13 +369,10 @@ class Dataplane implements ControlPlane {
 
   /** Undoes a start that failed; a host device that it has made goes, too. */
   async abandon(): Promise<void> {
-    const { host, hostIsNew } = this
-    if (hostIsNew) this.host = undefined
-    await this.stop()
-    if (hostIsNew && host !== undefined) removeTun(host)
+    await this.stop({ undo: true })
   }
 
-  async stop(): Promise<void> {
+  async stop(options: { undo?: boolean } = {}): Promise<void> {
     await this.weather.close()
     await this.pool?.stop()
     this.pool = undefined
@@ -394,9 +380,8 @@ class Dataplane implements ControlPlane {
     await this.underlay.close()
     this.parts.umem?.close()
     this.parts.umem = undefined
-    if (this.host !== undefined) closeTun(this.host)
-    this.host = undefined
-    if (this.masqueraded) this.log('debug', 'masquerading rules stay for pods that go on')
+    this.host.close(options)
+    if (this.options.masquerade) this.log('debug', 'masquerading rules stay for pods that go on')
   }
 }
 

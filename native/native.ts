@@ -113,8 +113,8 @@ export interface Native {
   sysctlRead(netns: string, key: string): string
 
   // ---- netlink and sockets (control) -----------------------------------------------------------
-  /** A netlink socket of `protocol` (NETLINK_ROUTE = 0) that lives in `netns`, close-on-exec, with extended acks, joined to `groups` (bit mask of the first 32). */
-  netlinkOpen(netns: string, protocol: number, groups: number): number
+  /** A netlink socket of `protocol` (NETLINK_ROUTE = 0) that lives in `netns`, close-on-exec, with extended acks, joined to `groups` (bit mask of the first 32). `everywhere`: it hears of the namespaces that have a number in this one (nsid), too; needs CAP_NET_BROADCAST. */
+  netlinkOpen(netns: string, protocol: number, groups: number, everywhere?: boolean): number
   /** Sends one datagram; returns the bytes sent. */
   send(fd: number, data: Uint8Array): number
   /** As `send`, of a copy, on a thread of its own: for what the kernel takes long over. */

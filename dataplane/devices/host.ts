@@ -3,24 +3,22 @@
  * this node's gateway address as the source; what pods send out of the cluster comes out of it and
  * is the kernel's to route.
  */
-
-import { native } from '../../native/native.ts'
-import { gatewayOf, parseCidr } from '../addresses.ts'
 import { deleteAddress, listAddresses } from '../netlink/address.ts'
 import { setLink } from '../netlink/link.ts'
-import { deleteRoute, listRoutes, replaceRoute } from '../netlink/route.ts'
+import { deleteRoute, listRoutes, RT_TABLE_MAIN, replaceRoute } from '../netlink/route.ts'
 import { Netlink } from '../netlink/socket.ts'
 import { addAddressOnce, openTun, type TunDevice } from './tun.ts'
 
-/** Opens the device and makes the node a router. */
+/** What the device has. */
+export interface HostRoutes {
+  /** Its own addresses; the first one of a family is the source of what the node sends. */
+  addresses: readonly string[]
+  /** Prefixes that are routed to it. */
+  destinations: readonly string[]
+}
+
+/** Opens the device, made if it is not there, and sets it up. */
 export function openHost(name: string, queues: number, mtu: number): TunDevice {
-  for (const [key, value] of [
-    ['ipv4/ip_forward', '1'],
-    ['ipv6/conf/all/forwarding', '1'],
-  ] as const) {
-    // Writing it again would reset the per-device switches of pods' links.
-    if (native.sysctlRead('', key).trim() !== value) native.sysctlWrite('', key, value)
-  }
   const nl = new Netlink('')
   try {
     const device = openTun(nl, name, queues)
@@ -31,46 +29,60 @@ export function openHost(name: string, queues: number, mtu: number): TunDevice {
   }
 }
 
-/** Routes the cluster's prefixes to the device and removes what it had beyond them. */
+/**
+ * Gives the device what it lacks of its addresses and routes, and returns it in words; there is
+ * nothing to do when all are there. With `only` what it has beyond them is removed.
+ */
 export function routeCluster(
   ifindex: number,
-  ownCidrs: readonly string[],
-  clusterCidrs: readonly string[],
-): void {
+  { addresses, destinations }: HostRoutes,
+  only: boolean,
+): string[] {
   const nl = new Netlink('')
+  const lacking: string[] = []
   try {
-    const own = ownCidrs.map(parseCidr)
-    const gateways = own.map(gatewayOf)
-    for (const { address } of listAddresses(nl, ifindex)) {
-      if (!gateways.includes(address) && !address.toLowerCase().startsWith('fe80')) {
-        deleteAddress(nl, { ifindex, address, prefix: address.includes(':') ? 128 : 32 })
+    const there = listAddresses(nl, ifindex)
+    for (const { address, prefix } of there) {
+      if (only && !addresses.includes(address) && !isLinkLocal(address)) {
+        deleteAddress(nl, { ifindex, address, prefix })
       }
     }
-    for (const [i, cidr] of own.entries()) {
-      addAddressOnce(nl, ifindex, gateways[i]!, cidr.family === 4 ? 32 : 128)
+    for (const address of addresses) {
+      if (there.some(each => each.address === address)) continue
+      addAddressOnce(nl, ifindex, address, address.includes(':') ? 128 : 32)
+      lacking.push(address)
     }
     for (const family of [4, 6] as const) {
-      const source = gateways.find((_, i) => own[i]!.family === family)
-      const wanted = clusterCidrs.filter(text => parseCidr(text).family === family)
+      const ofFamily = (text: string): boolean => text.includes(':') === (family === 6)
+      const wanted = new Set(destinations.filter(ofFamily))
+      const source = addresses.find(ofFamily)
+      const routes = listRoutes(nl, { family, ifindex, table: RT_TABLE_MAIN })
+      const right = new Set(
+        routes.filter(each => each.source === source).map(each => each.destination),
+      )
       for (const destination of wanted) {
+        if (right.has(destination)) continue
         replaceRoute(nl, {
           destination,
           ifindex,
           ...(family === 4 ? { scope: 'link' as const } : {}),
           ...(source === undefined ? {} : { source }),
         })
+        lacking.push(destination)
       }
-      for (const { destination, table } of listRoutes(nl, { family, ifindex })) {
-        const kernels = destination.startsWith('fe80') || destination.startsWith('ff00')
-        const gateway = gateways.some(
-          address => destination === `${address}/${family === 4 ? 32 : 128}`,
-        )
-        if (table === 254 && !kernels && !gateway && !wanted.includes(destination)) {
-          deleteRoute(nl, { destination, ifindex })
-        }
+      if (!only) continue
+      for (const { destination } of routes) {
+        const kernels = isLinkLocal(destination) || destination.startsWith('ff00')
+        const own = addresses.some(address => destination.startsWith(`${address}/`))
+        if (!kernels && !own && !wanted.has(destination)) deleteRoute(nl, { destination, ifindex })
       }
     }
+    return lacking
   } finally {
     nl.close()
   }
+}
+
+function isLinkLocal(address: string): boolean {
+  return address.toLowerCase().startsWith('fe80')
 }

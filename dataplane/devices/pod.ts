@@ -1,5 +1,5 @@
 /** A pod's interface of either kind: made, taken over, checked, removed. */
-import { native, type XskOffsets } from '../../native/native.ts'
+import type { XskOffsets } from '../../native/native.ts'
 import type { RingSlots } from '../afxdp/ring-slots.ts'
 import type { Umem } from '../afxdp/umem.ts'
 import { podProgram } from '../bpf/programs.ts'
@@ -11,6 +11,7 @@ import { getLink } from '../netlink/link.ts'
 import { listRoutes } from '../netlink/route.ts'
 import { Netlink } from '../netlink/socket.ts'
 import { PORT_KIND } from '../ports/port.ts'
+import { setSwitch } from '../switches.ts'
 import { macWords, NO_PORT, PORT_FLAG, type PortRecord } from '../tables/ports.ts'
 import { configureFurther, removeRules } from './further.ts'
 import { closeTun, configurePodTun, openTun, removeTun, vanishTun } from './tun.ts'
@@ -51,7 +52,7 @@ export async function openPod(
       const device =
         pod.kind === 'tun'
           ? openTunPod(nl, pod, queues, taken)
-          : await openVethPod(pod, queues, taken, umem, rings)
+          : await openVethPod(taken ? asItIs(nl, pod) : pod, queues, taken, umem, rings)
       return pod.further === undefined ? device : withoutRules(pod, device)
     } catch (error) {
       if (pod.further !== undefined && !taken) removeRules(pod)
@@ -71,21 +72,54 @@ function withoutRules(pod: PodSpec, device: PodDevice): PodDevice {
   return { ...device, remove }
 }
 
-/** A pod's routes and addresses are ours, and no router's that it may hear (RFC 4861 section 6.3.4). */
-function refuseAdvertisements({ netns, ifname }: PodSpec): void {
-  try {
-    native.sysctlWrite(netns, `ipv6/conf/${ifname}/accept_ra`, '0')
-  } catch (error) {
-    // A kernel without IPv6.
-    if ((error as { code?: string }).code !== 'ENOENT') throw error
-  }
+/**
+ * A pod's routes and addresses are ours, and no router's that it may hear (RFC 4861 section 6.3.4). Where
+ * a sandbox has IPv6 switched off for new interfaces, this one that gets an IPv6 address, and loopback,
+ * have it.
+ */
+function setSwitches({ netns, ifname, ip6 }: PodSpec): void {
+  setSwitch(netns, `ipv6/conf/${ifname}/accept_ra`, '0')
+  if (ip6 === undefined) return
+  for (const device of [ifname, 'lo']) setSwitch(netns, `ipv6/conf/${device}/disable_ipv6`, '0')
 }
 
-/** Whether the interface that is there is what an earlier process made for this pod. */
+/**
+ * Whether the interface that is there is what an earlier process made for this pod: of a veth the other
+ * end is known by its name and MAC. The pod's end may have got another MAC since (`tuning`).
+ */
 function isOurs(nl: Netlink, pod: PodSpec): boolean {
   const link = getLink(nl, pod.ifname)
   if (pod.kind === 'tun') return link?.kind === 'tun'
-  return link?.kind === 'veth' && link.mac === vethNames(pod.id, pod.mac).podMac
+  if (link?.kind !== 'veth') return false
+  const { hostDevice, hostMac } = vethNames(pod.id)
+  const host = new Netlink('')
+  try {
+    const end = getLink(host, hostDevice)
+    return end?.kind === 'veth' && end.mac === hostMac && end.index === link.peerIndex
+  } finally {
+    host.close()
+  }
+}
+
+/** Its interface, which is there, may have got another MAC than it asked for. */
+function asItIs<T extends PodSpec>(nl: Netlink, pod: T): T {
+  const mac = getLink(nl, pod.ifname)?.mac
+  return mac === undefined ? pod : { ...pod, mac }
+}
+
+/** The MAC of a pod's interface as it is now; undefined when it can't be told. */
+export function macOf({ netns, ifname }: PodSpec): string | undefined {
+  try {
+    const nl = new Netlink(netns)
+    try {
+      return getLink(nl, ifname)?.mac
+    } finally {
+      nl.close()
+    }
+  } catch {
+    // The namespace or the interface has gone; its DEL is to come.
+    return undefined
+  }
 }
 
 /** `adopt`: the device is there and stays on failure. */
@@ -99,7 +133,7 @@ function openTunPod(
   const device = openTun(nl, pod.ifname, queues)
   try {
     faultPoint('attach.device')
-    refuseAdvertisements(pod)
+    setSwitches(pod)
     const routes =
       pod.further === undefined
         ? configurePodTun(nl, device, pod.mtu, pod.ip4, pod.ip6, pod.label)
@@ -142,7 +176,7 @@ async function openVethPod(
   const pair = openVeth(pod.id, pod.netns, pod.ifname, pod.mtu, workers, adopt, pod.mac, pod.label)
   try {
     faultPoint('attach.device')
-    refuseAdvertisements(pod)
+    setSwitches(pod)
     const routes =
       pod.further === undefined
         ? configurePodVeth(pod.netns, pod.ifname, pod.ip4, pod.ip6, pod.label)
@@ -224,8 +258,9 @@ export function verifyPod(spec: PodSpec, attachment: PodAttachment): readonly st
     if (link === undefined) return [`${ifname} in ${netns} is not there`]
     const problems: string[] = []
     if (!link.up) problems.push(`${ifname} in ${netns} is down`)
-    if (link.mtu !== attachment.mtu) {
-      problems.push(`${ifname} in ${netns} has MTU ${link.mtu}, not ${attachment.mtu}`)
+    // A plugin behind us in the chain may have made it smaller.
+    if (link.mtu > attachment.mtu) {
+      problems.push(`${ifname} in ${netns} has MTU ${link.mtu}, more than ${attachment.mtu}`)
     }
     if (attachment.mac !== undefined && link.mac !== attachment.mac) {
       problems.push(`${ifname} in ${netns} has MAC ${link.mac}, not ${attachment.mac}`)

@@ -3,16 +3,17 @@
  * sockets. The pod's routes point at 169.254.1.1 and fe80::1, which `neighbour` answers for.
  */
 import { createHash } from 'node:crypto'
-import { native } from '../../native/native.ts'
 import {
   createVeth,
   deleteLink,
   deleteLinkInBackground,
   getLink,
+  listLinks,
   setLink,
 } from '../netlink/link.ts'
 import { replaceRoute } from '../netlink/route.ts'
 import { Netlink } from '../netlink/socket.ts'
+import { setSwitch } from '../switches.ts'
 import { addAddressOnce } from './tun.ts'
 
 export const GATEWAY_IPV4 = '169.254.1.1'
@@ -88,10 +89,25 @@ export function openVeth(
   }
 }
 
-/** The node's own stack neither speaks on the pod's link nor forwards from it, also when no program is attached. */
-function quiet(device: string): void {
-  native.sysctlWrite('', `ipv6/conf/${device}/disable_ipv6`, '1')
-  native.sysctlWrite('', `ipv4/conf/${device}/forwarding`, '0')
+/**
+ * The node's own stack neither speaks on the pod's link nor forwards from it, also when no program is
+ * attached. Returns whether it did: switching the node's forwarding on again does that to every device.
+ */
+export function quiet(device: string): boolean {
+  const spoke = setSwitch('', `ipv6/conf/${device}/disable_ipv6`, '1') !== undefined
+  return setSwitch('', `ipv4/conf/${device}/forwarding`, '0') !== undefined || spoke
+}
+
+/** Of links' ends on this node, by their names, sets up those that are down; returns their names. What is gone is left out. */
+export function setUp(devices: ReadonlySet<string>): string[] {
+  const host = new Netlink('')
+  try {
+    const down = listLinks(host).filter(({ name, up }) => !up && devices.has(name))
+    for (const { index } of down) setLink(host, index, { up: true })
+    return down.map(({ name }) => name)
+  } finally {
+    host.close()
+  }
 }
 
 /** Without holding up the calling thread: the kernel takes some 20 ms for it. */

@@ -6,18 +6,23 @@
  */
 import { ipWords } from '../addresses.ts'
 import type { PodAttachment, PodSpec } from '../control.ts'
-import { openPod, type PodDevice, verifyPod } from '../devices/pod.ts'
+import { macOf, openPod, type PodDevice, verifyPod } from '../devices/pod.ts'
+import { quiet, setUp } from '../devices/veth.ts'
 import { faultPoint } from '../fault-points.ts'
 import { PORT_ROLE } from '../ports/port.ts'
 import { HOP } from '../tables/next-hops.ts'
-import { PORT_FLAG, type PortRecord } from '../tables/ports.ts'
+import { macWords, PORT_FLAG, type PortRecord } from '../tables/ports.ts'
 import { rateOf } from '../tables/rates.ts'
+import type { Conditions } from '../weather/conditions.ts'
 import { hostPrefix } from './cluster.ts'
 import type { Network, Networks } from './networks.ts'
 import { NO_HOP } from './next-hop-slots.ts'
 import { writeXskOffsets } from './node-facts.ts'
 import type { Parts } from './parts.ts'
 import type { Routes } from './routes.ts'
+
+/** What the troubles of pods with a MAC that they can't have begin with. */
+const MAC_KEY = 'pod mac '
 
 export interface Pod {
   spec: PodSpec
@@ -50,6 +55,13 @@ export class Pods {
 
   all(): Iterable<Pod> {
     return this.byId.values()
+  }
+
+  /** Addresses of pods in the cluster's own network. */
+  addresses(): string[] {
+    return [...this.byId.values()].flatMap(({ spec: { network, ip4, ip6 } }) =>
+      network === undefined ? [ip4, ip6].filter(ip => ip !== undefined) : [],
+    )
   }
 
   /** As ControlPlane.attach. */
@@ -143,12 +155,60 @@ export class Pods {
   verify(id: string): string[] {
     const pod = this.byId.get(id)
     if (pod === undefined) return [`pod ${id} is not attached`]
+    // CHECK comes behind the plugins that may have changed it.
+    if (pod.attachment.mac !== undefined) {
+      const mac = macOf(pod.spec)
+      if (mac !== undefined && mac !== pod.attachment.mac && mac !== pod.attachment.hostMac) {
+        this.followMac(pod, mac)
+      }
+    }
     const problems = [...verifyPod(pod.spec, pod.attachment)]
     for (const ip of [pod.spec.ip4, pod.spec.ip6]) {
       if (ip !== undefined && this.routing.lookup(ip) !== pod.hop)
         problems.push(`FIB: no route to ${ip}`)
     }
     return problems
+  }
+
+  /**
+   * Puts the node's ends of pods' links right, and follows a pod's MAC: a plugin behind us in its chain
+   * may give it another one (`tuning`), and nothing of it matters but that we know it.
+   */
+  look(conditions: Conditions): void {
+    const pods = [...this.byId.values()].filter(({ attachment }) => attachment.hostDevice)
+    if (pods.length === 0) return
+    const ends = new Map(pods.map(pod => [pod.attachment.hostDevice!, pod.spec.id]))
+    const right = new Set(setUp(new Set(ends.keys())))
+    for (const device of ends.keys()) if (quiet(device)) right.add(device)
+    for (const device of right) {
+      const sentence = `${device}, the node's end of the link of ${ends.get(device)}, is put right`
+      conditions.mended('pod links', sentence)
+    }
+    const strange = new Set<string>()
+    for (const pod of pods) {
+      const mac = macOf(pod.spec)
+      if (mac === undefined || mac === pod.attachment.mac) continue
+      if (mac !== pod.attachment.hostMac) this.followMac(pod, mac)
+      else {
+        const key = `${MAC_KEY}${pod.spec.id}`
+        strange.add(key)
+        const sentence = `pod ${pod.spec.id}: its interface has MAC ${mac}, that of the node's end of its link`
+        conditions.raise(key, sentence, { blocking: false })
+      }
+    }
+    conditions.clearOthers(MAC_KEY, strange)
+  }
+
+  private followMac(pod: Pod, mac: string): void {
+    const { ports, tables, log } = this.parts
+    const { port } = pod.attachment
+    const { high: peerMacHigh, low: peerMacLow } = macWords(mac)
+    log('info', 'the MAC of a pod is followed', { pod: pod.spec.id, mac })
+    pod.attachment = { ...pod.attachment, mac }
+    tables.change(() => {
+      const record = ports.record(port)
+      if (record !== undefined) ports.activate(port, { ...record, peerMacHigh, peerMacLow })
+    })
   }
 
   /** Closes every descriptor; the interfaces stay. No worker may use them any more. */

@@ -5,7 +5,11 @@
 import type { DataplaneOptions, PodPorts } from '../control.ts'
 import { type FlowPort, forgetFlows } from '../netlink/conntrack.ts'
 import { applyPortMappings, verifyPortMappings } from '../nft/port-mappings.ts'
+import type { Conditions } from '../weather/conditions.ts'
 import { PROTO_UDP } from '../wire/numbers.ts'
+
+/** Its trouble. */
+const KEY = 'port mappings'
 
 export class PortMappings {
   private readonly hostDevice: string
@@ -30,6 +34,30 @@ export class PortMappings {
   /** What of these is not in force any more. Rejects when nft is missing. */
   verify(pods: readonly PodPorts[]): Promise<readonly string[]> {
     return this.inTurn(async () => (pods.some(has) ? verifyPortMappings(pods) : []))
+  }
+
+  /** Whether any port leads to a pod. */
+  get active(): boolean {
+    return this.pods?.some(has) ?? false
+  }
+
+  /** Puts what is in force by this object in force again when the kernel has lost some of it; a trouble when that fails. */
+  look(conditions: Conditions): Promise<void> {
+    return this.inTurn(async () => {
+      const { pods = [], hostDevice, cluster } = this
+      try {
+        const lost = this.active ? await verifyPortMappings(pods) : []
+        if (lost.length > 0) {
+          await applyPortMappings(hostDevice, cluster, pods)
+          const sentence = `${lost[0]}; the port mappings are in force again`
+          conditions.mended('nft', sentence)
+        }
+        conditions.clear(KEY)
+      } catch (error) {
+        const cause = error instanceof Error ? error.message : String(error)
+        conditions.raise(KEY, `host ports don't lead to pods: ${cause}`, { blocking: true })
+      }
+    })
   }
 
   /** The cluster's prefixes are these now. */

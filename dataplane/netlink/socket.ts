@@ -21,7 +21,7 @@ import {
 
 export { NetlinkError } from './error.ts'
 
-const NETLINK_ROUTE = 0
+export const NETLINK_ROUTE = 0
 export const NETLINK_NETFILTER = 12
 /** The kernel answers while we send; only something very wrong takes longer. */
 const ANSWER_MS = 5000
@@ -43,6 +43,9 @@ export const RTMGRP_IPV6_IFADDR = 0x100
 export const RTMGRP_IPV6_ROUTE = 0x400
 /** The group RTNLGRP_IPV6_RULE (19), which has no RTMGRP_* of its own. */
 export const RTMGRP_IPV6_RULE = 0x4_0000
+/** RTNLGRP_IPV4_NETCONF (24) and RTNLGRP_IPV6_NETCONF (25): forwarding, rp_filter and the like of devices. */
+export const RTMGRP_IPV4_NETCONF = 0x80_0000
+export const RTMGRP_IPV6_NETCONF = 0x100_0000
 
 /** Larger than any datagram of a dump, which the kernel limits to 32 KiB. */
 const scratch = new Uint8Array(128 * 1024)
@@ -204,10 +207,10 @@ export class NetlinkEvents {
   /** -1 once closed. */
   fd: number
 
-  /** `groups`: RTMGRP_* bits, or those of another `protocol`. */
-  constructor(netns: string, groups: number, protocol = NETLINK_ROUTE) {
+  /** `groups`: RTMGRP_* bits, or those of another `protocol`. `everywhere`: as in native.ts. */
+  constructor(netns: string, groups: number, protocol = NETLINK_ROUTE, everywhere = false) {
     this.netns = netns
-    this.fd = native.netlinkOpen(netns, protocol, groups)
+    this.fd = native.netlinkOpen(netns, protocol, groups, everywhere)
   }
 
   /**

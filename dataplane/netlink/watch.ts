@@ -1,6 +1,7 @@
 /**
  * One listener for what happens to the kernel's state in a namespace: rtnetlink's links, addresses,
- * routes, rules and neighbours, and nftables.
+ * routes, rules, neighbours and the switches that it tells of (forwarding, rp_filter), and nftables. Besides, of the links in
+ * namespaces that this one has a number for: those that the other end of a veth pair lies in.
  *
  * It is level-triggered. An event only says *look*: what it tells is not kept, since another one may
  * have been lost. Events that come together are one call with all their topics. When the kernel had
@@ -15,18 +16,30 @@ import { native } from '../../native/native.ts'
 import type { Message } from './message.ts'
 import {
   NETLINK_NETFILTER,
+  NETLINK_ROUTE,
   NetlinkEvents,
   RTMGRP_IPV4_IFADDR,
+  RTMGRP_IPV4_NETCONF,
   RTMGRP_IPV4_ROUTE,
   RTMGRP_IPV4_RULE,
   RTMGRP_IPV6_IFADDR,
+  RTMGRP_IPV6_NETCONF,
   RTMGRP_IPV6_ROUTE,
   RTMGRP_IPV6_RULE,
   RTMGRP_LINK,
   RTMGRP_NEIGH,
 } from './socket.ts'
 
-export const TOPICS = ['link', 'address', 'route', 'rule', 'neighbour', 'nft'] as const
+export const TOPICS = [
+  'link',
+  'address',
+  'route',
+  'rule',
+  'neighbour',
+  'netconf',
+  'pod',
+  'nft',
+] as const
 export type Topic = (typeof TOPICS)[number]
 
 /** Milliseconds for events to gather: a change of one device is a dozen of them. */
@@ -38,9 +51,11 @@ const ROUTE_GROUPS =
   RTMGRP_LINK |
   RTMGRP_NEIGH |
   RTMGRP_IPV4_IFADDR |
+  RTMGRP_IPV4_NETCONF |
   RTMGRP_IPV4_ROUTE |
   RTMGRP_IPV4_RULE |
   RTMGRP_IPV6_IFADDR |
+  RTMGRP_IPV6_NETCONF |
   RTMGRP_IPV6_ROUTE |
   RTMGRP_IPV6_RULE
 /** NFNLGRP_NFTABLES is group 7 (linux/netfilter/nfnetlink.h). */
@@ -53,6 +68,7 @@ const OF_TYPE: ReadonlyMap<number, Topic> = new Map([
   [24, 'route'],
   [28, 'neighbour'],
   [32, 'rule'],
+  [80, 'netconf'],
 ])
 
 interface Source {
@@ -78,6 +94,8 @@ export class Watch {
     this.look = look
     const route = new NetlinkEvents(netns, ROUTE_GROUPS)
     this.sources = [{ events: route, topicOf: ({ type }) => OF_TYPE.get(type & ~3) }]
+    const pods = podLinks(netns)
+    if (pods !== undefined) this.sources.push({ events: pods, topicOf: () => 'pod' })
     const nft = nftables(netns)
     this.hearsNft = nft !== undefined
     if (nft !== undefined) this.sources.push({ events: nft, topicOf: () => 'nft' })
@@ -140,6 +158,15 @@ export class Watch {
       timer.unref()
       this.endPause = end
     })
+  }
+}
+
+/** Undefined without CAP_NET_BROADCAST: only passes look at pods' links then. */
+function podLinks(netns: string): NetlinkEvents | undefined {
+  try {
+    return new NetlinkEvents(netns, RTMGRP_LINK, NETLINK_ROUTE, true)
+  } catch {
+    return undefined
   }
 }
 

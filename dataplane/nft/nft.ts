@@ -1,10 +1,17 @@
 /** nftables rules: a file on nft's stdin, one transaction, in the process's own namespace. */
 import { spawn } from 'node:child_process'
 
-/** What nft says that `object` is (`table inet t`); empty when it is not there. Throws when nft can't be run. */
-export async function listRules(what: string, object: string): Promise<string> {
+/**
+ * What nft says that `object` is (`table inet t`); empty when it is not there. `flags`: such as `-a`,
+ * which shows handles. Throws when nft can't be run.
+ */
+export async function listRules(
+  what: string,
+  object: string,
+  flags: readonly string[] = [],
+): Promise<string> {
   return new Promise<string>((resolve, reject) => {
-    const nft = spawn('nft', ['list', ...object.split(' ')], {
+    const nft = spawn('nft', [...flags, 'list', ...object.split(' ')], {
       stdio: ['ignore', 'pipe', 'ignore'],
     })
     const said: Buffer[] = []

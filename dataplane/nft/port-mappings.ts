@@ -14,9 +14,9 @@
  * from 127.0.0.0/8 are dropped before anything else, so nothing but answers to the node profits.
  * ::1 has no such switch in Linux and is not mapped.
  */
-import { native } from '../../native/native.ts'
 import { ipWords, parseCidr, wordsToIp } from '../addresses.ts'
 import type { PodPorts, PortMapping } from '../control.ts'
+import { setSwitch } from '../switches.ts'
 import { applyRules, listRules } from './nft.ts'
 
 const TABLE = 'inet hawser_ports'
@@ -184,8 +184,8 @@ export async function applyPortMappings(
   pods: readonly PodPorts[],
 ): Promise<void> {
   const rules = portMappingRules(hostDevice, cluster, pods)
-  const loopback = (value: '0' | '1'): void =>
-    native.sysctlWrite('', `ipv4/conf/${hostDevice}/route_localnet`, value)
+  const loopback = (value: '0' | '1') =>
+    setSwitch('', `ipv4/conf/${hostDevice}/route_localnet`, value)
   const wanted = pods.some(({ mappings }) => mappings.length > 0)
   // The rules that guard loopback are there whenever the switch is on.
   if (!wanted) loopback('0')

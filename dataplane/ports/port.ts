@@ -3,6 +3,7 @@
  * of the device and is used by one thread only.
  */
 import type { Batch } from '../packet/batch.ts'
+import type { PortRecord } from '../tables/ports.ts'
 
 /** What stands behind a port; the number is the one in the port record. */
 export const PORT_KIND = { TUN: 1, XDP: 2, UDP: 3, MEM: 4 } as const
@@ -60,6 +61,9 @@ export interface Port {
 
   /** Once in PORT_LOOK_MS: looks at what no packet tells. As `gone`. */
   look(): boolean
+
+  /** Its record has changed (the MAC of a pod). Absent: nothing of the record matters to what it sends. */
+  follow?(record: PortRecord): void
 
   /** Lets go of everything but the frames that the kernel holds: the port is used no more. */
   close(): void

@@ -54,7 +54,7 @@ export class XdpPort implements Port {
   readonly partialChecksums: boolean
   readonly polled = true
   readonly fd: number
-  private readonly record: PortRecord
+  private record: PortRecord
   private readonly rings: XdpRings
   private readonly arena: Arena
   private readonly frames: Frames
@@ -125,6 +125,10 @@ export class XdpPort implements Port {
     this.queued++
     this.queuedBytes += length
     return 0
+  }
+
+  follow(record: PortRecord): void {
+    this.record = record
   }
 
   /** False when the MAC of the next hop is not known yet. */

@@ -405,7 +405,8 @@ export class Worker {
     const served = engine.ports[index] !== undefined
     if (record.state === PORT_STATE.ACTIVE) {
       engine.records[index] = record
-      if (!served) this.open(index, record)
+      if (served) engine.ports[index]!.follow?.(record)
+      else this.open(index, record)
       return
     }
     if (served) this.drop(index)

@@ -23,11 +23,15 @@ std::string socketName(int fd) { return "socket " + std::to_string(fd); }
 
 /** Makes the socket of netlinkOpen in the namespace of the calling thread. Returns 0 or an errno.
  */
-int makeNetlink(int protocol, uint32_t groups, Fd& into) {
+int makeNetlink(int protocol, uint32_t groups, bool everywhere, Fd& into) {
   into.reset(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol));
   if (into.get() < 0) return errno;
   const int on = 1;
   if (::setsockopt(into.get(), SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof on) != 0) return errno;
+  if (everywhere &&
+      ::setsockopt(into.get(), SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &on, sizeof on) != 0) {
+    return errno;
+  }
   sockaddr_nl address = {};
   address.nl_family = AF_NETLINK;
   address.nl_groups = groups;
@@ -40,9 +44,10 @@ Napi::Value netlinkOpen(const Napi::CallbackInfo& info) {
   const std::string netns = stringArg(info, 0, "netns");
   const auto protocol = static_cast<int>(integerArg(info, 1, "protocol", 0, 255));
   const auto groups = static_cast<uint32_t>(integerArg(info, 2, "groups", 0, UINT32_MAX));
+  const bool everywhere = info[3].IsBoolean() && info[3].As<Napi::Boolean>().Value();
   Fd fd;
   inNetns(env, netns, "netlink socket of protocol " + std::to_string(protocol),
-          [&] { return makeNetlink(protocol, groups, fd); });
+          [&] { return makeNetlink(protocol, groups, everywhere, fd); });
   return Napi::Number::New(env, fd.release());
 }
 

@@ -98,8 +98,11 @@ describe.each(KINDS)('%s', kind => {
   test('what is changed behind our back is told', async () => {
     const { value } = await open(kind)
     const problems = () => verifyPod(spec(kind), attachment(kind, value))
+    // Smaller is what a plugin behind us may have been asked for.
     pod.ip('link', 'set', 'eth0', 'mtu', '1300')
-    expect(problems()).toEqual([`eth0 in ${pod.path} has MTU 1300, not 1400`])
+    expect(problems()).toEqual([])
+    pod.ip('link', 'set', 'eth0', 'mtu', '1420')
+    expect(problems()).toEqual([`eth0 in ${pod.path} has MTU 1420, more than 1400`])
     pod.ip('link', 'set', 'eth0', 'mtu', '1400')
     pod.ip('address', 'delete', '10.244.1.2/32', 'dev', 'eth0')
     expect(problems()).toContain(`eth0 in ${pod.path} lacks the address 10.244.1.2`)
@@ -154,6 +157,15 @@ describe.each(KINDS)('%s', kind => {
     expect(verifyPod(spec(kind), attachment(kind, value))).toEqual([])
   })
 
+  test('a sandbox with IPv6 switched off gets it for this interface and loopback', async () => {
+    for (const key of ['all', 'default'])
+      native.sysctlWrite(pod.path, `ipv6/conf/${key}/disable_ipv6`, '1')
+    await open(kind)
+    expect(addresses(pod, 'eth0')).toEqual(['10.244.1.2/32', 'fd44:0:0:1::2/128'])
+    expect(routes(pod, 6, 'eth0').map(each => each.dst)).toContain('default')
+    expect(native.sysctlRead(pod.path, 'ipv6/conf/lo/disable_ipv6').trim()).toBe('0')
+  })
+
   test('an interface of somebody else is an error, and is not touched', async () => {
     pod.ip('link', 'add', 'eth0', 'type', 'bridge')
     for (const adopt of [false, true]) {
@@ -167,20 +179,15 @@ describe.each(KINDS)('%s', kind => {
   })
 
   test('a failure half way leaves nothing of a new interface, and an adopted one as it was', async () => {
-    // The pod's interface takes no IPv6 address.
-    const ipv6 = (device: string, value: '0' | '1') =>
-      native.sysctlWrite(pod.path, `ipv6/conf/${device}/disable_ipv6`, value)
-    ipv6('default', '1')
-    await expect(open(kind)).rejects.toThrow('add address fd44:0:0:1::2/128 on eth0')
+    // No interface takes such an address.
+    const bad = { ip6: 'ff02::5' }
+    await expect(open(kind, bad)).rejects.toThrow('add address ff02::5/128 on eth0')
     for (const each of [node, pod]) expect(links(each).map(({ ifname }) => ifname)).toEqual(['lo'])
-    ipv6('default', '0')
     const kept = await open(kind)
     await process.method(kept, 'close')
-    ipv6('eth0', '1')
-    await expect(open(kind, {}, true)).rejects.toThrow('add address fd44:0:0:1::2/128 on eth0')
+    await expect(open(kind, bad, true)).rejects.toThrow('add address ff02::5/128 on eth0')
     expect(link(pod, 'eth0')!.ifindex).toBe(ifindexOf(kept))
-    expect(addresses(pod, 'eth0')).toEqual(['10.244.1.2/32'])
-    ipv6('eth0', '0')
+    expect(addresses(pod, 'eth0')).toEqual(['10.244.1.2/32', 'fd44:0:0:1::2/128'])
     const again = await open(kind, {}, true)
     expect(ifindexOf(again)).toBe(ifindexOf(kept))
     expect(addresses(pod, 'eth0')).toEqual(['10.244.1.2/32', 'fd44:0:0:1::2/128'])
@@ -192,6 +199,15 @@ describe.each(KINDS)('%s', kind => {
     expect(link(node, vethNames('pod-xdp').hostDevice)!.ifindex).toBe(kept.value.record.ifindex)
     return link(pod, 'eth0')!.ifindex
   }
+})
+
+test("a veth pod's interface is known by its other end, whatever MAC it has got", async () => {
+  const first = await open('xdp')
+  await process.method(first, 'close')
+  pod.ip('link', 'set', 'eth0', 'address', '02:11:22:33:44:55')
+  const { value } = await open('xdp', {}, true)
+  expect(value.link.mac).toBe('02:11:22:33:44:55')
+  expect(value.record.peerMacLow).toBe(macWords('02:11:22:33:44:55').low)
 })
 
 test('without a UMEM a veth pod says what helps', async () => {

@@ -32,6 +32,7 @@ describe.each([
   { underlay: 4, mode: 'xdp', mtu: 1450, vteps: ['192.168.77.1', '192.168.77.2'] },
   { underlay: 4, mode: 'udp', mtu: 1450, vteps: ['192.168.77.1', '192.168.77.2'] },
   { underlay: 6, mode: 'udp', mtu: 1430, vteps: ['fd77::1', 'fd77::2'] },
+  { underlay: 6, mode: 'xdp', mtu: 1430, vteps: ['fd77::1', 'fd77::2'] },
 ] as const)('IPv$underlay, $mode', ({ underlay, mode, mtu, vteps }) => {
   const namespaces = new Namespaces(`kernel${underlay}${mode}`)
   let node: TestNode | undefined

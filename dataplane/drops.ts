@@ -2,6 +2,9 @@
  * Why packets are dropped. One line a reason: number, counter name, what an operator should read.
  * The number is what a stage writes into the batch's `drop` column; the counters of a worker are
  * indexed by it. Add a reason at the end, and a case for it in test/packets.
+ *
+ * A superframe counts as one packet as long as it is whole, wherever it is dropped; once `segment` has begun
+ * to cut it, each segment that is dropped counts.
  */
 export const DROPS = [
   ['none', 'not dropped'],

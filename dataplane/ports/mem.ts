@@ -126,7 +126,7 @@ export class MemPort implements Port {
     })
     const at = portCounters(this.index)
     this.counters[at + PORT_COUNTER.TX_PACKETS]!++
-    this.counters[at + PORT_COUNTER.TX_BYTES]! += batch.len[i]!
+    this.counters[at + PORT_COUNTER.TX_BYTES]! += l3 + batch.len[i]! - start
     this.frames.release(batch.frame[i]!)
     return 0
   }

@@ -212,9 +212,12 @@ export class UdpPort implements Port {
       const i = this.append(batch, to, Math.min(size, length - k * size), meta)
       batch.gsoSize[i] = 0
     }
-    // Larger ones than a frame, more than a sender may make, or no frame.
+    // Larger ones than a frame, more than a sender may make, or no frame: they came in, and end here.
     if (n < packets) {
+      counters[COUNTER.PACKETS]! += packets - n
       counters[COUNTER.DROPS + DROP_NO_FRAMES]! += packets - n
+      counters[this.countersAt + PORT_COUNTER.RX_PACKETS]! += packets - n
+      counters[this.countersAt + PORT_COUNTER.RX_BYTES]! += length - n * size
       counters[this.countersAt + PORT_COUNTER.RX_DROPS]! += packets - n
     }
     frames.release(at)
@@ -316,7 +319,8 @@ export class UdpPort implements Port {
       const error = view.getUint32(descriptors + k * DESCRIPTOR_BYTES + DESCRIPTOR_LENGTH, true)
       if (error === 0) {
         counters[countersAt + PORT_COUNTER.TX_PACKETS]!++
-        counters[countersAt + PORT_COUNTER.TX_BYTES]! += this.queuedLength[first + k]!
+        const headers = this.queuedAt[first + k]! - this.outerAt[first + k]!
+        counters[countersAt + PORT_COUNTER.TX_BYTES]! += headers + this.queuedLength[first + k]!
       } else {
         this.count(error, taken)
       }

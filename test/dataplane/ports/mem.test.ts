@@ -80,7 +80,7 @@ describe('a port in memory', () => {
       ethernet(PEER, OWN, 0x86dd, PACKET6),
       ethernet(OWN, PEER, 0x0806, PACKET),
     ])
-    expect(place.portCounters(3)).toMatchObject({ TX_PACKETS: 3, TX_BYTES: 68 + 88 + 68 })
+    expect(place.portCounters(3)).toMatchObject({ TX_PACKETS: 3, TX_BYTES: 82 + 102 + 82 })
     expect(place.frames.leaked()).toBe(0)
   })
 

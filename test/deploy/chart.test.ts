@@ -97,7 +97,7 @@ describe.skipIf(noGo('Helm') !== undefined)('rendered', () => {
       plugins: [{ type: 'hawser', attach: 'xdp' }, { type: 'tuning' }],
     },
     ...{ uninstall: true, privileged: true, maxUnavailable: '10%', priorityClassName: '' },
-    resources: { requests: { cpu: '4', memory: '2Gi' } },
+    resources: { requests: { cpu: '4', memory: '2Gi' }, limits: { memory: '4Gi' } },
     initResources: { requests: { cpu: '10m', memory: '32Mi' }, limits: { memory: '64Mi' } },
     extraVolumes: [{ name: 'ipam', hostPath: { path: '/var/lib/cni', type: 'DirectoryOrCreate' } }],
     extraVolumeMounts: [{ name: 'ipam', mountPath: '/var/lib/cni' }],

@@ -409,6 +409,21 @@ describe('with a daemon', () => {
     expect(most).toBeLessThanOrEqual(8)
   })
 
+  test('one that starts anew is waited for, as long as that takes in a cluster', async () => {
+    const script = `require('node:net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`
+    spawnSync(process.execPath, ['-e', script, socket])
+    // It refuses now. A second and a half is nothing that is waited for: it is what a restart lasts.
+    const asked = [
+      plugin({ ...POD, CNI_COMMAND: 'ADD' }, config()),
+      plugin({ ...EMPTY, CNI_COMMAND: 'STATUS' }, config()),
+    ]
+    await new Promise(resolve => setTimeout(resolve, 1_500))
+    await daemon(async () => ({ exit: 0, stdout: RESULT }))
+    for (const ended of await Promise.all(asked)) {
+      expect(ended).toMatchObject({ code: 0, stdout: RESULT })
+    }
+  })
+
   test('one that is only just starting is waited for', async () => {
     const ended = plugin({ ...POD, CNI_COMMAND: 'ADD' }, config())
     await daemon(async () => ({ exit: 0, stdout: RESULT }))

@@ -307,6 +307,7 @@ describe('DEL', () => {
       { netns: 'not even a path' },
       { config: { cniVersion: '0.1.0', attach: 'other', mtu: -1, prevResult: 7, ipam: 'x' } },
       { config: { cniVersion: '99.0' } },
+      { config: { cniVersion: 7 } },
     ]
     for (const each of cases) {
       await call('ADD')

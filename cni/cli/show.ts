@@ -23,6 +23,7 @@ export function showStatus(status: DataplaneStatus): string {
     ['routes', `${status.routes.ipv4} IPv4, ${status.routes.ipv6} IPv6`],
     ...status.fibs.map((fib): [string, string] => [`FIB IPv${fib.family}`, fibText(fib)]),
     ['tables', `generation ${status.generation}`],
+    ...mendedFact(status),
   ]
   const workers = table(
     [
@@ -81,13 +82,23 @@ export function showStatus(status: DataplaneStatus): string {
     ]),
   )
   const lines = facts.map(([name, value]) => `${name.padEnd(10)}${printable(value)}`)
+  const troubles = status.troubles.map(({ what, since, blocking }) => {
+    const name = (blocking ? 'not ready' : 'trouble').padEnd(10)
+    return `${name}${printable(`${what} (since ${since})`)}`
+  })
   const notes = status.notes.map(note => `${'note'.padEnd(10)}${printable(note)}`)
-  return [...lines, ...notes, '', workers, '', ports].join('\n')
+  return [...lines, ...troubles, ...notes, '', workers, '', ports].join('\n')
 }
 
 /** A line, or one for each cause. */
 export function showReadiness({ ready, causes }: Readiness): string {
   return ready ? 'ready' : causes.map(cause => printable(`not ready: ${cause}`)).join('\n')
+}
+
+/** How often what others had changed was put right again. */
+function mendedFact({ mended }: DataplaneStatus): [name: string, value: string][] {
+  if (mended.length === 0) return []
+  return [['mended', mended.map(({ what, count }) => `${what} ${count}`).join(', ')]]
 }
 
 function networkText({ name, vni, podCidrs, pods }: NetworkStatus): string {

@@ -106,6 +106,17 @@ function nodeMetrics(
   told(registry, Gauge, ['hawser_pods', 'Interfaces of pods that are served'], [], put =>
     put(plane.pods().length),
   )
+  const standing = 'What is wrong with the node now; one that blocks keeps it from being ready'
+  told(registry, Gauge, ['hawser_troubles', standing], ['blocking'], put => {
+    for (const blocking of [true, false]) {
+      const count = status().troubles.filter(each => each.blocking === blocking).length
+      put(count, { blocking: String(blocking) })
+    }
+  })
+  const mended = 'Times that something which others had changed was put right again'
+  told(registry, Counter, ['hawser_mended_total', mended], ['what'], put => {
+    for (const { what, count } of status().mended) put(count, { what })
+  })
   const troubles = 'Attachments of an earlier daemon that could not be restored'
   told(registry, Gauge, ['hawser_troubled_attachments', troubles], [], put =>
     put(pods.troubles.size),

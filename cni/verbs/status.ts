@@ -109,10 +109,15 @@ interface Findings {
 }
 
 function findings(node: Node): Findings {
-  const { ready, notes, workers, pods } = node.plane.status()
+  const { ready, notes, troubles, workers, pods } = node.plane.status()
   const { passing: hurt, lasting } = node.pods.hurting()
   if (pods === 0 && lasting.length > 1) hurt.push(...lasting.splice(0))
-  if (!ready) hurt.push(`the packet engine is not ready: ${notes.join('; ')}`)
+  const blocking = troubles.filter(trouble => trouble.blocking)
+  hurt.push(...blocking.map(({ what, since }) => `${what} (since ${since})`))
+  // What else may speak against it stands among the notes.
+  if (!ready && blocking.length === 0) {
+    hurt.push(`the packet engine is not ready: ${notes.join('; ')}`)
+  }
   const missing: string[] = []
   if (workers.length > 0 && workers.every(worker => worker.smallFree === 0)) {
     missing.push('no packet frame is left')

@@ -51,6 +51,24 @@ test('status shows facts, notes, workers and ports', () => {
   expect(text).toMatch(/^ +1 {2}tun +pod +net\/abc\/eth0 +10 +1000 /m)
 })
 
+test('status shows what is wrong and since when, and what has been mended', () => {
+  const since = '2026-01-01T00:00:00.000Z'
+  const text = showStatus({
+    ...STATUS,
+    troubles: [
+      { what: 'device eth0 is down', since, blocking: true },
+      { what: 'node-b is not reached', since, blocking: false },
+    ],
+    mended: [
+      { what: 'nft', count: 3 },
+      { what: 'underlay', count: 1 },
+    ],
+  })
+  expect(text).toMatch(/^not ready {1}device eth0 is down \(since 2026-01-01T00:00:00\.000Z\)$/m)
+  expect(text).toMatch(/^trouble {3}node-b is not reached \(since 2026-01-01T00:00:00\.000Z\)$/m)
+  expect(text).toMatch(/^mended {4}nft 3, underlay 1$/m)
+})
+
 test('status shows the networks beside the own one', () => {
   const blue = { name: 'blue', vni: 100, podCidrs: ['10.60.0.0/24', 'fd60::/64'], pods: 3 }
   const text = showStatus({ ...STATUS, networks: [blue, { ...blue, name: 'red', vni: 0 }] })

@@ -55,6 +55,20 @@ function attach(container: string, ip4: string): void {
 }
 
 describe('what is told', () => {
+  test('what is wrong with the node now, and what has been mended', async () => {
+    const since = '2026-01-01T00:00:00.000Z'
+    const status = plane.status.bind(plane)
+    plane.status = () => ({
+      ...status(),
+      troubles: [{ what: 'underlay eth0 is gone', since, blocking: true }],
+      mended: [{ what: 'nft', count: 3 }],
+    })
+    const samples = await scrape()
+    expect(samples.get('hawser_troubles{blocking="true"}')).toBe(1)
+    expect(samples.get('hawser_troubles{blocking="false"}')).toBe(0)
+    expect(samples.get('hawser_mended_total{what="nft"}')).toBe(3)
+  })
+
   test('addresses by range and state, before they run out', async () => {
     attach('a', '10.0.0.2')
     attach('b', '10.0.0.3')

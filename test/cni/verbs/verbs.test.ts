@@ -402,6 +402,21 @@ describe('STATUS', () => {
     })
   })
 
+  test('says what is wrong with the node, and since when; what does not block is no failure', async () => {
+    const since = '2026-01-01T00:00:00.000Z'
+    const status = plane.status.bind(plane)
+    let blocking = false
+    plane.status = () => ({
+      ...{ ...status(), ready: !blocking },
+      troubles: [{ what: 'device eth0 is down', since, blocking }],
+    })
+    expect(await call('STATUS')).toBeUndefined()
+    blocking = true
+    const msg = `device eth0 is down (since ${since})`
+    expect(await call('STATUS')).toMatchObject({ code: 51, msg })
+    expect(readiness(node)).toEqual({ ready: false, causes: [msg] })
+  })
+
   test('says which port mappings are not in force, as they are not one pod', async () => {
     node.pods.troubles.failed('port mappings', 'no nft')
     expect(await call('STATUS')).toMatchObject({

@@ -1,10 +1,10 @@
 // The way to a peer changes while the device stays.
 //
-//   node a 192.168.77.1 under0 ──┐            ┌── ra 192.168.77.254  r  rb 192.168.78.254 ──┐
+//   node a 192.168.77.1 under0 ──┐            ┌── ra 192.168.77.252  r  rb 192.168.78.254 ──┐
 //                                ├── switch ──┤                                             ├── under0 192.168.78.2 node b
 //                                │            └── sa 192.168.77.253  s  sb 192.168.78.253 ──┘   (a switch there, too)
 //
-// r and s are routers; a and b go by r.
+// r and s are routers; a and b go by r. The gateway of a, 192.168.77.254, is r's, and moves.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { connect, ip } from '../../harness/netns.ts'
 import { tellLogsOnFailure } from '../expect.ts'
@@ -26,7 +26,7 @@ describe.each(['xdp', 'udp'] as const)('underlay %s behind routers', mode => {
         s = await namespaces.add('s')
         const plugs = [
           [a, 'under0', '192.168.77.1/24', left, 'p1'],
-          [r, 'ra', '192.168.77.254/24', left, 'p2'],
+          [r, 'ra', '192.168.77.252/24', left, 'p2'],
           [s, 'sa', '192.168.77.253/24', left, 'p3'],
           [b, 'under0', '192.168.78.2/24', right, 'p1'],
           [r, 'rb', '192.168.78.254/24', right, 'p2'],
@@ -47,6 +47,7 @@ describe.each(['xdp', 'udp'] as const)('underlay %s behind routers', mode => {
           // Both answer a failover with an ARP of their own.
           await sysctl(router, 'net.ipv4.conf.all.arp_notify=1')
         }
+        await ip(r, 'addr', 'add', '192.168.77.254/32', 'dev', 'ra')
         await ip(a, 'route', 'add', far, 'via', '192.168.77.254')
         await ip(b, 'route', 'add', '192.168.77.0/24', 'via', '192.168.78.254')
       },
@@ -68,12 +69,12 @@ describe.each(['xdp', 'udp'] as const)('underlay %s behind routers', mode => {
   })
 
   test('the gateway address moves to the other router', async () => {
-    await ip(r, 'addr', 'del', '192.168.77.254/24', 'dev', 'ra')
-    await ip(s, 'addr', 'add', '192.168.77.254/24', 'dev', 'sa')
+    await ip(r, 'addr', 'del', '192.168.77.254/32', 'dev', 'ra')
+    await ip(s, 'addr', 'add', '192.168.77.254/32', 'dev', 'sa')
     await ip(s, 'link', 'set', 'sa', 'address', '02:00:00:00:77:fd')
     await reached(here!)
-    await ip(s, 'addr', 'del', '192.168.77.254/24', 'dev', 'sa')
-    await ip(r, 'addr', 'add', '192.168.77.254/24', 'dev', 'ra')
+    await ip(s, 'addr', 'del', '192.168.77.254/32', 'dev', 'sa')
+    await ip(r, 'addr', 'add', '192.168.77.254/32', 'dev', 'ra')
     await ip(r, 'link', 'set', 'ra', 'address', '02:00:00:00:77:fc')
     await reached(here!)
   })

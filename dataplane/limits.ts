@@ -53,7 +53,7 @@ export const XDP_RING_SIZE = 2048
 /** AF_XDP sockets (a port's queues each take one) of one worker, by default. */
 export const DEFAULT_XDP_SOCKETS = 128
 /** Frames that a pod's fill ring holds: while little comes, when much does, and when frames are short (afxdp/fill-level.ts). */
-export const POD_FILL_SHARE = 64
+export const POD_FILL_SHARE = 96
 export const POD_FILL_FRAMES = 256
 export const MIN_FILL_FRAMES = 16
 /** Of a worker's small frames: what the fill rings of pods share, and below which part that is free frames are short. */

@@ -34,7 +34,8 @@ test('a quiet pod starts with its share, whoever came first', () => {
     () => new FillLevel(place.shares, POD_FILL_FRAMES, false),
   )
   const held = levels.map((level, port) => fill(place, level, port))
-  expect(new Set(held)).toEqual(new Set([POD_FILL_SHARE]))
+  const even = Math.floor((DEFAULT_SMALL_FRAMES * FILL_BUDGET) / 100)
+  expect(new Set(held)).toEqual(new Set([Math.min(POD_FILL_SHARE, even)]))
 })
 
 test.each([1, 10, 50, 128, 256, 500])(
@@ -76,10 +77,10 @@ test('a level doubles with bursts, and halves after seconds without', () => {
     level.came(Math.min(packets, level.held))
     seen.push(level.level)
   }
-  expect(seen).toEqual([64, 128, 256, 256, 256])
+  expect(seen).toEqual([1, 1, 2, 4, 4].map(n => Math.min(n * POD_FILL_SHARE, POD_FILL_FRAMES)))
   level.look()
   expect(level.level).toBe(256)
-  for (const expected of [128, 64, 64]) {
+  for (const expected of [POD_FILL_FRAMES / 2, POD_FILL_SHARE, POD_FILL_SHARE]) {
     level.came(5)
     level.look()
     expect(level.level).toBe(expected)

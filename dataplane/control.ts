@@ -64,6 +64,8 @@ export interface DataplaneOptions {
    */
   fibs?: readonly string[]
   /** What the engine has to say. */
+  /** Called when the engine can't go on, as when a worker has ended; once for each cause. */
+  onFailure?: (error: Error) => void
   log?: (level: 'debug' | 'info' | 'warn' | 'error', message: string, facts?: object) => void
 }
 

@@ -186,6 +186,7 @@ class Dataplane implements ControlPlane {
       onFailure: (worker, error) => {
         this.failed = `worker ${worker} failed: ${error.message}`
         this.log('error', this.failed, { stack: error.stack })
+        this.options.onFailure?.(new Error(this.failed, { cause: error }))
       },
     })
     await this.pool.start()

@@ -122,7 +122,7 @@ async function answer<T>(name: string, flags: QueryFlags, show: (answer: T) => s
 async function daemon(flags: DaemonFlags & { check?: boolean }): Promise<void> {
   const config = loadConfig(flags)
   if (flags.check) {
-    const { self, peers } = ClusterFile.read(config.cluster, config.node)
+    const { self, peers } = ClusterFile.read(config.cluster, config.node, config.dataplane.vni)
     const facts = `${self.name} ${self.vtep}, ${self.podCidrs.join(', ')}; ${peers.length} peers`
     process.stdout.write(`${config.cluster}: good: ${facts}\n`)
     return

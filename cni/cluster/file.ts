@@ -67,27 +67,29 @@ export class ClusterFile {
   }
 
   /**
-   * Calls `onChange` with the whole new view whenever the file's content has changed from `current`
-   * (what the caller runs with), and `onError` when the new content can't be used: then the last
-   * good view stays in force, and an error that stays the same is told once. Call `close` to stop.
+   * Calls `onView` with the whole view whenever the file's content has changed from `current` (what the
+   * caller runs with), and when it can be used again after an error; `onError` when it can't be used: then the
+   * last good view stays in force, and an error that stays the same is told once. Call `close` to stop.
    */
   watch(
     current: ClusterView,
-    onChange: (view: ClusterView) => void,
+    onView: (view: ClusterView) => void,
     onError: (error: Error) => void,
   ): Closer {
     let known = JSON.stringify(current)
     let told = ''
+    let latest = current
     return watchFile(
       this.path,
       () => {
         try {
           const view = ClusterFile.read(this.path, this.nodeName, this.vni)
-          told = ''
           const text = JSON.stringify(view)
-          if (text === known) return
+          if (text === known && told === '') return
+          if (text !== known) latest = view
+          told = ''
           known = text
-          onChange(view)
+          onView(latest)
         } catch (error) {
           if ((error as Error).message === told) return
           told = (error as Error).message

@@ -30,20 +30,22 @@ import type { Node } from '../pods/node.ts'
 import { Pods } from '../pods/pods.ts'
 import { rebuildState } from '../pods/rebuild.ts'
 import { Turns } from '../pods/turns.ts'
-import { drainQueue } from '../rpc/del-queue.ts'
 import { serve } from '../rpc/server.ts'
 import { openState } from '../state/damage.ts'
 import { answer } from '../verbs/index.ts'
 import { cannotServe } from '../verbs/status.ts'
 import type { DaemonConfig } from './config.ts'
-import { every, Parts } from './parts.ts'
+import { every, Parts, within } from './parts.ts'
 import { checkHost, type HostFacts, probeHost } from './preconditions.ts'
 import { questions } from './questions.ts'
+import { Queue } from './queue.ts'
 
 /** Milliseconds between collections of what went without a DEL, and of DELs that failed. */
 export const COLLECT_MS = 120_000
-/** Milliseconds that a stopping daemon gives to each kind of work under way. */
-export const IDLE_MS = 5_000
+/** Milliseconds that a stopping daemon gives to plugins before it ends them. */
+export const GRACE_MS = 3_000
+/** Milliseconds that queued DELs may keep the socket shut; what is left goes on behind it. */
+export const DRAIN_MS = 10_000
 
 export interface DaemonParts {
   log: Logger
@@ -68,15 +70,22 @@ export interface RunningDaemon {
  * step fails, and the reason of `signal` when that is aborted before.
  */
 export async function runDaemon(config: DaemonConfig, parts: DaemonParts): Promise<RunningDaemon> {
-  const { log, signal } = parts
+  const { log } = parts
   const running = new Parts(log)
+  const failure = new AbortController()
+  const signal = AbortSignal.any([parts.signal, failure.signal])
+  const fail = (error: Error): void => {
+    log.error({ cause: error.message }, 'the packet engine has failed; the daemon ends')
+    failure.abort(error)
+  }
   try {
-    const { plane, collect } = await start(config, parts, running)
+    const { plane, collect } = await start(config, { ...parts, signal }, running, fail)
     const closed = new Promise<unknown[]>(resolve => {
       const stop = (): void => void running.stop().then(resolve)
       if (signal.aborted) stop()
       else signal.addEventListener('abort', stop, { once: true })
     }).then(failures => {
+      if (failure.signal.aborted) throw failure.signal.reason
       if (failures.length > 0) throw failures[0]
       log.info('stopped')
     })
@@ -93,6 +102,7 @@ async function start(
   config: DaemonConfig,
   { log, signal, host, createPlane = realPlane }: DaemonParts,
   running: Parts,
+  fail: (error: Error) => void,
 ): Promise<Omit<RunningDaemon, 'closed'>> {
   const began = performance.now()
   signal.throwIfAborted()
@@ -105,7 +115,8 @@ async function start(
 
   const { vni } = config.dataplane
   const view = ClusterFile.read(config.cluster, config.node, vni)
-  const plane = await createPlane(view.self, { ...config.dataplane, log: engineLog(log) })
+  const options = { ...config.dataplane, log: engineLog(log), onFailure: fail }
+  const plane = await createPlane(view.self, options)
   running.started('the packet engine', () => plane.stop())
   signal.throwIfAborted()
   await plane.setCluster(view.self, view.peers, view.networks)
@@ -125,7 +136,7 @@ async function start(
   const stopping = new AbortController()
   running.started('calls of plugins', () => stopping.abort(new Error('the daemon stops')))
   const turns = new Turns()
-  running.started('work on attachments', () => turns.idle(), IDLE_MS)
+  running.started('work on attachments', () => turns.idle(), true)
   let follower: ClusterFollower | undefined
   const podCidrs = (overlay?: string): readonly string[] =>
     cidrsIn((follower?.view ?? view).self, overlay)
@@ -142,9 +153,9 @@ async function start(
   signal.throwIfAborted()
 
   const node: Node = { ...parts, pods, exclude, ranges: new Map(), remarks: new Map() }
-  const drain = (): Promise<number> =>
-    drainQueue(config.socket, (request, queuedAt) => answer(node, request, queuedAt), log)
-  await drain()
+  const queue = new Queue(node, config.socket)
+  running.started('queued DELs', () => queue.idle(), true)
+  await within(queue.withoutPlugins(), DRAIN_MS)
   faultPoint('start.drained')
   signal.throwIfAborted()
 
@@ -159,9 +170,9 @@ async function start(
   running.started('the socket', () => server.close())
   faultPoint('start.listening')
   // A DEL may have been queued between the first look and the socket (del-queue.ts).
-  await drain()
+  await within(queue.withoutPlugins(), DRAIN_MS)
   // Not waited for: a plugin may take its time, and nothing depends on it.
-  void pods.giveBackOrphans()
+  void queue.drain().then(() => pods.giveBackOrphans())
 
   follower = new ClusterFollower(
     plane,
@@ -170,12 +181,13 @@ async function start(
     log,
   )
   const following = follower
-  running.started('the cluster file', () => following.close(), IDLE_MS)
+  running.started('the cluster file', () => following.close(), true)
   const collect = async (): Promise<void> => {
     await pods.collect()
-    await drain()
+    await queue.drain()
   }
-  running.started('collections', every(COLLECT_MS, collect), IDLE_MS)
+  const failed = (error: Error): void => log.error({ cause: error.message }, 'collecting failed')
+  running.started('collections', every(COLLECT_MS, collect, failed), true)
   if (config.install !== undefined) {
     const { socket, install } = config
     const causes = (): string[] => cannotServe(node)
@@ -183,6 +195,10 @@ async function start(
     node.installation = () => installation
     running.started('the installation', () => installation.close())
   }
+  // Stopped first: what waits for a plugin is waited for, but not long.
+  running.started('the time of plugins', () => {
+    setTimeout(() => stopping.abort(new Error('the daemon stops')), GRACE_MS).unref()
+  })
   signal.throwIfAborted()
   const ms = Math.round(performance.now() - began)
   const { mtu } = plane

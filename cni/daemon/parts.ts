@@ -8,9 +8,12 @@ interface Part {
   /** For people: `the packet engine`. */
   name: string
   stop: Stop
-  /** Milliseconds that it is waited for; absent: as long as it takes. */
-  limitMs: number | undefined
+  /** Whether it is waited for only as long as all of them may take together. */
+  bounded: boolean
 }
+
+/** Milliseconds that what may hang has to end, all of it together; an init system gives a process 15 s. */
+export const STOP_MS = 8_000
 
 export class Parts {
   readonly #log: Logger
@@ -20,17 +23,19 @@ export class Parts {
     this.#log = log
   }
 
-  /** `name` has been started; `stop` stops it, and is not waited for longer than `limitMs`. */
-  started(name: string, stop: Stop, limitMs?: number): void {
-    this.#started.push({ name, stop, limitMs })
+  /** `name` has been started, and `stop` stops it. `bounded`: what it waits for may hang. */
+  started(name: string, stop: Stop, bounded = false): void {
+    this.#started.push({ name, stop, bounded })
   }
 
   /** Stops all that has been started, the last first. What fails is logged, and doesn't keep the rest; gives the failures. */
   async stop(): Promise<unknown[]> {
     const failures: unknown[] = []
-    for (const { name, stop, limitMs } of this.#started.splice(0).reverse()) {
+    const end = performance.now() + STOP_MS
+    for (const { name, stop, bounded } of this.#started.splice(0).reverse()) {
       try {
-        await within(stop(), limitMs)
+        const work = stop()
+        await (bounded ? within(work, Math.max(0, end - performance.now())) : work)
       } catch (error) {
         failures.push(error)
         this.#log.error({ part: name, err: error }, 'stopping: a step failed')
@@ -40,13 +45,19 @@ export class Parts {
   }
 }
 
-/** Calls `work` every `ms`, never twice at once; what is returned ends that and awaits it. */
-export function every(ms: number, work: () => Promise<void>): () => Promise<void> {
+/** Calls `work` every `ms`, never twice at once; `failed` hears of what it throws. What is returned ends that and awaits it. */
+export function every(
+  ms: number,
+  work: () => Promise<void>,
+  failed: (error: Error) => void,
+): () => Promise<void> {
   let running: Promise<void> | undefined
   const timer = setInterval(() => {
-    running ??= work().finally(() => {
-      running = undefined
-    })
+    running ??= work()
+      .catch(failed)
+      .finally(() => {
+        running = undefined
+      })
   }, ms)
   timer.unref()
   return async () => {
@@ -56,8 +67,7 @@ export function every(ms: number, work: () => Promise<void>): () => Promise<void
 }
 
 /** Waits for `work`, but not longer than `ms`. */
-async function within(work: unknown, ms: number | undefined): Promise<void> {
-  if (ms === undefined) return void (await work)
+export async function within(work: unknown, ms: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined
   const over = new Promise<void>(resolve => {
     timer = setTimeout(resolve, ms)

@@ -16,7 +16,7 @@
 import type { DelegateCall } from '../invoke/exec.ts'
 import { type AttachmentKey, attachmentId } from '../state/state.ts'
 import { type Added, add, type PodRequest } from './attach.ts'
-import { remove } from './detach.ts'
+import { letGo, remove } from './detach.ts'
 import { look } from './namespace.ts'
 import type { PodsContext, PodsParts } from './parts.ts'
 import { PortMappings } from './port-mappings.ts'
@@ -56,6 +56,11 @@ export class Pods {
    */
   remove(key: AttachmentKey, asked?: DelegateCall, late?: AbortSignal): Promise<void> {
     return remove(this.#context, key, asked, late)
+  }
+
+  /** What of `remove` needs no other plugin. In its turn. Throws CniError (code 5) when the engine can't let go. */
+  letGo(key: AttachmentKey): Promise<void> {
+    return letGo(this.#context, key)
   }
 
   /** Puts in force again what an earlier daemon left, before anything else may run. Never rejects for a pod's sake. */

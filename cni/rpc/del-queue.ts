@@ -49,19 +49,25 @@ export function queueFolder(socket: string): string {
   return join(dirname(socket), 'queue')
 }
 
+/** DELs that are worked on at once, and held in memory. */
+const MAX_PARALLEL = 8
+
 /**
- * Hands every queued DEL to `handle`, oldest first, and removes those that succeed; gives their
- * number. One that fails stays. `queuedAt` is milliseconds since 1970: an attachment made later
+ * Hands every queued DEL to `handle`, oldest first and some at once, and removes those that succeed; gives their
+ * number. One that fails stays, and so does one of which `handle` answers nothing yet. None is begun once
+ * `signal` is aborted. `queuedAt` is milliseconds since 1970: an attachment made later
  * than that is not what the DEL meant. Never throws for what lies in the folder.
  */
 export async function drainQueue(
   socket: string,
-  handle: (request: CniRequest, queuedAt: number) => Promise<CniReply>,
+  handle: (request: CniRequest, queuedAt: number) => Promise<CniReply | undefined>,
   log: Logger,
+  signal?: AbortSignal,
 ): Promise<number> {
   const folder = queueFolder(socket)
+  const left = queued(folder, log)
   let handled = 0
-  for (const name of queued(folder, log)) {
+  const one = async (name: string): Promise<void> => {
     const file = join(folder, name)
     let request: CniRequest | undefined
     try {
@@ -70,11 +76,12 @@ export async function drainQueue(
       if (error instanceof ProtocolError) setAside(folder, name, error, log)
       else log.error({ file, err: error }, 'a queued DEL can not be read; it stays queued')
     }
-    if (request === undefined) continue
+    if (request === undefined) return
     const queuedAt = Number(BigInt(name.slice(0, 20)) / 1_000_000n)
     const facts = { file, containerID: request.env.CNI_CONTAINERID, ifname: request.env.CNI_IFNAME }
     try {
       const reply = await handle(request, queuedAt)
+      if (reply === undefined) return
       if (reply.exit !== 0) throw new Error(reply.stdout)
       faultPoint('queue.done')
       rmSync(file, { force: true })
@@ -88,6 +95,13 @@ export async function drainQueue(
       )
     }
   }
+  const work = async (): Promise<void> => {
+    for (let next = left.shift(); next !== undefined; next = left.shift()) {
+      if (signal?.aborted) return
+      await one(next)
+    }
+  }
+  await Promise.all(Array.from({ length: MAX_PARALLEL }, work))
   return handled
 }
 

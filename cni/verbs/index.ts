@@ -10,7 +10,7 @@ import type { CniReply, CniRequest } from '../spec/request.ts'
 import { isStateFailure } from '../state/state.ts'
 import { add } from './add.ts'
 import { check } from './check.ts'
-import { del } from './del.ts'
+import { del, letGoQueued } from './del.ts'
 import { gc } from './gc.ts'
 import { status } from './status.ts'
 import { version } from './version.ts'
@@ -18,6 +18,21 @@ import { version } from './version.ts'
 /** Answers one request; never rejects. `queuedAt` (milliseconds since 1970) is a queued DEL's. */
 export function answer(node: Node, request: CniRequest, queuedAt?: number): Promise<CniReply> {
   return withStderr(() => reply(node, request, queuedAt))
+}
+
+/** The same for a queued DEL, as far as it needs no other plugin; undefined when there is more to it. */
+export async function answerWithoutPlugins(
+  node: Node,
+  request: CniRequest,
+  queuedAt: number,
+): Promise<CniReply | undefined> {
+  try {
+    const args = parseArgs(request.env)
+    if (await letGoQueued(node, args, parseJson(request.config), queuedAt)) return undefined
+  } catch {
+    // The answer says what is wrong.
+  }
+  return answer(node, request, queuedAt)
 }
 
 async function reply(node: Node, request: CniRequest, queuedAt?: number): Promise<CniReply> {

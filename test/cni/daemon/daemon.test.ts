@@ -19,13 +19,19 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { createLogger } from '../../../cni/base/logger.ts'
 import type { DaemonConfig } from '../../../cni/daemon/config.ts'
 import { type RunningDaemon, runDaemon } from '../../../cni/daemon/daemon.ts'
+import { STOP_MS } from '../../../cni/daemon/parts.ts'
 import type { HostFacts } from '../../../cni/daemon/preconditions.ts'
 import { PACKAGED_CONFLIST } from '../../../cni/install/place.ts'
 import { query } from '../../../cni/rpc/client.ts'
 import { queueFolder } from '../../../cni/rpc/del-queue.ts'
 import { encodeCni, encodeMessage, HEADER_BYTES, WORD } from '../../../cni/rpc/protocol.ts'
 import { State } from '../../../cni/state/state.ts'
-import type { ControlPlane, DataplaneOptions, NodeSpec } from '../../../dataplane/control.ts'
+import type {
+  ControlPlane,
+  DataplaneOptions,
+  DataplaneStatus,
+  NodeSpec,
+} from '../../../dataplane/control.ts'
 import { Namespaces } from '../../harness/netns.ts'
 import { CLI } from '../../harness/node.ts'
 import { run } from '../../harness/processes.ts'
@@ -306,6 +312,56 @@ describe('restart', () => {
     expect(records.findLast(each => each['msg'] === 'ready')).toMatchObject({ pods: 0 })
   })
 
+  test('queued DELs whose plugins hang do not keep the socket shut; what is ours is let go before', async () => {
+    await start()
+    await cni('ADD')
+    stop.abort()
+    await running?.closed
+    const bin = join(folder, 'bin')
+    mkdirSync(bin)
+    writeFileSync(join(bin, 'hung'), '#!/bin/sh\nexec sleep 1000\n', { mode: 0o755 })
+    const queue = queueFolder(config.socket)
+    mkdirSync(queue, { recursive: true, mode: 0o700 })
+    for (let k = 0; k < 12; k++) {
+      const env = {
+        ...{ CNI_COMMAND: 'DEL', CNI_CONTAINERID: `c${k}`, CNI_NETNS: netns, CNI_IFNAME: 'eth0' },
+        ...{ CNI_ARGS: '', CNI_PATH: bin },
+      }
+      const text = { cniVersion: '1.1.0', name: 'hawser', type: 'hawser', ipam: { type: 'hung' } }
+      const at = BigInt(Date.now() + 60_000) * 1_000_000n + BigInt(k)
+      const body = encodeCni({ env, config: JSON.stringify(text) })
+      const name = `${String(at).padStart(20, '0')}-1.del`
+      writeFileSync(join(queue, name), encodeMessage(WORD.CNI, body))
+    }
+    stop = new AbortController()
+    await start()
+    expect(records.at(-1)).toMatchObject({ msg: 'ready' })
+    // The pod is gone; all DELs wait for their plugin, and two of the eight places are theirs.
+    expect(plane?.pods()).toEqual([])
+    expect(readdirSync(queue)).toHaveLength(12)
+    expect(await cni('ADD')).toMatchObject({ word: WORD.SUCCESS })
+    const began = performance.now()
+    stop.abort()
+    await running?.closed
+    expect(performance.now() - began).toBeLessThan(STOP_MS + 2_000)
+  })
+
+  test('a worker that dies ends the daemon with the cause, and pods stay', async () => {
+    await start()
+    await cni('ADD')
+    plane!.options.onFailure?.(new Error('worker 1 failed: out of memory'))
+    await expect(running?.closed).rejects.toThrow('worker 1 failed: out of memory')
+    expect(plane?.stopped).toBe(true)
+    expect(existsSync(config.socket)).toBe(false)
+    expect(records).toContainEqual(
+      expect.objectContaining({ level: 'error', cause: 'worker 1 failed: out of memory' }),
+    )
+    running = undefined
+    stop = new AbortController()
+    await start()
+    expect(plane?.calls).toContain('attach hawser/c1/eth0 adopt')
+  })
+
   test('a pod that can not be restored is a note of the status', async () => {
     await start()
     await cni('ADD')
@@ -345,6 +401,12 @@ describe('the cluster file', () => {
       notes: ['offload was switched off', expect.stringMatching(/^cluster file: .*nodes: 7/)],
     })
     expect(await cni('STATUS')).toEqual({ word: WORD.SUCCESS, json: undefined })
+    // Mended to what it was: the error is gone, and nothing has changed.
+    writeCluster(A, B, { name: 'node-c', vtep: '192.0.2.13', podCIDRs: ['10.0.2.0/24'] })
+    await until('the error is gone', async () => {
+      const { notes } = (await query(config.socket, 'status')) as DataplaneStatus
+      return notes.length === 1
+    })
 
     followed = record('the cluster file has changed')
     writeCluster(A)

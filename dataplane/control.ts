@@ -56,6 +56,8 @@ export interface DataplaneOptions {
   largeFrames?: number
   /** AF_XDP sockets of a worker, 0 .. MAX_PORTS: each pod by AF_XDP takes one, and the underlay one a queue. Default DEFAULT_XDP_SOCKETS. */
   xdpSockets?: number
+  /** Most peers, 1 .. MAX_PEERS. Default DEFAULT_PEERS. */
+  peers?: number
   /** Routes of one family. Default DEFAULT_ROUTES. */
   routes?: number
   /**
@@ -280,7 +282,8 @@ export interface ControlPlane {
   readonly mtu: number
   /**
    * This node, its peers and the networks beside the cluster's own, whole; what is gone is removed, what
-   * stays is untouched. Pods of a network that this node is in no more keep their interfaces and reach
+   * stays is untouched. Rejects, and what was in force still is, when a limit, the kernel or nft refuses
+   * any of it. Pods of a network that this node is in no more keep their interfaces and reach
    * each other on this node.
    */
   setCluster(

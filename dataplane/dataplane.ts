@@ -10,6 +10,7 @@ import { availableParallelism } from 'node:os'
 import { native } from '../native/native.ts'
 import { RING_SLOT_BYTES, RingSlots } from './afxdp/ring-slots.ts'
 import { Umem } from './afxdp/umem.ts'
+import { Cluster, type Follower } from './cluster/cluster.ts'
 import {
   type ControlPlane,
   type DataplaneOptions,
@@ -29,6 +30,7 @@ import { Host } from './host/host.ts'
 import {
   DEFAULT_HOST_DEVICE,
   DEFAULT_LARGE_FRAMES,
+  DEFAULT_PEERS,
   DEFAULT_ROUTES,
   DEFAULT_SMALL_FRAMES,
   DEFAULT_VNI,
@@ -39,7 +41,6 @@ import {
   PORT_DESCRIPTORS,
   SPARE_DESCRIPTORS,
 } from './limits.ts'
-import { checkNetworks, checkRoom, hostPrefixesOf, prefixesOf, vtepsOf } from './manage/cluster.ts'
 import { chooseFibs } from './manage/fibs.ts'
 import { Networks } from './manage/networks.ts'
 import { NextHopSlots } from './manage/next-hop-slots.ts'
@@ -52,10 +53,9 @@ import { routeEntries } from './manage/route-entries.ts'
 import { discard, type Fibs, Routes } from './manage/routes.ts'
 import { engineStatus, readDrops } from './manage/status.ts'
 import { Underlay } from './manage/underlay.ts'
-import { Arena, HEADER, planArena } from './memory/arena.ts'
+import { Arena, planArena } from './memory/arena.ts'
 import { Watch } from './netlink/watch.ts'
 import { TableWriter } from './tables/tables.ts'
-import { vtepTable, writeVteps } from './tables/vteps.ts'
 import { Weather } from './weather/weather.ts'
 import { WorkerPool } from './worker/pool.ts'
 
@@ -90,22 +90,17 @@ class Dataplane implements ControlPlane {
   private readonly networks: Networks
   private readonly peers: Peers
   private readonly attached: Pods
+  private readonly cluster: Cluster
   private readonly weather: Weather
   private readonly mostRoutes: number
   private readonly vxlanPort: number
   private readonly host: Host
   private readonly notes: string[] = []
-  /** What the cluster has routes for. */
-  private prefixes: readonly string[] = []
-  /** Next hops of peers that are gone. */
-  private readonly stale: number[] = []
-  private self: NodeSpec
   private pool: WorkerPool | undefined
   private failed: string | undefined
   private swapping = false
 
   constructor(self: NodeSpec, options: DataplaneOptions, fibs: Fibs) {
-    this.self = self
     this.options = options
     this.log = options.log ?? (() => {})
     this.weather = new Weather({ log: this.log, listen: look => new Watch('', look) })
@@ -116,8 +111,10 @@ class Dataplane implements ControlPlane {
     if (xdpSockets > MAX_PORTS) {
       throw new RangeError(`xdpSockets: ${xdpSockets}: at most ${MAX_PORTS}, as many as ports`)
     }
+    const peers = options.peers ?? DEFAULT_PEERS
     const layout = planArena({
       workers,
+      peers,
       smallFrames: options.smallFrames ?? DEFAULT_SMALL_FRAMES,
       largeFrames: options.largeFrames ?? DEFAULT_LARGE_FRAMES,
       xdpSockets: 1 + xdpSockets * workers,
@@ -146,13 +143,13 @@ class Dataplane implements ControlPlane {
       vni: options.vni ?? DEFAULT_VNI,
       options: options.underlay ?? {},
       conditions: this.weather.conditions,
-      changed: vteps => this.peers.refresh(vteps),
+      changed: vteps => this.refresh(vteps),
     })
     this.mtu = mtuOf(options.mtu, this.underlay)
     this.routing = new Routes(arena, fibs, this.mostRoutes)
     this.networks = new Networks(arena, hops, this.mtu, options.vni ?? DEFAULT_VNI)
     this.peers = new Peers(hops, (peer, network) =>
-      this.underlay.hopTo(this.self, peer, network, this.mtu),
+      this.underlay.hopTo(this.cluster.self, peer, network, this.mtu),
     )
     this.attached = new Pods(this.parts, this.routing, this.networks, this.mtu)
     this.host = new Host(this.parts, this.routing, {
@@ -167,6 +164,18 @@ class Dataplane implements ControlPlane {
     this.weather.add("pods' links", ['link', 'pod', 'netconf'], () =>
       this.attached.look(this.weather.conditions),
     )
+    this.cluster = new Cluster(self, {
+      parts: this.parts,
+      routing: this.routing,
+      networks: this.networks,
+      peers: this.peers,
+      pods: () => this.attached.size,
+      hostHop: () => this.host.hop,
+      hostPrefixes: () => this.host.prefixes,
+      kernel: this.followers(),
+      writeSelf: () => this.writeSelf(),
+      limits: { peers, routes: this.mostRoutes },
+    })
   }
 
   async start(): Promise<void> {
@@ -200,73 +209,36 @@ class Dataplane implements ControlPlane {
     this.log('warn', message)
   }
 
+  /** The ways to these VTEPs have changed. */
+  private refresh(vteps: ReadonlySet<string>): void {
+    const writes = this.peers.refreshed(vteps)
+    this.tables.change(() => {
+      for (const [id, hop] of writes) this.parts.hops.update(id, hop)
+    })
+  }
+
   private writeSelf(): void {
-    const { self, vxlanPort, host } = this
+    const { vxlanPort, host } = this
+    const { self } = this.cluster
     const { vni } = this.networks.own
     writeNodeFacts(this.arena, { self, vni, vxlanPort, hostPort: host.port })
   }
 
-  async setCluster(
+  setCluster(
     self: NodeSpec,
     peers: readonly NodeSpec[],
-    specs: readonly NetworkSpec[] = [],
+    networks: readonly NetworkSpec[] = [],
   ): Promise<void> {
-    if (self.vtep !== this.self.vtep) {
-      throw new Error(`node ${self.name}: its VTEP address can't change while it runs; restart`)
-    }
-    const vteps = vtepsOf(self, peers)
-    checkNetworks(specs, this.networks.own.vni)
-    const prefixes = prefixesOf(self, peers, specs)
-    checkRoom(prefixes, this.attached.size, this.mostRoutes)
-    this.checkNextHops(self, peers, specs)
-    this.self = self
-    // What goes: routes first, so that nothing new takes a next hop that is about to be freed.
-    const kept = new Set(prefixes)
-    for (const prefix of this.prefixes) if (!kept.has(prefix)) this.routing.remove(prefix)
-    this.prefixes = prefixes
-    // Netlink is asked before the tables change.
-    await this.underlay.follow(peers.map(({ vtep }) => vtep))
-    const known = this.tables.change(() => {
-      this.arena.header()[HEADER.VTEP_COUNT] = vteps.length
-      writeVteps(this.arena, vtepTable(vteps))
-      this.writeSelf()
-      this.networks.follow(self, peers, specs)
-      this.stale.push(...this.peers.follow(peers, this.networks.joined()))
-    })
-    this.underlay.admit(
-      this.networks
-        .joined()
-        .slice(1)
-        .map(({ vni }) => vni),
-    )
-    // A worker must have the next hops before a lookup can name them.
-    await this.tables.acknowledged(known)
-    for (const prefix of hostPrefixesOf(self)) this.routing.insert(prefix, this.host.hop)
-    for (const { podCidrs, reject } of this.networks.joined()) {
-      for (const cidr of podCidrs) this.routing.insert(cidr, reject)
-    }
-    for (const { hop, cidrs } of this.peers.ways()) {
-      for (const cidr of cidrs) this.routing.insert(cidr, hop)
-    }
-    await this.host.follow(self, peers)
-    await this.routing.quiesce(this.tables)
-    this.tables.change(() => {
-      for (const hop of this.stale.splice(0)) this.parts.hops.free(hop)
-      this.networks.forget()
-    })
+    return this.cluster.set({ self, peers, networks })
   }
 
-  private checkNextHops(
-    self: NodeSpec,
-    peers: readonly NodeSpec[],
-    specs: readonly NetworkSpec[],
-  ): void {
-    const names = joinedBy(self, specs).map(({ name }) => name)
-    const missing = this.networks.missing(self, specs) + this.peers.missing(peers, names)
-    if (missing <= this.parts.hops.room) return
-    throw new RangeError(
-      `${peers.length} nodes in ${names.length + 1} networks: ${missing} more next hops are needed, ${this.parts.hops.room} are free (MAX_NEXT_HOPS)`,
-    )
+  /** What follows the cluster in the kernel, in this order. */
+  private followers(): Follower[] {
+    return [
+      ({ peers }) => this.underlay.follow(peers.map(({ vtep }) => vtep)),
+      ({ self, networks }) => this.underlay.admit(joinedBy(self, networks).map(({ vni }) => vni)),
+      ({ self, peers }) => this.host.follow(self, peers),
+    ]
   }
 
   async swapFib(fib: string): Promise<FibStatus> {
@@ -358,7 +330,7 @@ class Dataplane implements ControlPlane {
       peers,
       pods,
       host: { port: this.host.port, name: this.host.name },
-      node: this.self.name,
+      node: this.cluster.self.name,
       mtu: this.mtu,
       vxlanPort: this.vxlanPort,
       running: this.pool !== undefined,

@@ -79,7 +79,12 @@ export class Host {
     this.own.open()
   }
 
-  /** The cluster is this one now; `peers` are in the engine already. Throws when nft refuses. */
+  /** What the engine routes to the node for pods outside of its CIDRs. */
+  get prefixes(): string[] {
+    return this.gateways.map(hostPrefix)
+  }
+
+  /** The cluster is this one now, or was before. Throws when nft refuses. */
   async follow(self: NodeSpec, peers: readonly NodeSpec[]): Promise<void> {
     this.strays.follow(this.self, self.podCidrs)
     this.self = self.podCidrs
@@ -106,7 +111,7 @@ export class Host {
     const found = strays.among(spec.pods(), self)
     const gateways = strays.gateways(found, cluster)
     for (const each of this.gateways) {
-      if (!gateways.includes(each) && !this.isOwn(each)) routing.remove(hostPrefix(each))
+      if (!gateways.includes(each) && !this.isOwn(each)) routing.remove(hostPrefix(each), own.hop)
     }
     for (const each of gateways) routing.insert(hostPrefix(each), own.hop)
     this.gateways = gateways

@@ -35,6 +35,12 @@ export interface Network {
   pods: number
 }
 
+/** A network that this node will be in. */
+export interface Target {
+  network: Network
+  vni: number
+}
+
 export class Networks {
   readonly own: Network
   private readonly arena: Arena
@@ -50,24 +56,45 @@ export class Networks {
     this.own = { index: 0, vni, podCidrs: [], cidrs: [], reject: 0, pods: 0 }
   }
 
-  /** Inside a change of the tables: takes over what the cluster, which has been checked, says. */
+  /**
+   * The networks that this node will be in, with the VNIs that they will have. Those that it comes into
+   * have their index from now on, and are not in force: `follow` puts them in, `forget` takes them back.
+   */
+  plan(self: NodeSpec, specs: readonly NetworkSpec[]): Target[] {
+    const further = joinedBy(self, specs).map(({ name, vni }) => {
+      return { network: this.further.get(name) ?? this.add(name), vni }
+    })
+    return [{ network: this.own, vni: this.own.vni }, ...further]
+  }
+
+  /** Inside a change of the tables: next hops for what no pod of them has. */
+  prepare(targets: readonly Target[]): void {
+    for (const { network } of targets) {
+      if (network.reject !== 0) continue
+      const { index } = network
+      network.reject = this.hops.add({ ...NO_HOP, kind: HOP.REJECT, network: index, mtu: this.mtu })
+    }
+  }
+
+  /** Takes over what the cluster, which has been checked, says. `write` puts it into the tables. */
   follow(self: NodeSpec, peers: readonly NodeSpec[], specs: readonly NetworkSpec[]): void {
     for (const network of this.further.values()) {
       Object.assign(network, { vni: 0, podCidrs: [], cidrs: [] })
     }
     this.own.podCidrs = self.podCidrs
     for (const { name, vni, cidrs } of joinedBy(self, specs)) {
-      const network = this.further.get(name) ?? this.add(name)
+      const network = this.further.get(name)!
       network.vni = vni
       network.podCidrs = cidrsIn(self, name)
       network.cidrs = cidrs ?? [self, ...peers].flatMap(node => cidrsIn(node, name))
     }
-    for (const network of this.joined()) {
-      if (network.reject !== 0) continue
-      const { index } = network
-      network.reject = this.hops.add({ ...NO_HOP, kind: HOP.REJECT, network: index, mtu: this.mtu })
-    }
-    this.write()
+  }
+
+  /** Inside a change of the tables. */
+  write(): void {
+    const entries = this.joined().slice(1).map(entryOf)
+    this.arena.header()[HEADER.NETWORK_COUNT] = entries.length
+    writeNetworks(this.arena, entries)
   }
 
   /** Those that this node is in, the cluster's own first. */
@@ -141,12 +168,6 @@ export class Networks {
     const network = { index, name, vni: 0, podCidrs: [], cidrs: [], reject: 0, pods: 0 }
     this.further.set(name, network)
     return network
-  }
-
-  private write(): void {
-    const entries = this.joined().slice(1).map(entryOf)
-    this.arena.header()[HEADER.NETWORK_COUNT] = entries.length
-    writeNetworks(this.arena, entries)
   }
 }
 

@@ -39,7 +39,10 @@ export class NextHopSlots {
     return MAX_NEXT_HOPS - this.hops.length + this.freed.length
   }
 
+  /** An entry that is as it was is left alone: workers copy what is written. */
   update(id: number, hop: NextHop): void {
+    const there = this.hops[id]
+    if (there !== undefined && isSame(there, hop)) return
     const header = this.arena.header()
     this.hops[id] = hop
     writeNextHop(this.arena, id, hop)
@@ -56,4 +59,18 @@ export class NextHopSlots {
   get(id: number): NextHop | undefined {
     return this.hops[id]
   }
+}
+
+function isSame(a: NextHop, b: NextHop): boolean {
+  return (
+    a.kind === b.kind &&
+    a.network === b.network &&
+    a.port === b.port &&
+    a.mtu === b.mtu &&
+    a.macHigh === b.macHigh &&
+    a.macLow === b.macLow &&
+    a.macKnown === b.macKnown &&
+    a.header.length === b.header.length &&
+    a.header.every((byte, i) => byte === b.header[i])
+  )
 }

@@ -113,7 +113,7 @@ export class Pods {
     })
     const prefixes = prefixesOf(spec)
     undo.push(async () => {
-      for (const prefix of prefixes) routing.remove(prefix)
+      for (const prefix of prefixes) routing.remove(prefix, hop)
       await routing.quiesce(tables)
       tables.change(() => hops.free(hop))
       await ports.remove(port, () => device.remove())
@@ -136,7 +136,7 @@ export class Pods {
     const { hops, ports, tables } = this.parts
     try {
       const { spec, device, attachment, hop, network } = pod
-      for (const prefix of prefixesOf(spec)) this.routing.remove(prefix)
+      for (const prefix of prefixesOf(spec)) this.routing.remove(prefix, hop)
       await this.routing.quiesce(tables)
       tables.change(() => hops.free(hop))
       faultPoint('detach.unrouted')

@@ -60,12 +60,12 @@ export class PortMappings {
     })
   }
 
-  /** The cluster's prefixes are these now. */
+  /** The cluster's prefixes are these now. Rejects, and nothing has changed, when nft refuses. */
   follow(cluster: readonly string[]): Promise<void> {
     return this.inTurn(async () => {
-      this.cluster = cluster
       const { pods } = this
       if (pods?.some(has)) await applyPortMappings(this.hostDevice, cluster, pods)
+      this.cluster = cluster
     })
   }
 

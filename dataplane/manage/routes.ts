@@ -46,6 +46,8 @@ interface Next extends Place {
 interface Family {
   now: Place
   next: Next | undefined
+  /** Next hop of every route: whose it is. */
+  readonly hops: Map<string, number>
 }
 
 export class Routes {
@@ -69,7 +71,7 @@ export class Routes {
     this.limits = { routes }
     const family = ({ source, fib }: OpenFib): Family => {
       const table = tableIn(arena, source, bytesOf(fib, this.limits), this.limits)
-      return { now: open(fib, table), next: undefined }
+      return { now: open(fib, table), next: undefined, hops: new Map() }
     }
     this.ipv4 = family(fibs.ipv4)
     this.ipv6 = family(fibs.ipv6)
@@ -94,12 +96,54 @@ export class Routes {
   /** Adds a route or gives it another next hop. Throws RangeError; then nothing is changed. */
   insert(prefix: string, hop: number): void {
     const { family, words, prefix: length } = parseCidr(prefix)
-    this.apply(this.of(family), writer => writer.insert(words, length, hop))
+    const of = this.of(family)
+    const key = keyOf(words, length)
+    if (of.hops.get(key) === hop) return
+    this.apply(of, writer => writer.insert(words, length, hop))
+    of.hops.set(key, hop)
   }
 
-  remove(prefix: string): void {
+  /** Removes the route that leads to `hop`. False, and nothing is changed, when there is none, or it leads elsewhere by now. */
+  remove(prefix: string, hop: number): boolean {
     const { family, words, prefix: length } = parseCidr(prefix)
-    this.apply(this.of(family), writer => writer.remove(words, length))
+    const of = this.of(family)
+    const key = keyOf(words, length)
+    if (of.hops.get(key) !== hop) return false
+    this.apply(of, writer => writer.remove(words, length))
+    of.hops.delete(key)
+    return true
+  }
+
+  /**
+   * Routes `wanted` in place of `there`, which are what an earlier call was given. What leads elsewhere by
+   * now is not removed. Throws RangeError when one is refused; then nothing is changed.
+   */
+  replace(there: ReadonlyMap<string, number>, wanted: ReadonlyMap<string, number>): void {
+    const undo: (() => void)[] = []
+    try {
+      // What goes makes room.
+      for (const [prefix, hop] of there) {
+        if (wanted.has(prefix) || !this.remove(prefix, hop)) continue
+        undo.push(() => this.insert(prefix, hop))
+      }
+      for (const [prefix, hop] of wanted) {
+        const before = this.hopOf(prefix)
+        if (before === hop) continue
+        this.insert(prefix, hop)
+        undo.push(() =>
+          before === undefined ? this.remove(prefix, hop) : this.insert(prefix, before),
+        )
+      }
+    } catch (error) {
+      for (const step of undo.reverse()) step()
+      throw error
+    }
+  }
+
+  /** Where the route of exactly this prefix leads; undefined when there is none. */
+  hopOf(prefix: string): number | undefined {
+    const { family, words, prefix: length } = parseCidr(prefix)
+    return this.of(family).hops.get(keyOf(words, length))
   }
 
   /** The next hop id that packets to `ip` take; 0 for none. */
@@ -209,6 +253,10 @@ export class Routes {
   private of(family: 4 | 6): Family {
     return family === 4 ? this.ipv4 : this.ipv6
   }
+}
+
+function keyOf(words: Uint32Array, length: number): string {
+  return `${words.join(' ')}/${length}`
 }
 
 /** The FIBs that an engine starts with. */

@@ -56,7 +56,7 @@ import type { Parts } from './parts.ts'
 export interface UnderlaySpec extends UnderlayFacts {
   options: NonNullable<DataplaneOptions['underlay']>
   conditions: Conditions
-  /** Inside a change of the tables: the ways to these VTEPs have changed. */
+  /** The ways to these VTEPs have changed: their next hops are to be written. */
   changed: (vteps: ReadonlySet<string>) => void
 }
 
@@ -392,7 +392,7 @@ export class Underlay {
     )
     if (changed.size === 0) return
     this.parts.log('debug', 'ways to peers have changed', { vteps: [...changed].slice(0, 16) })
-    this.parts.tables.change(() => this.spec.changed(changed))
+    this.spec.changed(changed)
   }
 
   /** What the next hops to a peer are made from. */
@@ -411,7 +411,12 @@ export class Underlay {
   }
 
   /** The next hop to a peer in a network, as is known now. `mtu`: of the inner packet. */
-  hopTo(self: NodeSpec, peer: NodeSpec, { index, vni }: Network, mtu: number): NextHop {
+  hopTo(
+    self: NodeSpec,
+    peer: NodeSpec,
+    { index, vni }: Pick<Network, 'index' | 'vni'>,
+    mtu: number,
+  ): NextHop {
     const way = this.ways.to(peer.vtep)
     this.written.set(peer.vtep, this.key(peer.vtep))
     const { high, low } = macWords(way?.mac ?? '00:00:00:00:00:00')

@@ -49,6 +49,7 @@ export interface NextHop {
 export function writeNextHop(arena: Arena, id: number, hop: NextHop): void {
   const { view, bytes } = arena
   const at = arena.layout.nextHops.offset + id * NEXT_HOP_BYTES
+  bytes.fill(0, at, at + NEXT_HOP_BYTES)
   view.setUint16(at + HOP_KIND, hop.kind, true)
   view.setUint16(at + HOP_NETWORK, hop.network, true)
   view.setUint32(at + HOP_PORT, hop.port, true)

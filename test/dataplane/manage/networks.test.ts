@@ -36,9 +36,15 @@ function follow(self: typeof SELF, others: (typeof SELF)[], specs: (typeof BLUE)
   const names = specs.map(({ name }) => name).filter(name => self.networks[name]?.length)
   const missing = networks.missing(self, specs) + peers.missing(others, names)
   const { room } = hops
-  networks.follow(self, others, specs)
-  const stale = peers.follow(others, networks.joined())
+  const targets = networks.plan(self, specs)
+  const fresh = peers.plan(others, targets)
+  networks.prepare(targets)
+  peers.prepare(fresh)
   expect(room - hops.room).toBe(missing)
+  networks.follow(self, others, specs)
+  networks.write()
+  const { writes, stale } = peers.follow(others, networks.joined(), fresh)
+  for (const [id, hop] of writes) hops.update(id, hop)
   for (const hop of stale) hops.free(hop)
 }
 
@@ -70,7 +76,7 @@ test('a node is in the networks that it has CIDRs in', () => {
 })
 
 test('what covers a network is where its pods are led', () => {
-  networks.follow(SELF, [B], [{ ...BLUE, cidrs: ['10.60.0.0/16'] } as typeof BLUE])
+  follow(SELF, [B], [{ ...BLUE, cidrs: ['10.60.0.0/16'] } as typeof BLUE])
   expect(networks.joined()[1]).toMatchObject({ cidrs: ['10.60.0.0/16'] })
 })
 

@@ -30,10 +30,48 @@ test('both families: the longest prefix answers, and what is removed no longer d
     ['0.0.0.0/0 1', '10.1.0.0/16 2', '10.1.2.3/32 3', '::/0 4', 'fd00::5/128 5'].sort(),
   )
   const before = routes.changes
-  routes.remove('10.1.2.3/32')
-  routes.remove('::/0')
+  routes.remove('10.1.2.3/32', 3)
+  routes.remove('::/0', 4)
   expect(routes.changes).toBe(before + 2)
   expect(answers('10.1.2.3', 'fd00::4')).toEqual([2, 0])
+})
+
+test("a route is removed by who holds it: another holder's stays", () => {
+  routes.insert('10.1.2.3/32', 3)
+  // The address has come to another pod; the one before goes later.
+  routes.insert('10.1.2.3/32', 7)
+  const before = routes.changes
+  expect(routes.remove('10.1.2.3/32', 3)).toBe(false)
+  expect(routes.changes).toBe(before)
+  expect(routes.lookup('10.1.2.3')).toBe(7)
+  expect(routes.remove('10.1.2.3/32', 7)).toBe(true)
+  expect(routes.remove('10.1.2.3/32', 7)).toBe(false)
+  expect(routes.lookup('10.1.2.3')).toBe(0)
+  // The same route as it is already changes nothing.
+  routes.insert('fd00::1/128', 3)
+  const there = routes.changes
+  routes.insert('fd00::1/128', 3)
+  expect(routes.changes).toBe(there)
+})
+
+test('routes in place of others: all, or none', () => {
+  const first = new Map([
+    ['10.1.0.0/24', 1],
+    ['10.2.0.0/24', 2],
+    ['10.3.0.0/24', 3],
+  ])
+  routes.replace(new Map(), first)
+  // Of a pod, and one that has come into other hands.
+  routes.insert('10.9.0.1/32', 9)
+  routes.insert('10.3.0.0/24', 8)
+  const list = () => [...routes.list()].map(({ prefix, hop }) => `${prefix} ${hop}`).sort()
+  const before = list()
+  const many = Array.from({ length: MOST }, (_, i) => [`10.5.${i}.0/24`, 5] as const)
+  const next = new Map<string, number>([['10.2.0.0/24', 4], ...many])
+  expect(() => routes.replace(first, next)).toThrow(RangeError)
+  expect(list()).toEqual(before)
+  routes.replace(first, new Map([['10.2.0.0/24', 4]]))
+  expect(list()).toEqual(['10.2.0.0/24 4', '10.3.0.0/24 8', '10.9.0.1/32 9'])
 })
 
 test('a prefix that is none and a route too many change nothing', () => {
@@ -50,7 +88,7 @@ test('another FIB takes the place of the one in use, with what changed while it 
   const source = { family: 4, name: 'linear4' } as const
   const building = routes.prepare(source)
   routes.insert('10.1.3.0/24', 4)
-  routes.remove('10.1.2.0/24')
+  routes.remove('10.1.2.0/24', 3)
   await expect(routes.prepare(source)).rejects.toThrow(/being built/)
   const table = await building
   routes.insert('10.1.4.0/24', 5)

@@ -192,9 +192,17 @@ export interface Native {
    * A raw socket for UDP packets to `address` that the kernel delivers, put together if they came in
    * fragments, and whose port it leaves to others: of those, what `filter` (classic BPF, 8 bytes an
    * instruction) lets through. `udpReceive` gives an IPv4 packet from its IP header on, an IPv6 one from
-   * its UDP header on.
+   * its UDP header on. With `hearErrors` (IPV6_RECVERR) the kernel takes what routers say of UDP packets
+   * from `address` into its routes, whoever sent them; such a socket is always ready, with errors that
+   * nobody has to read.
    */
-  udpOpenRaw(netns: string, address: string, filter: Uint8Array, bufferBytes: number): number
+  udpOpenRaw(
+    netns: string,
+    address: string,
+    filter: Uint8Array,
+    bufferBytes: number,
+    hearErrors: boolean,
+  ): number
   /** SO_ATTACH_FILTER: another filter in the place of the one before. */
   socketFilter(fd: number, filter: Uint8Array): void
   /**

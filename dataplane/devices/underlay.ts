@@ -25,6 +25,8 @@ const MAX_QUEUES = 64
 const IFF_LOOPBACK = 0x8
 /** Bytes of a UDP socket's buffers. */
 const UDP_BUFFER = 4 << 20
+/** The same of a socket that nobody reads. */
+const ERROR_BUFFER = 4096
 /** First source port tried for the sockets that send (RFC 6335 section 6). */
 const FIRST_DYNAMIC_PORT = 49_152
 const LAST_PORT = 65_535
@@ -226,18 +228,21 @@ export function openRawUnderlay(
 ): RawSockets {
   const family = vtep.includes(':') ? 6 : 4
   const filter = (vnis: readonly number[]) => vxlanFilter(family, vxlanPort, vnis)
-  const raw = native.udpOpenRaw('', vtep, filter([vni]), UDP_BUFFER)
+  const raw = native.udpOpenRaw('', vtep, filter([vni]), UDP_BUFFER, false)
+  const opened = [raw]
   try {
+    // It receives nothing: it is there for what routers say of the packets that AF_XDP sends.
+    opened.push(native.udpOpenRaw('', vtep, vxlanFilter(family, vxlanPort, []), ERROR_BUFFER, true))
     const senders = openSenders(vtep, true)
     return {
       receivers: new Array(workers).fill(raw),
       senders,
       segments: true,
       admit: vnis => native.socketFilter(raw, filter(vnis)),
-      close: () => closeAll([raw, ...senders]),
+      close: () => closeAll([...opened, ...senders]),
     }
   } catch (error) {
-    native.close(raw)
+    closeAll(opened)
     throw error
   }
 }

@@ -56,6 +56,8 @@ export class Ways {
   private readonly routes = new Map<string, Route>()
   private readonly hops = new Map<string, Hop>()
   private readonly devices = new Map<number, Link | undefined>()
+  /** Where `lookAtSome` goes on. */
+  private next = 0
 
   /** `source`: this node's VTEP; `port`: VXLAN's. */
   constructor(source: string, port: number) {
@@ -99,6 +101,17 @@ export class Ways {
       // It may be gone since.
       if (this.routes.has(vtep)) this.routes.set(vtep, this.ask(vtep))
     })
+    this.lookAtDevices()
+    this.lookAtNeighbours()
+  }
+
+  /** Asks for some again, others than the last time: nothing tells of a path MTU that the kernel has learnt. */
+  lookAtSome(): void {
+    const vteps = this.vteps
+    for (let k = 0; k < Math.min(SLICE, vteps.length); k++) {
+      const vtep = vteps[this.next++ % vteps.length]!
+      this.routes.set(vtep, this.ask(vtep))
+    }
     this.lookAtDevices()
     this.lookAtNeighbours()
   }

@@ -479,13 +479,23 @@ export class Underlay {
     this.spec.conditions.set('mtu', sentence, { blocking: false })
   }
 
-  /** Neighbours are looked at again though nothing tells of them: the kernel forgets those that it sees no traffic of. */
+  /**
+   * What nothing tells of is looked at again: neighbours, which the kernel forgets when it sees no traffic of
+   * them, and path MTUs. Over IPv6 routers don't fragment; what they say of our packets reaches the kernel's
+   * routes by a raw socket that asks for errors (rawv6_err in net/ipv6/raw.c).
+   */
   private schedule(): void {
     clearTimeout(this.timer)
     if (this.closed || this.served.size === 0) return
     const ms = this.ways.unresolved ? UNRESOLVED_MS : RESOLVED_MS
-    this.timer = setTimeout(() => void this.look(new Set(['neighbour'])).catch(() => {}), ms)
+    this.timer = setTimeout(() => void this.inTurn(() => this.refresh()).catch(() => {}), ms)
     this.timer.unref()
+  }
+
+  private async refresh(): Promise<void> {
+    if (this.closed) return
+    this.ways.lookAtSome()
+    await this.reconcile(false)
   }
 
   status(): { underlay: DataplaneStatus['underlay']; notes: readonly string[] } {

@@ -157,7 +157,7 @@ Napi::Value udpOpen(const Napi::CallbackInfo& info) {
  * `local` that no XDP program has taken. Returns 0 or an errno.
  */
 int makeRaw(const Endpoint& local, const std::vector<sock_filter>& filter, int bufferBytes,
-            Fd& into) {
+            bool hearErrors, Fd& into) {
   const int family = local.storage.ss_family;
   into.reset(::socket(family, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP));
   const int fd = into.get();
@@ -174,6 +174,9 @@ int makeRaw(const Endpoint& local, const std::vector<sock_filter>& filter, int b
   int error = turnOn(fd, level, family == AF_INET ? IP_RECVTOS : IPV6_RECVTCLASS);
   if (error == 0) error = turnOn(fd, level, family == AF_INET ? IP_RECVTTL : IPV6_RECVHOPLIMIT);
   if (error == 0) error = setBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, bufferBytes);
+  if (error == 0 && hearErrors) {
+    error = turnOn(fd, level, family == AF_INET ? IP_RECVERR : IPV6_RECVERR);
+  }
   if (error != 0) return error;
   const auto* address = reinterpret_cast<const sockaddr*>(&local.storage);
   return ::bind(fd, address, local.length) == 0 ? 0 : errno;
@@ -197,11 +200,12 @@ Napi::Value udpOpenRaw(const Napi::CallbackInfo& info) {
   const std::string address = stringArg(info, 1, "address");
   const std::vector<sock_filter> filter = filterArg(info, 2);
   const auto buffer = static_cast<int>(integerArg(info, 3, "bufferBytes", 1, INT32_MAX / 2));
+  const bool hearErrors = booleanArg(info, 4, "hearErrors");
   const std::string object = "raw UDP socket " + address;
   const Endpoint local = parseEndpoint(address, 0);
   if (local.length == 0) throwErrno(env, object, EINVAL, "an IPv4 or IPv6 address without scope");
   Fd fd;
-  inNetns(env, netns, object, [&] { return makeRaw(local, filter, buffer, fd); });
+  inNetns(env, netns, object, [&] { return makeRaw(local, filter, buffer, hearErrors, fd); });
   return Napi::Number::New(env, fd.release());
 }
 

@@ -9,45 +9,48 @@ import { until } from '../../harness/until.ts'
 import { dropsOf, tellLogsOnFailure } from '../expect.ts'
 import { reached, ready, status, sysctl, type World, world } from './world.ts'
 
-test.each(['udp'] as const)('underlay %s over IPv6, where routers do not fragment', async mode => {
-  const here = await world(`six${mode}`, {
-    mode,
-    vteps: ['fd77::1', 'fd78::2'],
-    wire: async ({ namespaces, a, b }) => {
-      const [r, s] = [await namespaces.add('r'), await namespaces.add('s')]
-      const end = (netns: string, device: string, address: string) => ({
-        ...{ netns, device, addresses: [address] },
-      })
-      for (const router of [r, s]) await sysctl(router, 'net.ipv6.conf.all.forwarding=1')
-      await connect(end(a, 'under0', 'fd77::1/64'), end(r, 'ra', 'fd77::fe/64'))
-      await connect(end(b, 'under0', 'fd78::2/64'), end(s, 'sb', 'fd78::fe/64'))
-      await connect(end(r, 'rs', 'fd79::1/64'), end(s, 'sr', 'fd79::2/64'), 1400)
-      await ip(a, 'route', 'add', 'default', 'via', 'fd77::fe')
-      await ip(b, 'route', 'add', 'default', 'via', 'fd78::fe')
-      await ip(r, 'route', 'add', 'fd78::/64', 'via', 'fd79::2')
-      await ip(s, 'route', 'add', 'fd77::/64', 'via', 'fd79::1')
-    },
-  })
-  try {
-    await reached(here)
-    const { podA, podB } = here
-    const sizes = [
-      [podB.ip4, 1400],
-      [podB.ip6, 1380],
-    ] as const
-    for (const [address, size] of sizes) {
-      // It arrives, in outer fragments or in its own, once the path is known.
-      await until(`${size} bytes reach ${address}`, async () => {
-        const { received } = await ping(podA.netns, address, { count: 1, size, timeout: 1 })
-        return received === 1
-      })
+test.each(['xdp', 'udp'] as const)(
+  'underlay %s over IPv6, where routers do not fragment',
+  async mode => {
+    const here = await world(`six${mode}`, {
+      mode,
+      vteps: ['fd77::1', 'fd78::2'],
+      wire: async ({ namespaces, a, b }) => {
+        const [r, s] = [await namespaces.add('r'), await namespaces.add('s')]
+        const end = (netns: string, device: string, address: string) => ({
+          ...{ netns, device, addresses: [address] },
+        })
+        for (const router of [r, s]) await sysctl(router, 'net.ipv6.conf.all.forwarding=1')
+        await connect(end(a, 'under0', 'fd77::1/64'), end(r, 'ra', 'fd77::fe/64'))
+        await connect(end(b, 'under0', 'fd78::2/64'), end(s, 'sb', 'fd78::fe/64'))
+        await connect(end(r, 'rs', 'fd79::1/64'), end(s, 'sr', 'fd79::2/64'), 1400)
+        await ip(a, 'route', 'add', 'default', 'via', 'fd77::fe')
+        await ip(b, 'route', 'add', 'default', 'via', 'fd78::fe')
+        await ip(r, 'route', 'add', 'fd78::/64', 'via', 'fd79::2')
+        await ip(s, 'route', 'add', 'fd77::/64', 'via', 'fd79::1')
+      },
+    })
+    try {
+      await reached(here)
+      const { podA, podB } = here
+      const sizes = [
+        [podB.ip4, 1400],
+        [podB.ip6, 1380],
+      ] as const
+      for (const [address, size] of sizes) {
+        // It arrives, in outer fragments or in its own, once the path is known.
+        await until(`${size} bytes reach ${address}`, async () => {
+          const { received } = await ping(podA.netns, address, { count: 1, size, timeout: 1 })
+          return received === 1
+        })
+      }
+      const sent = await transfer('tcp', podA.netns, podB.netns, podB.ip6, { bytes: 1 << 20 })
+      expect(sent.intact).toBe(true)
+    } finally {
+      await here.close()
     }
-    const sent = await transfer('tcp', podA.netns, podB.netns, podB.ip6, { bytes: 1 << 20 })
-    expect(sent.intact).toBe(true)
-  } finally {
-    await here.close()
-  }
-})
+  },
+)
 
 describe.each(['xdp', 'udp'] as const)('underlay %s', mode => {
   describe('a link on the way is narrower than the devices', () => {

@@ -1,9 +1,9 @@
 /** What a cluster file may look like: field by field; cluster-check.ts holds the fields against each other. */
 import { z } from 'zod'
-import { MAX_NETWORKS, MAX_VNI } from '../../dataplane/limits.ts'
+import { MAX_NETWORKS, MAX_PEERS, MAX_VNI } from '../../dataplane/limits.ts'
 
-/** Largest number of nodes; the engine's table of VTEPs is half full then (dataplane/limits.ts). */
-export const MAX_NODES = 2048
+/** Largest number of nodes that any engine takes, this one included; a given one may take fewer, and says so. */
+export const MAX_NODES = MAX_PEERS + 1
 
 /** CIDRs that cover a network. */
 export const MAX_NETWORK_CIDRS = 64

@@ -2,8 +2,8 @@
  * Addresses for pods, out of the pools of their network (ipam-ranges.ts): one of each family that
  * it has, both or none.
  *
- * Theory of operation. Next-fit: the search begins behind the address that was found last, so an
- * address comes back as late as the pool allows. One that was freed rests for COOLING_MS besides:
+ * Theory of operation. Next-fit: the search begins behind the address that was found last in this pool, so an
+ * address comes back as late as the pool allows, whatever other pools do. One that was freed rests for COOLING_MS besides:
  * peers, conntrack tables and clients still speak to its last owner. That is measured by a clock that
  * nobody can set (clock.ts), and begins anew with each daemon. When nothing else is left the
  * one that has rested longest is taken; a pod that starts matters more. One that a pod asks for
@@ -79,7 +79,7 @@ export function reserve(
     const chosen: (4 | 6)[] = []
     for (const pool of pools) {
       const { family } = pool
-      const use = state.addressUse(family)
+      const use = state.addressUse(family, pool.text)
       const request = asked.find(each => each.family === family)
       if (request === undefined) chosen.push(family)
       else checkRequest(state, pool, use, request)
@@ -91,7 +91,9 @@ export function reserve(
           'remove pods from this node, or give it a larger pod CIDR',
         )
       }
-      attachment[family === 4 ? 'ip4' : 'ip6'] = addressText(family, address)
+      const text = addressText(family, address)
+      attachment[family === 4 ? 'ip4' : 'ip6'] = text
+      if (request === undefined) state.moveCursor(pool.text, text)
     }
     state.insert(attachment, chosen)
     return attachment

@@ -66,7 +66,7 @@ export interface AddressUse {
   taken: Set<bigint>
   /** Freed addresses and when (clock.ts), the oldest first. */
   cooling: Map<bigint, number>
-  /** The address given out last. */
+  /** The address that was found last, in the pool that was asked for. */
   cursor?: bigint
 }
 
@@ -79,6 +79,8 @@ export function bootId(): string {
 const DAMAGE_CODES: readonly number[] = [1, 11, 26]
 /** The fact of a file that nobody has filled with the pods that run. */
 const REBUILD_DUE = 'rebuild'
+/** What facts begin with that hold a pool's cursor. */
+const CURSOR_OF = 'cursor of '
 
 /** The state file is ours, or should be, and can't be read whole. */
 export class DamagedState extends Error {
@@ -205,6 +207,8 @@ export class State {
         for (const [, address] of addressesOf(row)) value(address)
       }
       for (const family of [4, 6] as const) this.addressUse(family)
+      const cursors = this.#all('SELECT value FROM facts WHERE name GLOB ?', `${CURSOR_OF}*`)
+      for (const row of cursors) value(row['value'])
       for (const table of ['delegations', 'secondaries']) this.#all(`SELECT * FROM ${table}`)
     } catch (error) {
       if ((error as { errcode?: number }).errcode !== undefined) throw error
@@ -416,14 +420,23 @@ export class State {
     this.#run('DELETE FROM cooling WHERE freed <= ?', before)
   }
 
-  addressUse(family: 4 | 6): AddressUse {
+  /** The next search in `pool` (its text) goes on behind `address`. */
+  moveCursor(pool: string, address: string): void {
+    this.#run(INSERT.fact, `${CURSOR_OF}${pool}`, address)
+  }
+
+  /** `pool`: whose cursor it is to have; absent: the family's. */
+  addressUse(family: 4 | 6, pool?: string): AddressUse {
     const column = family === 4 ? 'ip4' : 'ip6'
     const taken = this.#all(`SELECT ${column} AS a FROM attachments WHERE ${column} IS NOT NULL`)
     const cooling = this.#all(
       'SELECT address, freed FROM cooling WHERE family = ? ORDER BY number',
       family,
     )
-    const cursor = this.#get('SELECT address FROM cursors WHERE family = ?', family)?.['address']
+    const cursor =
+      pool === undefined
+        ? this.#get('SELECT address FROM cursors WHERE family = ?', family)?.['address']
+        : this.#get('SELECT value FROM facts WHERE name = ?', `${CURSOR_OF}${pool}`)?.['value']
     return {
       taken: new Set(taken.map(row => value(row['a']))),
       cooling: new Map(cooling.map(row => [value(row['address']), Number(row['freed'])])),

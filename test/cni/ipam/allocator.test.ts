@@ -262,3 +262,22 @@ test('addresses are canonical text', () => {
   expect(addressText(4, 0x0a000001n)).toBe('10.0.0.1')
   expect(addressText(6, 0xfd00n << 112n)).toBe('fd00::')
 })
+
+test('each pool goes on behind its own last address, whatever other pools do, over restarts too', () => {
+  const own = poolsOf(['10.244.0.0/24'])
+  const blue = poolsOf(['10.60.0.0/24'])
+  const found: (string | undefined)[] = []
+  for (let k = 0; k < 3; k++) {
+    for (const [name, pools] of Object.entries({ own, blue })) {
+      const { ip4, ...row } = reserve(state, pools, [], wanted(`${name}${k}`), k * 2 * COOLING_MS)
+      found.push(ip4)
+      state.release(row, k * 2 * COOLING_MS)
+    }
+    reopen()
+  }
+  expect(found).toEqual([
+    ...['10.244.0.2', '10.60.0.2'],
+    ...['10.244.0.3', '10.60.0.3'],
+    ...['10.244.0.4', '10.60.0.4'],
+  ])
+})

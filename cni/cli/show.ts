@@ -121,10 +121,11 @@ export function showPods(pods: readonly PodFacts[]): string {
   if (pods.length === 0) return 'no pods are attached'
   const own = table(
     [
-      ...['POD', 'KIND', 'IPV4', 'IPV6', 'OVERLAY', 'MTU'],
+      ...['POD', 'ATTACHMENT', 'KIND', 'IPV4', 'IPV6', 'OVERLAY', 'MTU'],
       ...['PORT', 'INTERFACE', 'MAC', 'HOST DEVICE', 'NETNS'],
     ],
     pods.map(each => [
+      each.pod,
       each.id,
       each.kind,
       each.ip4,
@@ -138,9 +139,9 @@ export function showPods(pods: readonly PodFacts[]): string {
       each.netns,
     ]),
   )
-  const further = pods.flatMap(({ id, secondaries = [] }) =>
+  const further = pods.flatMap(({ id, pod = id, secondaries = [] }) =>
     secondaries.map(({ network, ifname, plugins, ips }) => [
-      ...[id, ifname, network, plugins.join(' ')],
+      ...[pod, ifname, network, plugins.join(' ')],
       ips.length === 0 ? undefined : ips.join(' '),
     ]),
   )

@@ -53,7 +53,10 @@ async function restore(context: PodsContext, attachment: Attachment): Promise<vo
     troubles.delete(id)
   } catch (error) {
     const cause = (error as Error).message
-    if (troubles.failed(id, cause)) log.error({ attachment: id, cause }, 'a pod is not restored')
+    const { pod } = attachment
+    if (troubles.failed(id, cause, pod)) {
+      log.error({ attachment: id, pod, cause }, 'a pod is not restored')
+    }
   }
 }
 

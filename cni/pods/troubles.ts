@@ -13,9 +13,11 @@ export const TRIES = 3
 
 export class Troubles extends Map<string, string> {
   readonly #tries = new Map<string, number>()
+  readonly #pods = new Map<string, string>()
 
-  /** It failed once more. Tells whether that, or its cause, is new. */
-  failed(id: string, cause: string): boolean {
+  /** It failed once more; `pod`: its namespace and name, if known. Tells whether that, or its cause, is new. */
+  failed(id: string, cause: string, pod = ''): boolean {
+    this.#pods.set(id, pod)
     const news = this.get(id) !== cause
     this.set(id, cause)
     this.#tries.set(id, (this.#tries.get(id) ?? 0) + 1)
@@ -24,12 +26,13 @@ export class Troubles extends Map<string, string> {
 
   override delete(id: string): boolean {
     this.#tries.delete(id)
+    this.#pods.delete(id)
     return super.delete(id)
   }
 
   /** A sentence for each. */
   sentences(): string[] {
-    return [...this].map(([id, cause]) => sentence(id, cause))
+    return [...this].map(([id, cause]) => this.#sentence(id, cause))
   }
 
   /**
@@ -47,13 +50,14 @@ export class Troubles extends Map<string, string> {
       const attachment = known.get(id)
       if (attachment !== undefined && gone(attachment)) continue
       const passing = (this.#tries.get(id) ?? 0) < TRIES
-      found[passing ? 'passing' : 'lasting'].push(sentence(id, cause))
+      found[passing ? 'passing' : 'lasting'].push(this.#sentence(id, cause))
     }
     return found
   }
-}
 
-function sentence(id: string, cause: string): string {
-  const what = id === PORTS ? 'port mappings are' : `pod ${id} is`
-  return `${what} not restored: ${cause}`
+  #sentence(id: string, cause: string): string {
+    const pod = this.#pods.get(id) ?? ''
+    const name = pod === '' ? id : `${pod} (${id})`
+    return `${id === PORTS ? 'port mappings are' : `pod ${name} is`} not restored: ${cause}`
+  }
 }

@@ -125,7 +125,8 @@ export interface SecondaryFacts {
   ips: string[]
 }
 
-export type PodFacts = PodAttachment & { secondaries?: SecondaryFacts[] }
+/** `pod`: its namespace and name, as far as the runtime said them. */
+export type PodFacts = PodAttachment & { pod?: string; secondaries?: SecondaryFacts[] }
 
 /** The pods of the engine with their further interfaces. */
 export function podFacts(pods: readonly PodAttachment[], state: State): PodFacts[] {
@@ -142,9 +143,15 @@ export function podFacts(pods: readonly PodAttachment[], state: State): PodFacts
     const id = attachmentId(key)
     found.set(id, [...(found.get(id) ?? []), facts])
   }
-  return pods.map(pod => {
-    const secondaries = found.get(pod.id)
-    return secondaries === undefined ? pod : { ...pod, secondaries }
+  const names = new Map(state.list().map(row => [attachmentId(row), row.pod]))
+  return pods.map(each => {
+    const secondaries = found.get(each.id)
+    const pod = names.get(each.id) ?? ''
+    return {
+      ...each,
+      ...(pod === '' ? {} : { pod }),
+      ...(secondaries === undefined ? {} : { secondaries }),
+    }
   })
 }
 

@@ -84,8 +84,8 @@ test('readiness is a word, or a line for each cause', () => {
 })
 
 test('pods and routes are one line each, or a sentence when there are none', () => {
-  expect(showPods([POD]).split('\n')[1]).toMatch(
-    /^net\/abc\/eth0 {2}tun +10\.244\.0\.2 +- +- +1450 /,
+  expect(showPods([{ ...POD, pod: 'default/web' }]).split('\n')[1]).toMatch(
+    /^default\/web {2}net\/abc\/eth0 {2}tun +10\.244\.0\.2 +- +- +1450 /,
   )
   expect(
     showRoutes([

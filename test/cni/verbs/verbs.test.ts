@@ -417,6 +417,17 @@ describe('STATUS', () => {
     expect(readiness(node)).toEqual({ ready: false, causes: [msg] })
   })
 
+  test('names a pod that is hurt as people do', async () => {
+    await call('ADD', { args: 'K8S_POD_NAMESPACE=default;K8S_POD_NAME=web' })
+    state.close()
+    plane = new FakePlane(plane.self, {})
+    plane.refuseAttach = new Error('no device')
+    node = startNode()
+    await node.pods.restoreAll()
+    const msg = `pod default/web (${ID}) is not restored: no device`
+    expect(await call('STATUS')).toMatchObject({ code: 51, msg })
+  })
+
   test('says which port mappings are not in force, as they are not one pod', async () => {
     node.pods.troubles.failed('port mappings', 'no nft')
     expect(await call('STATUS')).toMatchObject({

@@ -1,6 +1,6 @@
 /** Keys of the daemon's configuration that go to the packet engine as they are (`DataplaneOptions`). */
 import { z } from 'zod'
-import { MAX_PORTS, MAX_WORKERS } from '../../dataplane/limits.ts'
+import { MAX_PEERS, MAX_PORTS, MAX_WORKERS } from '../../dataplane/limits.ts'
 import { file } from '../base/fields.ts'
 
 export const UNDERLAY_MODES = ['auto', 'xdp', 'udp'] as const
@@ -20,6 +20,7 @@ export const engineKeys = {
   smallFrames: z.int().min(256).max(1_048_576).optional(),
   largeFrames: z.int().min(1).max(16_384).optional(),
   xdpSockets: z.int().min(0).max(MAX_PORTS).optional(),
+  peers: z.int().min(1).max(MAX_PEERS).optional(),
   routes: z.int().min(16).max(2_000_000).optional(),
   fib: z.union([file, z.array(file).max(2)]).optional(),
   underlay: z

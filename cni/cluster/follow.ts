@@ -29,10 +29,18 @@ export class ClusterFollower {
   #timer: NodeJS.Timeout | undefined
   #pauseMs = FIRST_PAUSE_MS
   #closed = false
+  readonly #fail: (error: Error) => void
 
-  /** `view` is what `plane` was given already. */
-  constructor(plane: ControlPlane, file: ClusterFile, view: ClusterView, log: Logger) {
+  /** `view` is what `plane` was given already. `fail` is called once, when this daemon can't follow any more and has to end. */
+  constructor(
+    plane: ControlPlane,
+    file: ClusterFile,
+    view: ClusterView,
+    log: Logger,
+    fail: (error: Error) => void,
+  ) {
     this.#plane = plane
+    this.#fail = fail
     this.#log = log
     this.view = view
     this.#wanted = view
@@ -83,9 +91,18 @@ export class ClusterFollower {
     })
   }
 
+  /** Nothing of a running engine can take another VTEP: all that it has told its peers is of the old one. */
+  #moved(vtep: string): void {
+    const { self } = this.view
+    this.refused = `the VTEP of ${self.name} is ${vtep} in the cluster file, and ${self.vtep} in this daemon: it has to start anew`
+    this.#closed = true
+    this.#fail(new Error(this.refused))
+  }
+
   async #work(): Promise<void> {
     while (this.view !== this.#wanted && !this.#closed) {
       const next = this.#wanted
+      if (next.self.vtep !== this.view.self.vtep) return this.#moved(next.self.vtep)
       try {
         await this.#plane.setCluster(next.self, next.peers, next.networks)
         this.view = next

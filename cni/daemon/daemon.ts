@@ -61,7 +61,10 @@ export interface RunningDaemon {
   plane: ControlPlane
   /** Looks for what went without a DEL, as the daemon does by itself every COLLECT_MS. */
   collect(): Promise<void>
-  /** Resolves when the daemon has stopped; rejects when it could not be taken apart whole. */
+  /**
+   * Resolves when the daemon has stopped. Rejects when it could not be taken apart whole, and with the
+   * reason when it has ended by itself, since it can't go on: a supervisor starts the next one.
+   */
   closed: Promise<void>
 }
 
@@ -75,7 +78,7 @@ export async function runDaemon(config: DaemonConfig, parts: DaemonParts): Promi
   const failure = new AbortController()
   const signal = AbortSignal.any([parts.signal, failure.signal])
   const fail = (error: Error): void => {
-    log.error({ cause: error.message }, 'the packet engine has failed; the daemon ends')
+    log.error({ cause: error.message }, 'the daemon ends')
     failure.abort(error)
   }
   try {
@@ -179,6 +182,7 @@ async function start(
     new ClusterFile(config.cluster, config.node, vni),
     view,
     log,
+    fail,
   )
   const following = follower
   running.started('the cluster file', () => following.close(), true)

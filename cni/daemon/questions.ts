@@ -46,7 +46,9 @@ function nodeNotes(node: Node): string[] {
   const pools = wholePools(node).flatMap(each => each.pools)
   const { state, pods } = node
   const { problem, remarks } = node.installation?.() ?? { problem: undefined, remarks: [] }
+  const unwritable = state.unwritable()
   return [
+    ...(unwritable === undefined ? [] : [`the state file ${unwritable}`]),
     ...(problem === undefined ? [] : [`installing: ${problem}`]),
     ...remarks,
     ...[...pods.troubles.sentences(), ...lowNotes(state, pools), ...secondaryNotes(state)],

@@ -5,7 +5,7 @@
  */
 import { spawn } from 'node:child_process'
 import { DatabaseSync } from 'node:sqlite'
-import { deleteLink, getLink, Netlink, vethNames } from '../../dataplane/kernel.ts'
+import { deleteLink, forwardRules, getLink, Netlink, vethNames } from '../../dataplane/kernel.ts'
 import { hasInterface } from '../../dataplane/netns.ts'
 import { look } from '../pods/namespace.ts'
 import { APPLICATION_ID, type Attachment, attachmentId, bootId } from '../state/state.ts'
@@ -126,6 +126,12 @@ export async function nftTables(): Promise<Leftover[]> {
         await nft(['delete', 'table', ...name.split(' ')])
       },
     }))
+}
+
+/** Our accepts in the node's FORWARD chains. Throws when its firewall can't be asked. */
+export async function firewallRules(hostDevice: string): Promise<Leftover[]> {
+  const found = await forwardRules(hostDevice)
+  return found.map(({ firewall, remove }) => ({ what: `rules of ${firewall} FORWARD`, remove }))
 }
 
 function nft(args: readonly string[]): Promise<string> {

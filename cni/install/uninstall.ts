@@ -19,6 +19,7 @@ import {
   safeFolder,
 } from './files.ts'
 import {
+  firewallRules,
   type Leftover,
   type LeftState,
   nftTables,
@@ -68,6 +69,7 @@ export async function uninstall(options: UninstallOptions): Promise<void> {
       ...podLinks(left?.attachments ?? []),
       ...ourPort(options),
       ...(await ourTables(tell)),
+      ...(await ourFirewallRules(options)),
       ...daemonFiles(options, left !== undefined),
     ]
     if (found.length === 0) tell('nothing to remove')
@@ -158,6 +160,15 @@ async function ourTables(tell: (line: string) => void): Promise<Leftover[]> {
     return await nftTables()
   } catch (error) {
     tell(`nft tables are not looked for: ${(error as Error).message}`)
+    return []
+  }
+}
+
+async function ourFirewallRules({ hostDevice, tell }: UninstallOptions): Promise<Leftover[]> {
+  try {
+    return await firewallRules(hostDevice)
+  } catch (error) {
+    tell(`rules in FORWARD are not looked for: ${(error as Error).message}`)
     return []
   }
 }

@@ -87,6 +87,11 @@ export class DamagedState extends Error {
   override readonly name = 'DamagedState'
 }
 
+/** SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN: the disk takes nothing. */
+const DISK_CODES: readonly number[] = [8, 10, 13, 14]
+/** The fact that is written to find out whether the disk takes something again. */
+const PROBE = 'probe'
+
 /** Whether an error is SQLite's own, of the file or its disk: full, broken, read-only. */
 export function isStateFailure(error: unknown): error is Error {
   return (error as { code?: unknown } | null)?.code === 'ERR_SQLITE_ERROR'
@@ -98,6 +103,10 @@ export class State {
   readonly forgotten: number
   readonly #database: DatabaseSync
   readonly #statements = new Map<string, StatementSync>()
+  /** The last write failed, and why. */
+  #failure: { cause: string; since: number } | undefined
+  /** The transaction under way has changed something. */
+  #wrote = false
 
   /**
    * Opens or makes the file at `path` (and its folder). Throws an Error that names it, DamagedState
@@ -240,16 +249,39 @@ export class State {
 
   /** Runs `work` all or nothing; what it did is durable when this returns. */
   transaction<T>(work: () => T): T {
-    this.#database.exec('BEGIN IMMEDIATE')
     try {
+      this.#database.exec('BEGIN IMMEDIATE')
+      this.#wrote = false
       const result = work()
       this.#database.exec('COMMIT')
+      // One that had nothing to write says nothing of the disk.
+      if (this.#wrote) this.#failure = undefined
       return result
     } catch (error) {
+      this.#noteFailure(error)
       // The statement that failed may have ended the transaction already.
       if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
       throw error
     }
+  }
+
+  #noteFailure(error: unknown): void {
+    const { errcode, message } = error as Error & { errcode?: number }
+    if (!isStateFailure(error) || !DISK_CODES.includes((errcode ?? 0) & 0xff)) return
+    this.#failure = { cause: message, since: this.#failure?.since ?? Date.now() }
+  }
+
+  /** Why nothing can be written now, and since when: a write has failed and none has succeeded since, one that is tried now neither. */
+  unwritable(): string | undefined {
+    if (this.#failure === undefined) return undefined
+    try {
+      this.transaction(() => this.#run(INSERT.fact, PROBE, String(Date.now())))
+    } catch (error) {
+      if (!isStateFailure(error)) throw error
+    }
+    if (this.#failure === undefined) return undefined
+    const { cause, since } = this.#failure
+    return `${this.path} can't be written since ${new Date(since).toISOString()}: ${cause}`
   }
 
   get(key: AttachmentKey): Attachment | undefined {
@@ -467,6 +499,16 @@ export class State {
   }
 
   #run(sql: string, ...values: (string | number | null)[]): number {
-    return Number(this.#prepare(sql).run(...values).changes)
+    try {
+      const { changes } = this.#prepare(sql).run(...values)
+      if (Number(changes) > 0) {
+        if (this.#database.isTransaction) this.#wrote = true
+        else this.#failure = undefined
+      }
+      return Number(changes)
+    } catch (error) {
+      this.#noteFailure(error)
+      throw error
+    }
   }
 }

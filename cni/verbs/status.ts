@@ -122,5 +122,7 @@ function findings(node: Node): Findings {
   if (workers.length > 0 && workers.every(worker => worker.smallFree === 0)) {
     missing.push('no packet frame is left')
   }
+  const unwritable = node.state.unwritable()
+  if (unwritable !== undefined) missing.push(`the state file ${unwritable}`)
   return { hurt, missing, lasting }
 }

@@ -8,7 +8,6 @@
  * speaks of the port.
  */
 import {
-  enderOf,
   type Firewall,
   forwardChains,
   hasLegacyFilter,
@@ -17,6 +16,7 @@ import {
   nftFirewall,
   nftRules,
 } from '../nft/firewall.ts'
+import { acceptIn } from '../nft/forward.ts'
 import { listRules } from '../nft/nft.ts'
 import type { Conditions } from '../weather/conditions.ts'
 
@@ -75,40 +75,6 @@ export class Forward {
       )
     }
   }
-}
-
-/** Puts both accepts into FORWARD where they have a say; returns how many. */
-async function acceptIn(firewall: Firewall): Promise<number> {
-  let put = 0
-  for (const direction of ['from', 'to'] as const) {
-    const rules = (await firewall.list('FORWARD')) ?? []
-    const ender = await enderOf(firewall, rules)
-    const ours = rules.findIndex(each => each.ours === direction)
-    if (ours !== -1 && (ender === undefined || ours < rules.indexOf(ender))) continue
-    if (ours !== -1) {
-      await firewall.remove(rules[ours]!)
-      // Numbers of what stood behind it have moved; the ender stood before it.
-    }
-    await firewall.accept(direction, ender)
-    put++
-  }
-  return put
-}
-
-/** Takes every rule of ours out of the node's FORWARD chains; returns in words where some were. */
-export async function forgetForward(device: string): Promise<string[]> {
-  const firewalls: Firewall[] = [nftFirewall('ip', device), nftFirewall('ip6', device)]
-  for (const family of [4, 6] as const) {
-    if (hasLegacyFilter(family)) firewalls.push(legacyFirewall(family, device))
-  }
-  const done: string[] = []
-  for (const firewall of firewalls) {
-    const ours = ((await firewall.list('FORWARD')) ?? []).filter(each => each.ours !== undefined)
-    // From the end: numbers before it stay.
-    for (const rule of ours.reverse()) await firewall.remove(rule)
-    if (ours.length > 0) done.push(firewall.name)
-  }
-  return done
 }
 
 async function chainsOf() {

@@ -22,7 +22,7 @@ beforeAll(async () => {
   const netns = await namespaces.add('a')
   await ip(netns, 'link', 'add', 'under0', 'type', 'veth', 'peer', 'name', 'under1')
   await ip(netns, 'addr', 'add', '192.168.77.1/24', 'dev', 'under0')
-  await ip(netns, 'link', 'set', 'under0', 'up')
+  for (const device of ['under0', 'under1']) await ip(netns, 'link', 'set', device, 'up')
   node = new TestNode('node-a', netns, {
     cluster: [
       { name: 'node-a', vtep: '192.168.77.1', podCIDRs: ['10.244.1.0/24', 'fd44:0:0:1::/64'] },
@@ -86,11 +86,17 @@ test('a disk that is full', async () => {
   }
   expect(await interfaces(node.netns)).toEqual(links)
   expect(rows()).toHaveLength(before.length + 1)
-  // The pod loses its interface, and its address is nobody else's until that is on disk.
-  const { exit, json } = await deletePod(there)
-  expect([exit, json['code'], json['msg']]).toEqual([1, 5, expect.stringMatching(FULL)])
+  const status = () => node.cni({ command: 'STATUS', containerId: '', ifname: '' })
+  const { json: told } = await status()
+  expect([told['code'], told['msg']]).toEqual([
+    50,
+    expect.stringMatching(/state\.db can't be written since \d{4}-.*(full|disk I\/O error)/),
+  ])
+  // DEL is not held up; the address is nobody else's until that is on disk.
+  expect((await deletePod(there)).exit).toBe(0)
   expect(rows()).toHaveLength(before.length + 1)
   empty()
+  expect(await status()).toMatchObject({ exit: 0, json: {} })
   expect((await deletePod(there)).exit).toBe(0)
   expect(rows()).toEqual(before)
   const [one, other] = [

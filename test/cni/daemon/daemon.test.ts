@@ -421,6 +421,18 @@ describe('the cluster file', () => {
     ])
   })
 
+  test('that gives this node another VTEP ends the daemon, with the reason', async () => {
+    const { closed } = await start()
+    const ends = record('the daemon ends')
+    const vtep = '192.0.2.99'
+    writeCluster({ ...A, vtep }, B)
+    const cause = `the VTEP of node-a is ${vtep} in the cluster file, and ${A.vtep} in this daemon: it has to start anew`
+    expect(await ends).toMatchObject({ cause })
+    await expect(closed).rejects.toThrow(cause)
+    expect(plane?.calls.at(-1)).toBe('stop')
+    running = undefined
+  })
+
   test('that the engine refuses is told until it takes it at another try', async () => {
     await start()
     const setCluster = plane!.setCluster.bind(plane)

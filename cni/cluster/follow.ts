@@ -24,6 +24,7 @@ export class ClusterFollower {
   readonly #plane: ControlPlane
   readonly #log: Logger
   readonly #watch: Closer
+  readonly #taken: (view: ClusterView) => void
   #wanted: ClusterView
   #applying: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
@@ -31,14 +32,19 @@ export class ClusterFollower {
   #closed = false
   readonly #fail: (error: Error) => void
 
-  /** `view` is what `plane` was given already. `fail` is called once, when this daemon can't follow any more and has to end. */
+  /**
+   * `view` is what `plane` was given already. `fail` is called once, when this daemon can't follow any more and has to
+   * end; `taken` is told of each view that the engine takes.
+   */
   constructor(
     plane: ControlPlane,
     file: ClusterFile,
     view: ClusterView,
     log: Logger,
     fail: (error: Error) => void,
+    taken: (view: ClusterView) => void = () => {},
   ) {
+    this.#taken = taken
     this.#plane = plane
     this.#fail = fail
     this.#log = log
@@ -107,6 +113,7 @@ export class ClusterFollower {
         await this.#plane.setCluster(next.self, next.peers, next.networks)
         this.view = next
         this.refused = undefined
+        this.#taken(next)
         const facts = { peers: next.peers.length, podCidrs: next.self.podCidrs }
         this.#log.info(facts, 'the cluster file has changed')
       } catch (error) {

@@ -22,6 +22,8 @@ import { faultPoint } from '../base/fault-points.ts'
 import { engineLog, type Logger } from '../base/logger.ts'
 import { ClusterFile } from '../cluster/file.ts'
 import { ClusterFollower } from '../cluster/follow.ts'
+import { LastGood } from '../cluster/last-good.ts'
+import type { ClusterView } from '../cluster/view.ts'
 import { refuseForeignFile, refuseForeignLinks } from '../fs/links.ts'
 import { takeLock } from '../fs/lock.ts'
 import { Installation } from '../install/keep.ts'
@@ -117,12 +119,15 @@ async function start(
   }
 
   const { vni } = config.dataplane
-  const view = ClusterFile.read(config.cluster, config.node, vni)
+  const lastGood = new LastGood(`${config.state}.cluster`, log)
+  refuseForeignFile(lastGood.path)
+  const view = clusterAtStart(config, lastGood, log)
   const options = { ...config.dataplane, log: engineLog(log), onFailure: fail }
   const plane = await createPlane(view.self, options)
   running.started('the packet engine', () => plane.stop())
   signal.throwIfAborted()
   await plane.setCluster(view.self, view.peers, view.networks)
+  lastGood.keep(view)
   signal.throwIfAborted()
 
   const state = openState(config.state, log)
@@ -183,6 +188,7 @@ async function start(
     view,
     log,
     fail,
+    next => lastGood.keep(next),
   )
   const following = follower
   running.started('the cluster file', () => following.close(), true)
@@ -208,6 +214,24 @@ async function start(
   const { mtu } = plane
   log.info({ socket: config.socket, pods: plane.pods().length, mtu, ms }, 'ready')
   return { plane, collect }
+}
+
+/** The cluster as its file says it, or, beside a file that can't be used, as it was said last. Throws DocumentError. */
+function clusterAtStart(config: DaemonConfig, lastGood: LastGood, log: Logger): ClusterView {
+  const { cluster, node } = config
+  const { vni } = config.dataplane
+  try {
+    return ClusterFile.read(cluster, node, vni)
+  } catch (error) {
+    const view = lastGood.read(node, vni)
+    if (view === undefined) throw error
+    const cause = (error as Error).message
+    log.error(
+      { cause, file: lastGood.path },
+      'the cluster file can not be used; the last good one is taken',
+    )
+    return view
+  }
 }
 
 function checkPreconditions(config: DaemonConfig, facts: HostFacts, log: Logger): void {

@@ -433,6 +433,31 @@ describe('the cluster file', () => {
     running = undefined
   })
 
+  test('that is broken at a start leaves the last good one in force, and is told', async () => {
+    await start()
+    let followed = record('the cluster file has changed')
+    writeCluster(A, { ...B, podCIDRs: ['10.0.7.0/24'] })
+    await followed
+    writeFileSync(config.cluster, 'nodes: 7')
+    await restart()
+    expect(plane?.peers).toMatchObject([{ name: 'node-b', podCidrs: ['10.0.7.0/24'] }])
+    await until('the error is told', async () => {
+      const { notes } = (await query(config.socket, 'status')) as DataplaneStatus
+      return notes.some(note => /^cluster file: .*nodes: 7/.test(note))
+    })
+    expect(await query(config.socket, 'ready')).toEqual({ ready: true, causes: [] })
+    followed = record('the cluster file has changed')
+    writeCluster(A)
+    await followed
+    stop.abort()
+    await running?.closed
+    // Nothing that can be used: no guess.
+    writeFileSync(`${config.state}.cluster`, '{"nodes": [')
+    writeFileSync(config.cluster, 'nodes: 7')
+    stop = new AbortController()
+    await expect(start()).rejects.toThrow(/cluster\.yaml: nodes: 7/)
+  })
+
   test('that the engine refuses is told until it takes it at another try', async () => {
     await start()
     const setCluster = plane!.setCluster.bind(plane)

@@ -1,6 +1,6 @@
 /**
  * Places at which a tester can have the process die, or a step fail, to see what the next start and
- * the undoing make of it (cni/README.md, "Fault points"). The engine's own are here; those of what
+ * the undoing make of it (cni/INTERNALS.md, "Fault points"). The engine's own are here; those of what
  * lies above are in a list of its own there, on this mechanism.
  *
  * They are armed in order, before anything runs: each once, the next when the one before was reached. A

@@ -24,8 +24,12 @@ if (node === undefined) {
   process.exit(1)
 }
 
+// MiB of V8's young generation, half of it. A daemon keeps what it reads, and makes little garbage: with the default of 16
+// its heap grows by 100 MB more while it reads a cluster file of 5,000 nodes.
+const SEMI_SPACE = '--max-semi-space-size=2'
+
 const main = join(here, '../cli/main.ts')
-const child = spawn(node, [main, ...process.argv.slice(2)], { stdio: 'inherit' })
+const child = spawn(node, [SEMI_SPACE, main, ...process.argv.slice(2)], { stdio: 'inherit' })
 
 // A supervisor signals only this process. A terminal signals both, so the daemon may see one signal
 // twice; it takes that as the same request.

@@ -1,6 +1,6 @@
 /**
  * The daemon's configuration: a YAML or JSON file, then command line flags on top, then defaults.
- * cni/README.md has the table of keys. Errors name the file (or the flag), the field and the cause.
+ * cni/CONFIGURATION.md has the table of keys. Errors name the file (or the flag), the field and the cause.
  */
 
 import { hostname } from 'node:os'

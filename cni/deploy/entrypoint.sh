@@ -7,5 +7,6 @@
 set -eu
 [ -w /proc/sys/net/ipv4/ip_forward ] || mount -o remount,bind,rw /proc/sys
 root=$(dirname "$(dirname "$(dirname "$(readlink -f "$0")")")")
+# The size of V8's young generation: cni/bin/hawser.mjs says why.
 exec "$root/build/Release/hawser" --init \
-  "$root/node_modules/.bin/node" "$root/cni/cli/main.ts" daemon "$@"
+  "$root/node_modules/.bin/node" --max-semi-space-size=2 "$root/cni/cli/main.ts" daemon "$@"

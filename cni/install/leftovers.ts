@@ -1,6 +1,6 @@
 /**
  * What a daemon that no longer runs has left in the kernel and in its state file, recognised as
- * cni/README.md ("How state says that it is ours") has it and not by looks: a device that only has a
+ * cni/INTERNALS.md ("How state says that it is ours") has it and not by looks: a device that only has a
  * name like ours is a stranger's.
  */
 import { spawn } from 'node:child_process'

@@ -22,15 +22,16 @@ export const MAX_RANGED = 64
 
 /**
  * The pools that a network configuration says. Its ranges are remembered, in memory only, for `hawser
- * ipam check`. Throws CniError (code 7).
+ * ipam check`. `namespace`: of the pod that they are for; absent: of all. Throws CniError (code 7).
  */
 export function poolsFor(
   node: AddressSources,
   { name, ipam, network }: Pick<StatusConfig, 'name' | 'ipam' | 'network'>,
+  namespace?: string,
 ): Pool[] {
   const { exclude, ranges } = node
   const sets = rangesOf(ipam)
-  const pools = poolsOf(overlayCidrs(node, network), sets, exclude)
+  const pools = poolsOf(overlayCidrs(node, network), sets, exclude, namespace)
   if (sets === undefined) ranges?.delete(name)
   else if (ranges !== undefined && (ranges.size < MAX_RANGED || ranges.has(name))) {
     ranges.set(name, { sets, overlay: network })

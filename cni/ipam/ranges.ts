@@ -28,6 +28,7 @@ import {
 import { type Span, subtract } from '../netip/spans.ts'
 import { check } from '../spec/check.ts'
 import { CniError, CODE } from '../spec/errors.ts'
+import { inNamespace, namespacesSchema } from '../spec/namespaces.ts'
 
 /** Ranges of one set, and exclusions of one range or of the daemon. */
 export const MAX_RANGES = 64
@@ -46,6 +47,8 @@ export interface Range extends Span {
   gateway: string
   /** For people: the subnet, or the part of it. */
   text: string
+  /** Kubernetes namespaces whose pods alone may have its addresses; absent: all. */
+  namespaces?: readonly string[]
 }
 
 /** Where one address of a pod comes from. */
@@ -65,6 +68,7 @@ const rangeSchema = z.looseObject({
   rangeEnd: z.string().nullish(),
   gateway: z.string().nullish(),
   exclude: z.array(z.string()).max(MAX_EXCLUSIONS).nullish(),
+  namespaces: namespacesSchema,
 })
 const ownSchema = z.looseObject({
   ranges: z.array(z.array(rangeSchema).min(1).max(MAX_RANGES)).min(1).max(2).nullish(),
@@ -96,13 +100,16 @@ export function parseExclusion(text: string): Block | { cause: string } {
 }
 
 /**
- * The pools of a network: `sets` as its configuration has them, the pod CIDRs whole without. Throws
- * CniError (code 7) for a set that isn't one, or that lies outside of the node's pod CIDRs.
+ * The pools of a network: `sets` as its configuration has them, the pod CIDRs whole without. With a `namespace`
+ * they are those of its pods: ranges that are kept for others are blocked, also where another range has them in
+ * it. Throws CniError (code 7) for a set that isn't one, that lies outside of the node's pod CIDRs, or that has
+ * nothing for the namespace.
  */
 export function poolsOf(
   podCidrs: readonly string[],
   sets?: RangeSets,
   exclude: readonly Block[] = [],
+  namespace?: string,
 ): Pool[] {
   const cidrs = cidrsOf(podCidrs)
   const known = [...exclude, ...cidrs.flatMap(cidr => ends(cidr, gateway(cidr)))]
@@ -120,7 +127,16 @@ export function poolsOf(
     if (other !== undefined) {
       throw wrong(`ipam.ranges[${k}]`, `${ranges[0]!.text} and ${other.text} in one set`)
     }
-    return pool(family, ranges, blocks)
+    if (namespace === undefined) return pool(family, ranges, blocks)
+    const others = ranges.filter(range => range.namespaces?.includes(namespace) === false)
+    if (others.length === ranges.length) {
+      throw wrong(`ipam.ranges[${k}]`, `no range is for ${inNamespace(namespace)}`)
+    }
+    const kept = others.map(({ first, last, namespaces }): Block => {
+      return { family, first, last, what: `kept for pods of ${namespaces!.join(', ')}` }
+    })
+    const own = ranges.filter(range => !others.includes(range))
+    return pool(family, own, [...blocks, ...kept])
   })
   if (pools.length === 2 && pools[0]!.family === pools[1]!.family) {
     throw wrong('ipam.ranges', `two sets of IPv${pools[0]!.family}; a pod has one address of it`)
@@ -206,7 +222,8 @@ function readRange(
   }
   const part = start !== undefined || end !== undefined
   const name = `${addressText(family, first)} .. ${addressText(family, last)}`
-  return { subnet, first, last, gateway: via, text: part ? name : text }
+  const kept = range.namespaces == null ? {} : { namespaces: range.namespaces }
+  return { subnet, first, last, gateway: via, text: part ? name : text, ...kept }
 }
 
 function wrong(at: string, cause: string): CniError {

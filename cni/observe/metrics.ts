@@ -3,7 +3,7 @@
  *
  * The engine counts in shared memory and the state file knows addresses: both are read when somebody
  * asks, so metrics cost nothing in between. Only CNI requests are counted as they come. Names follow
- * the conventions of Prometheus; cni/README.md has the list.
+ * the conventions of Prometheus; cni/OPERATING.md has the list.
  */
 
 import { once } from 'node:events'

@@ -17,6 +17,7 @@ import { annotationList, wrongRequest } from '../spec/annotations.ts'
 import { check } from '../spec/check.ts'
 import { CniError, CODE } from '../spec/errors.ts'
 import { delegateProblem, ifnameProblem, nameProblem } from '../spec/names.ts'
+import { inNamespace, namespacesSchema } from '../spec/namespaces.ts'
 import { CNI_VERSIONS, type CniVersion } from '../spec/versions.ts'
 
 export const NETWORKS_ANNOTATION = 'hawser.dev/networks'
@@ -53,6 +54,7 @@ const networkSchema = z.looseObject({
   when: z.enum(['always', 'asked']).default('always'),
   cniVersion: z.enum(CNI_VERSIONS).optional(),
   disableCheck: z.boolean().nullish(),
+  namespaces: namespacesSchema,
   plugins: z.array(pluginSchema).min(1).max(MAX_PLUGINS),
 })
 
@@ -101,8 +103,11 @@ export interface SecondaryNetwork {
   plugins: PluginConfig[]
 }
 
-/** One that is configured, and whether only pods that ask for it get it. */
-export type ConfiguredNetwork = SecondaryNetwork & { asked: boolean }
+/** One that is configured: whether only pods that ask for it get it, and the namespaces that it is for (absent: all). */
+export type ConfiguredNetwork = SecondaryNetwork & {
+  asked: boolean
+  namespaces?: readonly string[]
+}
 
 /**
  * `networks` of a configuration of version `version`, which is a network's own when it says none.
@@ -112,10 +117,11 @@ export function networksIn(document: unknown, version: CniVersion): ConfiguredNe
   const { networks, runtimeConfig } = (document ?? {}) as Record<string, unknown>
   const given = check(runtimeSchema, runtimeConfig, ['runtimeConfig']) ?? {}
   return (check(networksSchema, networks, ['networks']) ?? []).map(each => {
-    const { name, ifname, when, cniVersion = version, disableCheck, plugins } = each
+    const { name, ifname, when, cniVersion = version, disableCheck, namespaces, plugins } = each
     return {
       ...{ name, ifname, cniVersion, asked: when === 'asked' },
       ...(disableCheck === true ? { disableCheck } : {}),
+      ...(namespaces == null ? {} : { namespaces }),
       plugins: plugins.map(plugin => withRuntime(plugin, given)),
     }
   })
@@ -134,13 +140,13 @@ function withRuntime(
 }
 
 /**
- * The networks that a pod gets, whose first interface is `ifname`. Throws CniError (code 7), also when
- * its annotation names one that isn't configured.
+ * The networks that a pod of `namespace` gets, whose first interface is `ifname`. Throws CniError (code 7), also
+ * when its annotation names one that isn't configured, or isn't for its namespace.
  */
 export function networksFor(
   document: unknown,
   version: CniVersion,
-  ifname: string,
+  { ifname, namespace }: { ifname: string; namespace: string },
 ): SecondaryNetwork[] {
   const networks = networksIn(document, version)
   const same = networks.find(each => each.ifname === ifname)
@@ -150,7 +156,14 @@ export function networksFor(
   }
   const asked = new Set(annotationList(document, NETWORKS_ANNOTATION, 'networks'))
   for (const name of asked) {
-    if (networks.some(each => each.name === name)) continue
+    const found = networks.find(each => each.name === name)
+    if (found !== undefined && isFor(found, namespace)) continue
+    if (found !== undefined) {
+      throw wrongRequest(
+        `annotation ${NETWORKS_ANNOTATION}`,
+        `${clean(name)}: this network is for pods of ${found.namespaces!.join(', ')}, not for ${inNamespace(clean(namespace))}`,
+      )
+    }
     const names = networks.map(each => each.name)
     const there = names.length === 0 ? 'there are none' : `there are ${names.join(', ')}`
     throw wrongRequest(
@@ -159,8 +172,12 @@ export function networksFor(
     )
   }
   return networks
-    .filter(each => !each.asked || asked.has(each.name))
-    .map(({ asked: _, ...network }) => network)
+    .filter(each => isFor(each, namespace) && (!each.asked || asked.has(each.name)))
+    .map(({ asked: _, namespaces: __, ...network }) => network)
+}
+
+function isFor({ namespaces }: ConfiguredNetwork, namespace: string): boolean {
+  return namespaces?.includes(namespace) ?? true
 }
 
 /** What leaves by a further interface of our own, as CIDRs. Throws CniError (code 7). */

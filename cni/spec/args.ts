@@ -35,8 +35,10 @@ export interface CniArgs {
   ifname: string
   /** As sent; only ADD and CHECK have looked at it. */
   netns: string
-  /** Namespace and name of the pod, `-` for what the runtime didn't say; empty without both. */
+  /** Namespace and name of the pod, `-` for what the runtime didn't say; empty without both. For people. */
   pod: string
+  /** The pod's namespace as the runtime said it (K8S_POD_NAMESPACE); empty when it didn't. */
+  namespace: string
 }
 
 /** Checks the variables of a request; throws CniError (code 4) with every one that is wrong. */
@@ -54,26 +56,28 @@ export function parseArgs(env: CniRequest['env']): CniArgs {
     return cause === undefined ? [] : [`${name}${value === '' ? '' : ` ${clean(value)}`}: ${cause}`]
   })
   if (problems.length > 0) throw new CniError(CODE.environment, problems.join('; '))
+  const pairs = pairsOf(env.CNI_ARGS)
   return {
     verb,
     containerId: env.CNI_CONTAINERID,
     ifname: env.CNI_IFNAME,
     netns: env.CNI_NETNS,
-    pod: podOf(env.CNI_ARGS),
+    pod: podOf(pairs),
+    namespace: pairs.get('K8S_POD_NAMESPACE') ?? '',
   }
 }
 
-/**
- * The pod that CNI_ARGS (`KEY=VALUE;KEY=VALUE`) names. It is only told to people, so what is
- * unknown or malformed there is passed over, whatever IgnoreUnknown says.
- */
-function podOf(args: string): string {
-  const pairs = new Map(
+/** CNI_ARGS (`KEY=VALUE;KEY=VALUE`). What is unknown or malformed there is passed over, whatever IgnoreUnknown says. */
+function pairsOf(args: string): ReadonlyMap<string, string> {
+  return new Map(
     args.split(';').map(pair => {
       const at = pair.indexOf('=')
       return [pair.slice(0, Math.max(at, 0)), pair.slice(at + 1)] as const
     }),
   )
+}
+
+function podOf(pairs: ReadonlyMap<string, string>): string {
   const namespace = pairs.get('K8S_POD_NAMESPACE')
   const name = pairs.get('K8S_POD_NAME')
   if (namespace === undefined && name === undefined) return ''

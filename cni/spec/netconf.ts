@@ -1,7 +1,7 @@
 /**
  * The network configuration on stdin. Each verb asks only for what it needs: a DEL must work with a
  * configuration that no ADD would take. Keys that are not ours are tolerated (runtimes and other
- * plugins of a chain put theirs beside them); cni/README.md has the table of ours.
+ * plugins of a chain put theirs beside them); cni/CONFIGURATION.md has the table of ours.
  */
 
 import { z } from 'zod'

@@ -48,7 +48,7 @@ export async function add(
   }
   const further = held === undefined ? furtherOf(node, config, document, args, request) : {}
   const work = async (late: AbortSignal): Promise<object> => {
-    const from = addresses(node, config, document, request)
+    const from = addresses(node, config, document, request, args.namespace)
     const added = await node.pods.add({ ...wanted, from, ...further }, late)
     try {
       const own = resultOf(added.attachment, node.podCidrs(overlay), dns ?? added.dns)
@@ -69,10 +69,10 @@ function furtherOf(
   node: Node,
   { cniVersion }: AddConfig,
   document: unknown,
-  { ifname }: CniArgs,
+  { ifname, namespace }: CniArgs,
   request: CniRequest,
 ): { secondaries?: WantedSecondaries } {
-  const networks = networksFor(document, cniVersion, ifname)
+  const networks = networksFor(document, cniVersion, { ifname, namespace })
   if (networks.length === 0) return {}
   const own: OwnCall = (inner, held) =>
     add(node, parseArgs(inner.env), parseJson(inner.config), inner, held)
@@ -104,11 +104,12 @@ function addresses(
   config: AddConfig,
   document: unknown,
   request: CniRequest,
+  namespace: string,
 ): PodRequest['from'] {
   const type = delegateOf(config)
   overlayCidrs(node, config.network)
   if (type !== undefined) return { call: { ...request, type }, cniVersion: config.cniVersion }
-  const pools = poolsFor(node, config)
+  const pools = poolsFor(node, config, namespace)
   return { pools, asked: requestedIps(document, request.env.CNI_ARGS) }
 }
 

@@ -249,7 +249,7 @@ test('the schema of values has the keys that the daemon knows, and every one tha
   }
   expect(() => loadFrom(configMap({ wrkers: 1 }), 'a')).toThrow('wrkers: unknown key')
 
-  const readme = readFileSync(deploy('../README.md'), 'utf8')
+  const readme = readFileSync(deploy('../CONFIGURATION.md'), 'utf8')
   const section = /## Daemon configuration\n([\s\S]*?)\n## /.exec(readme)![1]!
   const documented = [...section.matchAll(/^\| `([A-Za-z.]+)` \|/gm)].map(([, key]) => key!)
   expect(documented.length).toBeGreaterThan(10)

@@ -303,3 +303,35 @@ test('a huge exclusion in a huge range is not walked through', () => {
   expect(addressText(6, found!)).toBe('fd00:8000::')
   expect(sizeOf(pool!.spans)).toBe(1n << 111n)
 })
+
+describe('namespaces of a range', () => {
+  const RANGES = [[{ subnet: '10.244.1.0/26', namespaces: ['shop'] }, { subnet: '10.244.1.0/24' }]]
+  const of = (namespace?: string, ranges: unknown = RANGES) =>
+    poolsOf(['10.244.1.0/24'], rangesOf({ type: 'hawser', ranges }), [], namespace)[0]!
+  const address = (text: string) => {
+    const parsed = parseAddress(text)
+    if (!parsed.ok) throw new Error(parsed.cause)
+    return parsed.value
+  }
+
+  test('what is kept for one namespace no other has, though a wider range has it in it', () => {
+    expect(refusal(of('shop'), address('10.244.1.9'))).toBeUndefined()
+    expect(refusal(of('bank'), address('10.244.1.9'))).toBe('it is kept for pods of shop')
+    expect(refusal(of('bank'), address('10.244.1.99'))).toBeUndefined()
+    expect(refusal(of(''), address('10.244.1.9'))).toBe('it is kept for pods of shop')
+    expect(sizeOf(of('bank').spans)).toBe(191n)
+  })
+
+  test('nobody is asked for where all of it is meant', () => {
+    expect(sizeOf(of().spans)).toBe(sizeOf(of('shop').spans))
+  })
+
+  test('a set that has nothing for a namespace refuses its pods', () => {
+    const only = [[{ subnet: '10.244.1.0/24', namespaces: ['shop', 'bank'] }]]
+    expect(of('bank', only).text).toBe('10.244.1.0/24')
+    expect(() => of('other', only)).toThrow(
+      'ipam.ranges[0]: no range is for pods of namespace other',
+    )
+    expect(() => of('', only)).toThrow('no range is for a pod whose namespace is not known')
+  })
+})

@@ -8,6 +8,8 @@ import {
 } from '../../../cni/secondary/config.ts'
 import { CniError } from '../../../cni/spec/errors.ts'
 
+const POD = { ifname: 'eth0', namespace: 'shop' }
+
 const ANNOTATIONS = 'io.kubernetes.cri.pod-annotations'
 const plugins = [{ type: 'bridge' }]
 const net = (name: string, ifname: string, more: object = {}) => ({
@@ -22,19 +24,19 @@ function wanted(networks: unknown, annotation?: unknown, where: 'runtime' | 'bes
   const annotations = { [ANNOTATIONS]: { 'hawser.dev/networks': annotation } }
   const document =
     where === 'runtime' ? { networks, runtimeConfig: annotations } : { networks, ...annotations }
-  return networksFor(document, '1.0.0', 'eth0').map(each => each.name)
+  return networksFor(document, '1.0.0', POD).map(each => each.name)
 }
 
 describe('networks', () => {
   test('are none, or lists with the version of the configuration or their own', () => {
     for (const document of [{}, { networks: null }, { networks: [] }]) {
-      expect(networksFor(document, '1.0.0', 'eth0')).toEqual([])
+      expect(networksFor(document, '1.0.0', POD)).toEqual([])
     }
     const networks = [
       net('a', 'net1', { when: 'always', unknown: 1 }),
       net('b', 'net2', { cniVersion: '0.4.0', disableCheck: true }),
     ]
-    expect(networksFor({ networks }, '1.1.0', 'eth0')).toEqual([
+    expect(networksFor({ networks }, '1.1.0', POD)).toEqual([
       { name: 'a', ifname: 'net1', cniVersion: '1.1.0', plugins },
       { name: 'b', ifname: 'net2', cniVersion: '0.4.0', disableCheck: true, plugins },
     ])
@@ -84,13 +86,13 @@ describe('networks', () => {
       /networks\[0\]\.plugins\[0\]\.networks: a further interface has none of its own/,
     ],
   ])('are refused with %s', (_title, networks, cause) => {
-    expect(() => networksFor({ networks }, '1.0.0', 'eth0')).toThrow(
+    expect(() => networksFor({ networks }, '1.0.0', POD)).toThrow(
       expect.objectContaining({ code: 7, message: expect.stringMatching(cause) }),
     )
   })
 
   test('as many as may be are taken', () => {
-    expect(networksFor({ networks: many(MAX_NETWORKS) }, '1.0.0', 'eth0')).toHaveLength(16)
+    expect(networksFor({ networks: many(MAX_NETWORKS) }, '1.0.0', POD)).toHaveLength(16)
   })
 })
 
@@ -134,11 +136,48 @@ test('whatever it is, it is networks or code 7', () => {
     fc.property(fc.jsonValue(), fc.jsonValue(), (networks, annotations) => {
       const document = { networks, runtimeConfig: { [ANNOTATIONS]: annotations } }
       try {
-        expect(Array.isArray(networksFor(document, '1.0.0', 'eth0'))).toBe(true)
+        expect(Array.isArray(networksFor(document, '1.0.0', POD))).toBe(true)
       } catch (error) {
         expect(error).toBeInstanceOf(CniError)
         expect((error as CniError).code).toBe(7)
       }
     }),
   )
+})
+
+describe('namespaces of a network', () => {
+  const plugins = [{ type: 'ptp' }]
+  const document = (namespaces: unknown, when: string, asked?: string) => ({
+    networks: [{ name: 'storage', ifname: 'net1', when, plugins, namespaces }],
+    ...(asked === undefined
+      ? {}
+      : {
+          runtimeConfig: {
+            'io.kubernetes.cri.pod-annotations': { 'hawser.dev/networks': asked },
+          },
+        }),
+  })
+  const names = (of: object, namespace: string) =>
+    networksFor(of, '1.0.0', { ifname: 'eth0', namespace }).map(each => each.name)
+
+  test('a pod of another namespace does not get what every pod gets', () => {
+    expect(names(document(['shop', 'bank'], 'always'), 'bank')).toEqual(['storage'])
+    expect(names(document(['shop'], 'always'), 'bank')).toEqual([])
+    expect(names(document(['shop'], 'always'), '')).toEqual([])
+    expect(names(document(undefined, 'always'), '')).toEqual(['storage'])
+  })
+
+  test('a pod of another namespace that asks is refused, by name', () => {
+    expect(names(document(['shop'], 'asked', 'storage'), 'shop')).toEqual(['storage'])
+    expect(() => names(document(['shop'], 'asked', 'storage'), 'bank')).toThrow(
+      'storage: this network is for pods of shop, not for pods of namespace bank',
+    )
+    expect(() => names(document(['shop'], 'asked', 'storage'), '')).toThrow(
+      'not for a pod whose namespace is not known',
+    )
+  })
+
+  test.each([[[]], [['Shop']], ['shop'], [['a b']]])('%j is refused', namespaces => {
+    expect(() => names(document(namespaces, 'always'), 'shop')).toThrow(/networks\[0\]\.namespaces/)
+  })
 })

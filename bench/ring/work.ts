@@ -182,7 +182,7 @@ export function ownedFrames(): Work {
       for (let i = 0; i < BATCH_SIZE; i++) small.hold(taken[i]!, PORT)
       for (let i = 0; i < BATCH_SIZE; i++) {
         sum = (sum + taken[i]!) | 0
-        all.release(taken[i]!)
+        all.releaseHeld(taken[i]!, PORT)
       }
     }
     return sum

@@ -23,7 +23,9 @@ import {
   rows,
 } from './fixture.ts'
 
-const a = contractNode('csg')
+/** Other nodes that the engine has room for. */
+const PEERS = 1
+const a = contractNode('csg', { config: { peers: PEERS } })
 // On veth, which has a MAC.
 const cases = conformed('18-*@1.1.0,19-*@1.1.0,20-*@1.1.0', '*dead-*,20-restart*', 'xdp')
 
@@ -78,11 +80,14 @@ const STATUS = ['STATUS', { ifname: '' }] as const
 test('19 STATUS: 0 out of step with the cluster file, which is told; 50 without a daemon', async () => {
   cases.expectPassed('19', '19-status-good', '19-status-with-pods')
   expectSuccess(await a.cni(...STATUS))
-  // Readable, and not to be put in force: this node is another one all of a sudden.
-  a.node.writeCluster([{ ...NODE_A, vtep: '192.168.77.9' }])
+  // Readable, and not to be put in force: more nodes than there is room for.
+  const others = Array.from({ length: PEERS + 1 }, (_, k) => ({
+    ...{ name: `node-${k}`, vtep: `192.168.77.${10 + k}`, podCIDRs: [`10.244.${10 + k}.0/24`] },
+  }))
+  a.node.writeCluster([NODE_A, ...others])
   const note = async () => {
     const { notes } = await a.node.cli<DataplaneStatus>('status')
-    return notes.find(each => each.startsWith('cluster: '))
+    return notes.find(each => each.startsWith('cluster: 2 peers'))
   }
   await until('it is out of step', async () => (await note()) !== undefined)
   expectSuccess(await a.cni(...STATUS))

@@ -56,15 +56,19 @@ describe.each(['tun', 'xdp'] as const)('on %s', attach => {
     fake.asked()
     expectSuccess(await a.cni('DEL', { ...call, path: '', config: a.node.config() }))
     expect(fake.asked().map(each => each.env['CNI_COMMAND'])).toEqual(['DEL'])
-    // And when its executable is gone by then, so be it.
+    // And when its executable is gone by then, so be it: it hears of it when it is back.
     expect((await a.cni('ADD', { ...call, config })).exit).toBe(0)
     rmSync(join(fake.folder, FAKE))
     expectSuccess(await a.cni('DEL', { ...call, config }))
-    rmSync(fake.folder, { recursive: true })
-    fake = fakeDelegate(a.node.folder)
     expect(await links(call.netns)).toEqual(['lo'])
     expect(rows(a.node)).toEqual([])
-    expect(rows(a.node, 'delegations')).toEqual([])
+    expect(rows(a.node, 'delegations')).toMatchObject([{ container: containerId, type: FAKE }])
+    rmSync(fake.folder, { recursive: true })
+    fake = fakeDelegate(a.node.folder)
+    await a.node.stop()
+    await a.node.start()
+    await until('it is given back', async () => rows(a.node, 'delegations').length === 0)
+    expect(fake.asked().map(each => each.env['CNI_COMMAND'])).toEqual(['DEL'])
   })
 
   test('16 without its daemon DEL is on disk, and done before the socket opens again', async () => {

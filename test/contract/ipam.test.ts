@@ -3,6 +3,7 @@ import { copyFileSync, mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { DataplaneStatus } from '../../dataplane/control.ts'
 import { FAKE, type FakeDelegate, fakeDelegate, fakeIpam } from '../cni/invoke/fake-delegate.ts'
 import { noPlugin } from '../harness/needs.ts'
 import { ip } from '../harness/netns.ts'
@@ -82,14 +83,20 @@ test('21 a delegate is found in CNI_PATH and gets each verb, the same environmen
     expect(env).toMatchObject({ CNI_PATH: path, ...(k === 2 || k === 3 ? none : own) })
     expect(got).toEqual(sent[k])
   }
-  // Its refusals are the runtime's to see, of every verb but a DEL that nobody owes.
-  for (const command of ['STATUS', 'GC']) {
-    const refusing = node.config({
+  // Its refusals are the runtime's to see, of every verb but a DEL that nobody owes, and STATUS: there
+  // the node serves all the same, and an operator is told.
+  const refusing = (command: string) =>
+    node.config({
       ipam: fakeIpam({ ips }, { [command]: 'refuse' }),
       'cni.dev/valid-attachments': [],
     })
-    expectError(await node.cni({ command, ...call, ...empty, config: refusing }), 117, /refused/)
-  }
+  const refused = (command: string) =>
+    node.cni({ command, ...call, ...empty, config: refusing(command) })
+  expectError(await refused('GC'), 117, /refused/)
+  expectSuccess(await refused('STATUS'))
+  expect(fake.asked().map(each => each.env['CNI_COMMAND'])).toEqual(['GC', 'STATUS'])
+  const { notes } = await node.cli<DataplaneStatus>('status')
+  expect(notes).toContainEqual(expect.stringMatching(/^STATUS of hawser: .*fake-ipam.*refused/))
   expectError(await tryAdd({ ipam: { type: FAKE } }), 4, /IPAM plugin fake-ipam: not in/)
 })
 

@@ -244,6 +244,11 @@ describe('the executable and the daemon', () => {
 /** Datagrams that hold a number that no other has. */
 let marks = 0
 const mark = (): Uint8Array => new TextEncoder().encode(`mark ${++marks} of ${process.pid}`)
+/** An option of neighbour discovery that ends with a mark: for experiments (RFC 4727), of 32 bytes. */
+function markedOption(): Uint8Array {
+  const bytes = mark()
+  return concat(Uint8Array.of(253, 4), new Uint8Array(30 - bytes.length), bytes)
+}
 
 /** What a pod sends as it is: a packet out of its TUN, a frame out of its veth. */
 async function say(pod: TestPod, ...packets: Uint8Array[]): Promise<void> {
@@ -317,11 +322,13 @@ describe('the packets of pods', () => {
         icmp(flow, 9, 0, mark()),
         icmp(six, 134, 0, concat(new Uint8Array(12), mark())),
         icmp(six, 137, 0, concat(new Uint8Array(36), mark())),
+        icmp(six, 136, 0, concat(new Uint8Array(20), markedOption())),
+        // The mark by itself is no option: its second byte says a length that is not there (RFC 4861 section 4.6).
         icmp(six, 136, 0, concat(new Uint8Array(20), mark())),
       ])
-      // What a veth pod advertises of itself is passed over, not held against it.
+      // What a veth pod advertises of itself, in the right form, is passed over, not held against it.
       const own = pod.attach === 'xdp' ? 1 : 0
-      expect(drops).toMatchObject({ redirect: 2, 'nd-malformed': 3 - own })
+      expect(drops).toMatchObject({ redirect: 2, 'nd-malformed': 4 - own })
     }
     await expectPing(xdp, victim)
   })

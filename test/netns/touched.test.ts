@@ -5,8 +5,7 @@
 //          │ pods ── daemon ── hawser0        │  under0 ── veth ── (no peer)
 //          │ t1 (TUN)  x1 (AF_XDP)            │  world0 198.51.100.1 ── veth ── 198.51.100.2
 //          └──────────────────────────────────┘  2001:db8::1                    2001:db8::2  world
-import { writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { DataplaneStatus } from '../../dataplane/control.ts'
 import { connect, ip } from '../harness/netns.ts'
@@ -45,6 +44,7 @@ beforeAll(async () => {
 afterAll(() => here?.close())
 tellLogsOnFailure(() => [here?.node])
 
+const processStatus = (pid: number): string => readFileSync(`/proc/${pid}/status`, 'utf8')
 const status = (): Promise<DataplaneStatus> => here!.node.cli<DataplaneStatus>('status')
 
 async function mended(what: string): Promise<number> {
@@ -122,9 +122,17 @@ describe("the node's own port", () => {
 
   test('somebody takes its name: not ready, and says why, until it is free', async () => {
     const { node } = here!
-    const batch = join(node.folder, 'take')
-    writeFileSync(batch, 'link del hawser0\nlink add hawser0 type dummy\n')
-    await device('-batch', batch)
+    // Held, so that it can't make its own again between the two.
+    process.kill(node.pid, 'SIGSTOP')
+    try {
+      await until('the daemon stands still', async () =>
+        /^State:\tT/m.test(processStatus(node.pid)),
+      )
+      await device('link', 'del', 'hawser0')
+      await device('link', 'add', 'hawser0', 'type', 'veth', 'peer', 'name', 'taken0')
+    } finally {
+      process.kill(node.pid, 'SIGCONT')
+    }
     const { troubles } = await until('it is not ready', async () => {
       const found = await status()
       return found.ready ? false : found

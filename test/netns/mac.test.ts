@@ -54,7 +54,7 @@ test('a veth pod has it, CHECK sees to it, and a restart takes it over', async (
   await ip(pod.netns, 'link', 'set', 'eth0', 'address', '02:12:34:56:78:9b')
   expect((await check(pod)).json).toMatchObject({
     code: 104,
-    msg: expect.stringContaining(`has MAC 02:12:34:56:78:9b, not ${MAC}`),
+    msg: expect.stringContaining(`with MAC ${MAC}, it has 02:12:34:56:78:9b`),
   })
   expect((await deletePod(pod)).json).toEqual({})
   expect(await ip(pod.netns, '-o', 'link')).not.toContain('eth0')

@@ -49,6 +49,8 @@ beforeAll(async () => {
   await ip(netns, 'link', 'add', 'under0', 'type', 'veth', 'peer', 'name', 'under1')
   await ip(netns, 'addr', 'add', '192.168.77.1/24', 'dev', 'under0')
   await ip(netns, 'link', 'set', 'under0', 'up')
+  // Without it there is no carrier, and no readiness.
+  await ip(netns, 'link', 'set', 'under1', 'up')
   pod = await namespaces.add('pod')
   node = new TestNode('node-a', netns, {
     cluster: [{ name: 'node-a', vtep: '192.168.77.1', podCIDRs: ['10.244.1.0/24'] }],

@@ -164,7 +164,8 @@ describe('addresses that a pod asks for', () => {
       msg: expect.stringContaining('no IPv4 address is left in 10.244.1.7 .. 10.244.1.13'),
     })
     const status = { ...config, cniVersion: '1.1.0' }
-    expect((await cni('STATUS', '', '', status)).json).toMatchObject({ code: 50 })
+    // Not 50: a full node would be NotReady to containerd 2, and its pods evicted.
+    expect((await cni('STATUS', '', '', status)).exit).toBe(0)
     for (const id of ['r1', 'r2']) expect((await cni('DEL', id, '', config)).exit).toBe(0)
     expect((await cni('STATUS', '', '', status)).exit).toBe(0)
   })

@@ -180,7 +180,7 @@ function daemonFiles({ socket, state, purge }: UninstallOptions, ours: boolean):
   const queued = purge && safeFolder(queue) !== undefined ? readdirSync(queue) : []
   const damaged = purge && safeFolder(dirname(state)) !== undefined ? damagedFiles(state) : []
   const kept = [
-    ...(ours ? [state, `${state}-wal`, `${state}-shm`, `${state}.lock`] : []),
+    ...(ours ? ownFiles(state) : []),
     ...damaged.flatMap(each => [each, `${each}-wal`, `${each}-shm`]),
   ]
   return [
@@ -192,6 +192,11 @@ function daemonFiles({ socket, state, purge }: UninstallOptions, ours: boolean):
     ...entries(purge ? kept : [], file),
     ...entries([`${socket}.lock`], file),
   ]
+}
+
+/** The state file and what the daemon keeps beside it: SQLite's files, the last good cluster file, the lock. */
+function ownFiles(state: string): string[] {
+  return ['', '-wal', '-shm', '.cluster', '.cluster.new', '.lock'].map(end => `${state}${end}`)
 }
 
 /** Those of `paths`, in folders that are root's alone, that are there and of the right kind. */

@@ -18,7 +18,9 @@ import { PROTO_UDP } from '../wire/numbers.ts'
 
 /** Milliseconds between two looks while a neighbour is not resolved, and when all are. */
 export const UNRESOLVED_MS = 1000
-export const RESOLVED_MS = 10_000
+export const RESOLVED_MS = 2_000
+/** Ways that are asked for again at each of these looks: each end of a way learns its path MTU in one of them. */
+const SOME = 64
 /** Ways that are asked for before other work has its turn. */
 const SLICE = 256
 
@@ -108,7 +110,7 @@ export class Ways {
   /** Asks for some again, others than the last time: nothing tells of a path MTU that the kernel has learnt. */
   lookAtSome(): void {
     const vteps = this.vteps
-    for (let k = 0; k < Math.min(SLICE, vteps.length); k++) {
+    for (let k = 0; k < Math.min(SOME, vteps.length); k++) {
       const vtep = vteps[this.next++ % vteps.length]!
       this.routes.set(vtep, this.ask(vtep))
     }

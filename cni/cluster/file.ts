@@ -79,11 +79,18 @@ export class ClusterFile {
     let known = JSON.stringify(current)
     let told = ''
     let latest = current
+    // A file of thousands of nodes takes a second to check, and it is looked at every few seconds.
+    let checked: string | undefined
     return watchFile(
       this.path,
       () => {
         try {
-          const view = ClusterFile.read(this.path, this.nodeName, this.vni)
+          const before = checked
+          // One that can't be read may come back as it was.
+          checked = undefined
+          checked = readBounded(this.path)
+          if (checked === before) return
+          const view = parseCluster(this.path, checked, this.nodeName, this.vni)
           const text = JSON.stringify(view)
           if (text === known && told === '') return
           if (text !== known) latest = view

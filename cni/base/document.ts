@@ -101,6 +101,21 @@ function systemCause(error: unknown): string {
   return (code === undefined ? undefined : SYSTEM_CAUSES[code]) ?? message
 }
 
+/** How YAML is read: 1.2, core schema, no merge keys, no key twice. */
+export const YAML = {
+  schema: 'core',
+  version: '1.2',
+  merge: false,
+  uniqueKeys: true,
+  stringKeys: true,
+  prettyErrors: true,
+} as const
+
+/** The cause of a YAML error, on one line. */
+export function yamlCause(error: Error): string {
+  return clean(error.message.split('\n')[0]?.replace(/:$/, ''), 240)
+}
+
 /** Parses YAML 1.2 (core schema, no custom tags, no merge keys, bounded aliases) or JSON. */
 export function parseText(file: string, text: string): unknown {
   if (text.trimStart().startsWith('{')) {
@@ -110,20 +125,13 @@ export function parseText(file: string, text: string): unknown {
       // A YAML flow mapping, or broken: the YAML parser tells where.
     }
   }
-  const document = parseDocument(text, {
-    schema: 'core',
-    version: '1.2',
-    merge: false,
-    uniqueKeys: true,
-    stringKeys: true,
-    prettyErrors: true,
-  })
+  const document = parseDocument(text, YAML)
   const broken = document.errors[0] ?? document.warnings[0]
   try {
     if (broken) throw broken
     return document.toJS({ maxAliasCount: 100 })
   } catch (error) {
-    const cause = clean((error as Error).message.split('\n')[0]?.replace(/:$/, ''), 240)
+    const cause = yamlCause(error as Error)
     throw new DocumentError(file, [{ path: [], cause }], { cause: error })
   }
 }

@@ -5,7 +5,7 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Document, LineCounter, parseAllDocuments } from 'yaml'
-import { clean, DocumentError, type FieldPath, readBounded } from './document.ts'
+import { DocumentError, type FieldPath, readBounded, YAML, yamlCause } from './document.ts'
 
 /** Files of a folder that are read, at most. */
 export const MAX_FILES = 16_384
@@ -38,21 +38,12 @@ export function readManifests(folder: string): Manifest[] {
 /** The objects of one file; `kind: List` is taken apart. Throws DocumentError with the line. */
 export function parseManifests(file: string, text: string): Manifest[] {
   const lines = new LineCounter()
-  const documents = parseAllDocuments(text, {
-    schema: 'core',
-    version: '1.2',
-    merge: false,
-    uniqueKeys: true,
-    stringKeys: true,
-    prettyErrors: true,
-    lineCounter: lines,
-  })
+  const documents = parseAllDocuments(text, { ...YAML, lineCounter: lines })
   if (!Array.isArray(documents)) return []
   return documents.flatMap(document => {
     const broken = document.errors[0] ?? document.warnings[0]
     if (broken !== undefined) {
-      const cause = clean(broken.message.split('\n')[0]?.replace(/:$/, ''), 240)
-      throw new DocumentError(file, [{ path: [], cause }], { cause: broken })
+      throw new DocumentError(file, [{ path: [], cause: yamlCause(broken) }], { cause: broken })
     }
     const object = contentOf(file, document as Document)
     if (object === null || object === undefined) return []
@@ -73,7 +64,7 @@ function contentOf(file: string, document: Document): unknown {
   try {
     return document.toJS({ maxAliasCount: 100 })
   } catch (error) {
-    throw new DocumentError(file, [{ path: [], cause: clean((error as Error).message, 240) }])
+    throw new DocumentError(file, [{ path: [], cause: yamlCause(error as Error) }])
   }
 }
 

@@ -73,10 +73,14 @@ export class Identities {
       const set = wanted.get(pod!.namespace) ?? new Set()
       wanted.set(pod!.namespace, set.add(key))
     }
+    const before = new Map<string, Map<string, number>>()
+    for (const [key, { namespace, number }] of this.#kinds) {
+      const numbers = before.get(namespace) ?? new Map()
+      before.set(namespace, numbers.set(key, number))
+    }
     const kinds = new Map<string, { namespace: string; number: number }>()
     for (const [namespace, keys] of wanted) {
-      const before = [...this.#kinds].filter(([, kind]) => kind.namespace === namespace)
-      const old = new Map(before.map(([key, { number }]) => [key, number]))
+      const old = before.get(namespace) ?? new Map<string, number>()
       const limit = `MAX_KIND_NUMBER, namespace ${namespace}`
       for (const [key, number] of renumber(old, keys, MAX_KIND_NUMBER, limit)) {
         kinds.set(key, { namespace, number })

@@ -8,12 +8,14 @@
  */
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { listRules } from './nft.ts'
+import { applyRules, listRules } from './nft.ts'
 
 /** A rule of ours has this comment. */
 export const COMMENT = 'hawser'
 /** Chains that are followed from one to the next. */
 const MAX_DEPTH = 3
+/** What else helps where nft is missing. */
+const REMEDY = "accept the node's own port in FORWARD"
 /** Bytes of a program's answer that are read. */
 const MAX_SAID = 4 * 1024 * 1024
 
@@ -62,15 +64,16 @@ export function nftFirewall(word: 'ip' | 'ip6', device: string): Firewall {
       return text === '' ? undefined : nftRules(text, device)
     },
     accept: async (direction, before) => {
-      const match = [direction === 'from' ? 'iifname' : 'oifname', device, 'counter', 'accept']
-      const rule = [...match, 'comment', `"${COMMENT}"`]
-      const where = before === undefined ? [] : ['position', String(before.at)]
-      const verb = before === undefined ? 'add' : 'insert'
-      await run('nft', [verb, 'rule', ...table.split(' '), 'FORWARD', ...where, ...rule])
+      const match = direction === 'from' ? 'iifname' : 'oifname'
+      const rule = `${match} "${device}" counter accept comment "${COMMENT}"`
+      const place =
+        before === undefined
+          ? `add rule ${table} FORWARD`
+          : `insert rule ${table} FORWARD position ${before.at}`
+      await applyRules('firewall', `${place} ${rule}\n`, REMEDY)
     },
-    remove: async ({ at }) => {
-      await run('nft', ['delete', 'rule', ...table.split(' '), 'FORWARD', 'handle', String(at)])
-    },
+    remove: ({ at }) =>
+      applyRules('firewall', `delete rule ${table} FORWARD handle ${at}\n`, REMEDY),
   }
 }
 
@@ -152,7 +155,7 @@ export interface BaseChain {
   drops: boolean
 }
 
-/** The chains of the forward hook in nft's list of chains; those of hawser's own tables not. */
+/** The base chains of the forward hook in nft's list of chains. */
 export function forwardChains(text: string): BaseChain[] {
   const found: BaseChain[] = []
   let [family, table, chain] = ['', '', '']

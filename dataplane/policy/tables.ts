@@ -33,7 +33,7 @@ export const IPV4_PEER = 0xffff_ffff
 export const MAX_TIERS = 8
 
 export interface PolicyLimits {
-  /** Matches of all programs, 1 .. MAX_RULE_ID. */
+  /** Matches of all programs, 1 .. MAX_RULE_ID; as many tiers fit. */
   readonly matches: number
 }
 
@@ -141,6 +141,12 @@ export class PolicyTables {
     if (wanted > room) {
       throw new RangeError(
         `policy: ${wanted} more matches are needed, ${room} of ${this.limits.matches} are free (policy matches)`,
+      )
+    }
+    const free = this.freeGroups.length + this.limits.matches + 1 - this.nextGroup
+    if (tiers.length > free) {
+      throw new RangeError(
+        `policy: ${tiers.length} more tiers are needed, ${free} of ${this.limits.matches} are free (policy matches)`,
       )
     }
     if (tiers.length > MAX_TIERS) {

@@ -231,8 +231,9 @@ export class UdpPort implements Port {
   /** A raw socket gives an IPv4 packet whole, an IPv6 one from its UDP header on. */
   private rawOuter(at: number, length: number, meta: number): number {
     const { view } = this.arena
-    if (view.getUint8(meta) === 4) return at
-    return this.writeIpv6(at, length, view.getUint8(meta + 1), view.getUint8(meta + 2), meta)
+    if (view.getUint8(meta + META.FAMILY) === 4) return at
+    const tos = view.getUint8(meta + META.TOS)
+    return this.writeIpv6(at, length, tos, view.getUint8(meta + META.TTL), meta)
   }
 
   /** Writes the outer headers in front of the payload at `at`; returns where they begin. */

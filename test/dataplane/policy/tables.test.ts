@@ -154,6 +154,20 @@ describe.each(aclNames(6))('%s', name => {
     expect(() => tables.remove(number)).toThrow(/it is not there/)
   })
 
+  test('tiers without a rule take room, too, and are refused when there is none', () => {
+    const { tables } = made()
+    const empty = (origin: number): Program => ({
+      tiers: [{ rules: [], otherwise: VERDICT.DENY, origin }],
+    })
+    const numbers = Array.from({ length: LIMITS.matches }, (_, origin) => tables.add(empty(origin)))
+    expect(new Set(numbers).size).toBe(LIMITS.matches)
+    expect(() => tables.add(empty(-1))).toThrow(
+      /1 more tiers are needed, 0 of 4096 are free \(policy matches\)/,
+    )
+    tables.remove(numbers[7]!)
+    expect(tables.add(empty(-1))).toBe(numbers[7])
+  })
+
   test('a program beyond the limit is refused by its name, and nothing is left of it', async () => {
     const { tables } = made()
     const rule = (port: number) => ({

@@ -1,12 +1,11 @@
 /** Addresses as text, bytes and words; what the control side needs to fill tables. */
-import { Address4, Address6 } from 'ip-address'
+import { isIPv4, isIPv6 } from 'node:net'
+import { Address6 } from 'ip-address'
 
 /** Four or sixteen bytes in network order. Throws RangeError when `text` is no address. */
 export function ipBytes(text: string): Uint8Array {
-  if (Address4.isValid(text) && !text.includes('/')) {
-    return Uint8Array.from(new Address4(text).toArray())
-  }
-  if (Address6.isValid(text) && !text.includes('/') && !text.includes('%')) {
+  if (isIPv4(text)) return Uint8Array.from(text.split('.'), Number)
+  if (isIPv6(text) && !text.includes('%')) {
     const hex = new Address6(text).bigInt().toString(16).padStart(32, '0')
     return Uint8Array.from(Buffer.from(hex, 'hex'))
   }

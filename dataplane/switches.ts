@@ -19,6 +19,16 @@ export function setSwitch(netns: string, key: string, value: string): string | u
   })
 }
 
+/** Gives a switch a value whatever it has; false where there is no such switch. For those that reset nothing else. */
+export function writeSwitch(netns: string, key: string, value: string): boolean {
+  return (
+    unlessGone(() => {
+      native.sysctlWrite(netns, key, value)
+      return true
+    }) ?? false
+  )
+}
+
 /** Whether the kernel of `netns` has IPv6 at all (`ipv6.disable=1` takes it away). */
 export function hasIpv6(netns: string): boolean {
   return readSwitch(netns, 'ipv6/conf/all/disable_ipv6') !== undefined

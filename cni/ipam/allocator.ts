@@ -8,7 +8,7 @@
  * nobody can set (clock.ts), and begins anew with each daemon. When nothing else is left the
  * one that has rested longest is taken; a pod that starts matters more. One that a pod asks for
  * (ipam-request.ts) must be free and have rested. The choice and its reservation are one
- * transaction, durable before any interface is made (state.ts).
+ * transaction, written before any interface is made and durable before ADD answers (state.ts).
  */
 
 import { steadyNow } from '../base/clock.ts'
@@ -73,7 +73,7 @@ export function reserve(
   if (strange !== undefined) {
     throw new CniError(CODE.config, `${strange.text}: the network has no IPv${strange.family}`)
   }
-  return state.transaction(() => {
+  return state.transactionUnsynced(() => {
     state.cooled(now - COOLING_MS)
     const attachment: Attachment = { ...wanted, phase: 'reserved', created: Date.now() }
     const chosen: (4 | 6)[] = []

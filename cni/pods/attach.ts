@@ -71,6 +71,9 @@ export async function add(
         ? await askDelegate(context, from, wanted, late, undo)
         : fromPools(state, from, wanted)
     undo.push(() => state.release(key))
+    // The disk takes it while the interface is made.
+    const durable = state.durable()
+    durable.catch(() => {})
     faultPoint('add.reserved')
     ports.claim(reserved)
     undo.push(() => ports.close(id))
@@ -91,6 +94,7 @@ export async function add(
       await addSecondaries(context, key, secondaries, late)
     }
     state.markAttached(key, attachment.mtu)
+    await durable
     faultPoint('add.attached')
     return { attachment, ...given }
   } catch (error) {

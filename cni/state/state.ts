@@ -1,6 +1,9 @@
 /**
  * The durable state of a node: which attachment has which addresses. SQLite in WAL mode with
- * `synchronous=FULL`: what a method has returned from survives a power loss.
+ * `synchronous=FULL`: what a method has returned from survives a power loss. Those that every ADD and DEL
+ * call (`transactionUnsynced`, `markAttached`, `release`) don't wait for the disk: they survive the end of this
+ * process, but not of the kernel, which ends the attachments themselves. ADD waits by `durable()` for the row of
+ * its addresses before it answers; one wait of the disk serves all who ask in the meantime.
  *
  * Theory of operation. An attachment is a row, keyed as the CNI specification keys it (network,
  * container id, interface name). It is written as `reserved`, with its addresses, before anything
@@ -50,6 +53,7 @@ import {
   SCHEMA,
   SCHEMA_VERSION,
 } from './schema.ts'
+import { WriteAheadLog } from './write-ahead-log.ts'
 
 export {
   APPLICATION_ID,
@@ -92,9 +96,12 @@ const DISK_CODES: readonly number[] = [8, 10, 13, 14]
 /** The fact that is written to find out whether the disk takes something again. */
 const PROBE = 'probe'
 
+/** The code of SQLite's own errors. */
+const STATE_FAILURE = 'ERR_SQLITE_ERROR'
+
 /** Whether an error is SQLite's own, of the file or its disk: full, broken, read-only. */
 export function isStateFailure(error: unknown): error is Error {
-  return (error as { code?: unknown } | null)?.code === 'ERR_SQLITE_ERROR'
+  return (error as { code?: unknown } | null)?.code === STATE_FAILURE
 }
 
 export class State {
@@ -107,6 +114,7 @@ export class State {
   #failure: { cause: string; since: number } | undefined
   /** The transaction under way has changed something. */
   #wrote = false
+  readonly #log: WriteAheadLog
 
   /**
    * Opens or makes the file at `path` (and its folder). Throws an Error that names it, DamagedState
@@ -115,6 +123,7 @@ export class State {
    */
   constructor(path: string, boot: string = bootId(), damaged?: (error: DamagedState) => void) {
     this.path = path
+    this.#log = new WriteAheadLog(`${path}-wal`)
     makeFolder(dirname(path), 0o755)
     if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
       const error = new DamagedState(`${path}: a folder, not a file`)
@@ -247,6 +256,35 @@ export class State {
     return gone.length
   }
 
+  /**
+   * Waits until all that has been written so far survives a power loss. Rejects when the disk refuses:
+   * with an error for which `isStateFailure` holds.
+   */
+  async durable(): Promise<void> {
+    try {
+      await this.#log.sync()
+    } catch (error) {
+      const cause = (error as Error).message
+      this.#failure = { cause, since: this.#failure?.since ?? Date.now() }
+      throw Object.assign(new Error(cause, { cause: error }), { code: STATE_FAILURE })
+    }
+  }
+
+  /** Runs `work`, which writes, without waiting for the disk: `durable()` does. */
+  #unsynced<T>(work: () => T): T {
+    this.#database.exec('PRAGMA synchronous = NORMAL')
+    try {
+      return work()
+    } finally {
+      this.#database.exec('PRAGMA synchronous = FULL')
+    }
+  }
+
+  /** As `transaction`, durable once `durable()` has resolved. */
+  transactionUnsynced<T>(work: () => T): T {
+    return this.#unsynced(() => this.transaction(work))
+  }
+
   /** Runs `work` all or nothing; what it did is durable when this returns. */
   transaction<T>(work: () => T): T {
     try {
@@ -326,20 +364,22 @@ export class State {
     return row === undefined ? undefined : keyOf(row)
   }
 
-  /** The interface of a reserved attachment is there and has this MTU. */
+  /** The interface of a reserved attachment is there and has this MTU. Doesn't wait for the disk. */
   markAttached(key: AttachmentKey, mtu: number): void {
-    const changed = this.#run(
-      `UPDATE attachments SET phase = 'attached', mtu = ?
-       WHERE network = ? AND container = ? AND ifname = ?`,
-      mtu,
-      ...words(key),
+    const changed = this.#unsynced(() =>
+      this.#run(
+        `UPDATE attachments SET phase = 'attached', mtu = ?
+         WHERE network = ? AND container = ? AND ifname = ?`,
+        mtu,
+        ...words(key),
+      ),
     )
     if (changed !== 1) throw new Error(`${attachmentId(key)}: no such attachment in ${this.path}`)
   }
 
-  /** Removes the row if it is there and lets its addresses cool down from `now` on. */
+  /** Removes the row if it is there and lets its addresses cool down from `now` on. Doesn't wait for the disk. */
   release(key: AttachmentKey, now: number = steadyNow()): void {
-    this.transaction(() => this.#remove(key, now))
+    this.transactionUnsynced(() => this.#remove(key, now))
   }
 
   #remove(key: AttachmentKey, now: number): void {
@@ -478,6 +518,7 @@ export class State {
 
   close(): void {
     this.#statements.clear()
+    this.#log.close()
     this.#database.close()
   }
 

@@ -11,7 +11,7 @@ import { getLink } from '../netlink/link.ts'
 import { listRoutes } from '../netlink/route.ts'
 import { Netlink } from '../netlink/socket.ts'
 import { PORT_KIND } from '../ports/port.ts'
-import { setSwitch } from '../switches.ts'
+import { setSwitch, writeSwitch } from '../switches.ts'
 import { macWords, NO_PORT, PORT_FLAG, type PortRecord } from '../tables/ports.ts'
 import { configureFurther, removeRules } from './further.ts'
 import { closeTun, configurePodTun, openTun, removeTun, vanishTun } from './tun.ts'
@@ -78,7 +78,7 @@ function withoutRules(pod: PodSpec, device: PodDevice): PodDevice {
  * have it.
  */
 function setSwitches({ netns, ifname, ip6 }: PodSpec): void {
-  setSwitch(netns, `ipv6/conf/${ifname}/accept_ra`, '0')
+  writeSwitch(netns, `ipv6/conf/${ifname}/accept_ra`, '0')
   if (ip6 === undefined) return
   for (const device of [ifname, 'lo']) setSwitch(netns, `ipv6/conf/${device}/disable_ipv6`, '0')
 }

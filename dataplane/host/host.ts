@@ -97,9 +97,9 @@ export class Host {
     if (this.strayText() !== this.told) await this.align()
   }
 
-  /** What nobody tells of: looked at before each attach. Returns whether something had to be put right. */
+  /** What nobody tells of: looked at when pods are attached. Returns whether something had to be put right. */
   mendSwitches(): boolean {
-    return this.own.mendSwitches()
+    return this.own.mendSwitchesAgain()
   }
 
   private strayText(): string {

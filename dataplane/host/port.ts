@@ -19,6 +19,11 @@ import { Switches } from './switches.ts'
 
 /** Its trouble, and what its mendings are counted by. */
 const KEY = 'host device'
+/**
+ * The kernel tells of most switches (RTM_NEWNETCONF). For the rest attaches look, but no burst of pods at each:
+ * where a node has hundreds of namespaces a look takes a millisecond.
+ */
+const SWITCHES_MS = 1000
 /** Words of what was lacking that a line of the log has. */
 const MAX_NAMED = 5
 
@@ -35,6 +40,8 @@ export class HostPort {
   private readonly conditions: Conditions
   private readonly moved: () => void
   private readonly switches = new Switches()
+  /** When they were looked at last, ms of performance.now(). */
+  private mendedAt = Number.NEGATIVE_INFINITY
   private device: TunDevice | undefined
   /** No earlier process had made the device. */
   private isNew = false
@@ -91,8 +98,14 @@ export class HostPort {
     }
   }
 
-  /** The kernel's switches alone: cheap, for each attach. Returns whether any was wrong. */
+  /** As `mendSwitches`, unless that was less than SWITCHES_MS ago: for each attach. */
+  mendSwitchesAgain(): boolean {
+    return performance.now() - this.mendedAt >= SWITCHES_MS && this.mendSwitches()
+  }
+
+  /** The kernel's switches alone. Returns whether any was wrong. */
   mendSwitches(): boolean {
+    this.mendedAt = performance.now()
     const changed = this.switches.mend(this.facts())
     if (changed.length === 0) return false
     this.conditions.mended('switches', `the kernel's switches are put right: ${changed.join(', ')}`)

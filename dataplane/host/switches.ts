@@ -1,6 +1,6 @@
 /**
  * The kernel's switches that the node's own port lives by. Nobody tells of most of them when they
- * change, so they are looked at in every pass and at each attach, too.
+ * change, so they are looked at in every pass and when pods are attached, too.
  *
  * IPv6 forwarding makes the node a router, and a router takes no router advertisements: a node that has
  * its default route from one would lose it. Devices that accept them (accept_ra 1) are told to do so

@@ -183,7 +183,8 @@ export class Worker {
       if ((engine.counters[COUNTER.ROUNDS]! & 0xfff) === 0) this.refresh(false)
     } else if (++this.idle >= SPIN_ROUNDS && this.order === undefined && !this.anyPending()) {
       this.rest()
-      this.idle = 0
+      // Packets make it spin anew; a change of tables, which wakes it as well, does not.
+      this.idle = SPIN_ROUNDS
     }
   }
 

@@ -30,15 +30,17 @@ export const NODE_FOLDERS = [
 
 /**
  * Unit tests that `check` leaves to `npm test`: what measures, what races threads for seconds, what takes
- * whole tables or whole rule sets. The same algorithms are in `check` with smaller input.
+ * whole tables or whole rule sets, what runs every algorithm of a family through everything, and daemons as
+ * processes. The same code is in `check` with smaller input: each algorithm's own file, the daemon's parts.
  */
 export const NOT_IN_CHECK = [
   'test/bench/**/suite.test.ts',
   'test/bench/run.test.ts',
   'test/bench/peers/**',
   'test/**/*concurrent.test.ts',
-  'test/dataplane/fib/{full-table,load,property,steps}.test.ts',
-  'test/dataplane/acl/{sets,steps}.test.ts',
+  'test/dataplane/fib/{fib,full-table,load,property,steps}.test.ts',
+  'test/dataplane/acl/{acl,sets,steps}.test.ts',
+  'test/cni/daemon/daemon.test.ts',
 ] as const
 
 /**

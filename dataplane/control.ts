@@ -7,6 +7,7 @@
  * cause and what helps; a call that fails leaves nothing behind.
  */
 import { createHash } from 'node:crypto'
+import type { Program } from './policy-program.ts'
 
 /** How a pod is attached. */
 export type AttachKind = 'tun' | 'xdp'
@@ -65,10 +66,59 @@ export interface DataplaneOptions {
    * The default of a family that none is for: the first of fib/index.ts.
    */
   fibs?: readonly string[]
-  /** What the engine has to say. */
+  /** Policy is enforced (`setPolicy`), with room for this. Absent: none is, and no flow is kept. */
+  policy?: PolicyLimits
   /** Called when the engine can't go on, as when a worker has ended; once for each cause. */
   onFailure?: (error: Error) => void
+  /** What the engine has to say. */
   log?: (level: 'debug' | 'info' | 'warn' | 'error', message: string, facts?: object) => void
+}
+
+export interface PolicyLimits {
+  /** Matches of all programs of this node's pods, as addresses of peers cut them. Default DEFAULT_POLICY_MATCHES. */
+  matches?: number
+  /** Addresses of pods in the cluster, of each family. Default DEFAULT_POLICY_ADDRESSES. */
+  addresses?: number
+  /** Flows that are known at once. Default DEFAULT_FLOWS. */
+  flows?: number
+}
+
+/** What policy makes of one pod of this node (policy-program.ts). */
+export interface PodPolicy {
+  /** What the programs of others know it as. */
+  identity: number
+  ingress: Program
+  egress: Program
+}
+
+/** All that policy says on this node. */
+export interface PolicyState {
+  /** Pods anywhere in the cluster's own network, by address; any other address is of IDENTITY.WORLD. */
+  identities: readonly PodIdentity[]
+  /** This node's pods by PodSpec.id. One that is not named keeps what it has. */
+  pods: ReadonlyMap<string, PodPolicy>
+}
+
+export interface PodIdentity {
+  /** Canonical text. */
+  address: string
+  identity: number
+  /** VTEP of its node: only what came from there is taken for this pod's. Absent: from any node. */
+  vtep?: string
+}
+
+/** A flow that policy has allowed. Addresses are text, ports 0 where a protocol has none (ICMP echo: its identifier, both). */
+export interface FlowEntry {
+  source: string
+  destination: string
+  sourcePort: number
+  destinationPort: number
+  protocol: number
+  /** Absent: the cluster's own. */
+  network?: string
+  /** Seconds since its last packet, as coarse as FLOW_TICK_MS. */
+  idle: number
+  state: 'opening' | 'established' | 'closing' | 'datagram' | 'icmp'
 }
 
 export interface PodSpec {
@@ -103,6 +153,8 @@ export interface PodSpec {
    * (`further`) that leads to the network's CIDRs and nowhere else.
    */
   network?: string
+  /** What policy makes of it, in force before its first packet; absent: all is allowed, unless `setPolicy` has named it. */
+  policy?: PodPolicy
 }
 
 /** Rates in bits a second, 0 or absent: no limit; bursts in bits, 0 or absent: chosen (tables/rates.ts). */
@@ -309,6 +361,14 @@ export interface ControlPlane {
   setPortMappings(pods: readonly PodPorts[]): Promise<void>
   /** What of these mappings, in force once, the kernel has no more: sentences. Rejects without nft. */
   verifyPortMappings(pods: readonly PodPorts[]): Promise<readonly string[]>
+  /**
+   * Policy, whole. When it resolves every packet is judged by it, those of flows that were allowed before too.
+   * Rejects, and what was in force still is, when a limit refuses it (RangeError with its name), or without
+   * `DataplaneOptions.policy`.
+   */
+  setPolicy(policy: PolicyState): Promise<void>
+  /** Flows that policy has allowed, at most `most`. */
+  flows(most: number): readonly FlowEntry[]
   pods(): readonly PodAttachment[]
   routes(): readonly RouteEntry[]
   drops(): readonly DropCount[]

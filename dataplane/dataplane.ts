@@ -17,12 +17,14 @@ import {
   type DataplaneStatus,
   type DropCount,
   type FibStatus,
+  type FlowEntry,
   joinedBy,
   type NetworkSpec,
   type NodeSpec,
   type PodAttachment,
   type PodPorts,
   type PodSpec,
+  type PolicyState,
   type RouteEntry,
 } from './control.ts'
 import { vetFib } from './fib/vet/vet.ts'
@@ -295,6 +297,14 @@ class Dataplane implements ControlPlane {
   verify(id: string): readonly string[] {
     const problems = this.attached.verify(id)
     return this.failed === undefined ? problems : [...problems, this.failed]
+  }
+
+  setPolicy(policy: PolicyState): Promise<void> {
+    return Promise.reject(new Error(`policy of ${policy.pods.size} pods: it is not enforced`))
+  }
+
+  flows(most: number): readonly FlowEntry[] {
+    return [].slice(0, most)
   }
 
   setPortMappings(pods: readonly PodPorts[]): Promise<void> {

@@ -1,5 +1,5 @@
 /** ClusterNetworkPolicy into rules of the tiers Admin and Baseline (network-policy-api, ClusterNetworkPolicySpec). */
-import { type Rule, VERDICT, type Verdict } from '../../dataplane/policy/program.ts'
+import { type Rule, VERDICT, type Verdict } from '../../dataplane/policy-program.ts'
 import type {
   ClusterNetworkPolicy,
   ClusterPolicyPeer,

@@ -6,7 +6,7 @@
  * node. What is the same in two worlds comes out the same, so whoever takes programs into use finds by comparing
  * what a change has changed.
  */
-import { type Program, type Rule, type Tier, VERDICT } from '../../dataplane/policy/program.ts'
+import { type Program, type Rule, type Tier, VERDICT } from '../../dataplane/policy-program.ts'
 import type { ClusterNetworkPolicy } from '../model/cluster-network-policy.ts'
 import type { NetworkPolicy } from '../model/network-policy.ts'
 import { clusterPolicyRules, isSubject } from './cluster-network-policy.ts'

@@ -2,7 +2,7 @@
 import { isIP } from 'node:net'
 import { ipWords } from '../../dataplane/addresses.ts'
 import { evaluate } from '../../dataplane/policy/evaluate.ts'
-import { IDENTITY, VERDICT } from '../../dataplane/policy/program.ts'
+import { IDENTITY, VERDICT } from '../../dataplane/policy-program.ts'
 import { type PodFacts, qualified } from '../model/facts.ts'
 import { Compiler } from './compile.ts'
 import { Identities } from './identities.ts'

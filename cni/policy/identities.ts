@@ -1,13 +1,13 @@
 /**
  * Identities: numbers for kinds of pods that no policy can tell apart, which have the same namespace, labels, service
- * account and named ports (dataplane/policy/program.ts has the word's layout). A number that stands for a kind stays
+ * account and named ports (dataplane/policy-program.ts has the word's layout). A number that stands for a kind stays
  * with it as long as a pod of that kind is there, so that a change of one pod moves nobody else's.
  */
 import {
   MAX_KIND_NUMBER,
   MAX_NAMESPACE_NUMBER,
   podIdentity,
-} from '../../dataplane/policy/program.ts'
+} from '../../dataplane/policy-program.ts'
 import type { NamespaceFacts, PodFacts } from '../model/facts.ts'
 import { qualified } from '../model/facts.ts'
 

@@ -1,6 +1,6 @@
 /** What a rule's peers and ports come to, of whatever kind of policy: the product of both, as matches. */
 import type { Cidr } from '../../dataplane/addresses.ts'
-import type { Match } from '../../dataplane/policy/program.ts'
+import type { Match } from '../../dataplane/policy-program.ts'
 import type { NamedPort } from '../model/facts.ts'
 import type { PodPeers } from './peers.ts'
 

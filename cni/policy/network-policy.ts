@@ -2,7 +2,7 @@
  * NetworkPolicy into rules: each allows, and a pod that one isolates is denied the rest ("Network Policies" of
  * Kubernetes' documentation, "The Two Sorts of Pod Isolation").
  */
-import { type Rule, VERDICT } from '../../dataplane/policy/program.ts'
+import { type Rule, VERDICT } from '../../dataplane/policy-program.ts'
 import { selects } from '../model/labels.ts'
 import { isolates, type NetworkPolicy, type NetworkPolicyPeer } from '../model/network-policy.ts'
 import type { PodKind } from './identities.ts'

@@ -1,5 +1,5 @@
 /** Peers of rules as identities: which kinds of pods, and which namespaces whole, a selector means. */
-import { EVERY_POD, type IdentityPrefix, podIdentity } from '../../dataplane/policy/program.ts'
+import { EVERY_POD, type IdentityPrefix, podIdentity } from '../../dataplane/policy-program.ts'
 import type { NamespaceFacts } from '../model/facts.ts'
 import { type LabelSelector, selects } from '../model/labels.ts'
 import type { Identities, PodKind } from './identities.ts'

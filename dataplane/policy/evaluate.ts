@@ -1,5 +1,5 @@
 /** Programs read rule by rule: slow and plain. `tables.ts` gives the same answers by a classifier. */
-import { type Answer, type Match, type Program, type Question, VERDICT } from './program.ts'
+import { type Answer, type Match, type Program, type Question, VERDICT } from '../policy-program.ts'
 
 /** What `program` says to a new flow. */
 export function evaluate({ tiers }: Program, question: Question): Answer {

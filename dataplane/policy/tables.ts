@@ -21,7 +21,7 @@
  */
 import type { Acl, AclPrefix, AclReader, AclRule, AclWriter } from '../acl/acl.ts'
 import { MAX_PRIORITY, MAX_RULE_ID } from '../acl/acl.ts'
-import { type Match, type Program, type Rule, VERDICT, type Verdict } from './program.ts'
+import { type Match, type Program, type Rule, VERDICT, type Verdict } from '../policy-program.ts'
 
 /** Words of a question, as `AclReader.classify` takes them. */
 export const QUESTION_WORDS = 10

@@ -5,11 +5,13 @@ import type {
   DataplaneStatus,
   DropCount,
   FibStatus,
+  FlowEntry,
   NetworkSpec,
   NodeSpec,
   PodAttachment,
   PodPorts,
   PodSpec,
+  PolicyState,
   RouteEntry,
 } from '../../dataplane/control.ts'
 import { hasInterface } from '../../dataplane/netns.ts'
@@ -107,6 +109,10 @@ export class FakePlane implements ControlPlane {
   readonly specs: PodSpec[] = []
   /** What `verify` finds wrong with every pod that is attached. */
   problems: readonly string[] = []
+  /** Policy in force; set `refusePolicy` to make every change of it fail. */
+  policy: PolicyState | undefined
+  refusePolicy: Error | undefined
+  entries: readonly FlowEntry[] = []
   /** Set to make the next setCluster fail. */
   refuseCluster: Error | undefined
   /** Called after every setCluster that succeeded. */
@@ -123,6 +129,16 @@ export class FakePlane implements ControlPlane {
     if (fib === 'wrong')
       throw new Error('wrong: filled: 192.0.2.1 has next hop 2, the oracle says 1')
     return { family: 4, name: fib, routes: 2, bytes: 4096 }
+  }
+
+  async setPolicy(policy: PolicyState): Promise<void> {
+    this.calls.push(`setPolicy ${policy.pods.size}`)
+    if (this.refusePolicy !== undefined) throw this.refusePolicy
+    this.policy = policy
+  }
+
+  flows(most: number): readonly FlowEntry[] {
+    return this.entries.slice(0, most)
   }
 
   setCluster(

@@ -5,7 +5,7 @@ import { PROTOCOL_NUMBER } from '../../../cni/policy/matches.ts'
 import { originText, type PolicyWorld } from '../../../cni/policy/sources.ts'
 import { ipWords } from '../../../dataplane/addresses.ts'
 import { evaluate } from '../../../dataplane/policy/evaluate.ts'
-import { IDENTITY, VERDICT } from '../../../dataplane/policy/program.ts'
+import { IDENTITY, VERDICT } from '../../../dataplane/policy-program.ts'
 import { type Ask, allowed } from './naive.ts'
 import { OUTSIDE, PORTS, randomWorld } from './worlds.ts'
 

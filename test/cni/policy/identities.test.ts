@@ -3,7 +3,7 @@ import type { NamespaceFacts, PodFacts } from '../../../cni/model/facts.ts'
 import { networkPolicySpec } from '../../../cni/model/network-policy.ts'
 import { Compiler } from '../../../cni/policy/compile.ts'
 import { Identities } from '../../../cni/policy/identities.ts'
-import { EVERY_POD } from '../../../dataplane/policy/program.ts'
+import { EVERY_POD } from '../../../dataplane/policy-program.ts'
 
 const NAMESPACES: NamespaceFacts[] = ['a', 'b'].map(name => ({ name, labels: {} }))
 const pod = (namespace: string, name: string, labels = {}): PodFacts => ({

@@ -4,6 +4,13 @@ import { type Cidr, parseCidr } from '../../../dataplane/addresses.ts'
 import { sharedPages } from '../../../dataplane/memory/pages.ts'
 import { evaluate } from '../../../dataplane/policy/evaluate.ts'
 import {
+  IPV4_PEER,
+  PolicyReader,
+  policyFacts,
+  policyTables,
+  Questions,
+} from '../../../dataplane/policy/tables.ts'
+import {
   EVERY_POD,
   IDENTITY,
   type Match,
@@ -11,14 +18,7 @@ import {
   podIdentity,
   type Question,
   VERDICT,
-} from '../../../dataplane/policy/program.ts'
-import {
-  IPV4_PEER,
-  PolicyReader,
-  policyFacts,
-  policyTables,
-  Questions,
-} from '../../../dataplane/policy/tables.ts'
+} from '../../../dataplane/policy-program.ts'
 import { Dice } from '../../cni/policy/worlds.ts'
 
 const LIMITS = { matches: 4096 }

@@ -19,7 +19,7 @@
  *
  * so that "every pod" and "every pod of a namespace" are prefixes of it, as a network is one of addresses.
  */
-import type { Cidr } from '../addresses.ts'
+import type { Cidr } from './addresses.ts'
 
 export const VERDICT = { PASS: 0, ALLOW: 1, DENY: 2 } as const
 export type Verdict = (typeof VERDICT)[keyof typeof VERDICT]

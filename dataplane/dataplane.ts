@@ -27,6 +27,7 @@ import {
   type PolicyState,
   type RouteEntry,
 } from './control.ts'
+import { Enforcement } from './enforce/enforcement.ts'
 import { vetFib } from './fib/vet/vet.ts'
 import { Host } from './host/host.ts'
 import {
@@ -94,6 +95,8 @@ class Dataplane implements ControlPlane {
   private readonly attached: Pods
   private readonly cluster: Cluster
   private readonly weather: Weather
+  /** Absent: policy is not switched on. */
+  private readonly enforcement: Enforcement | undefined
   private readonly mostRoutes: number
   private readonly vxlanPort: number
   private readonly host: Host
@@ -153,7 +156,12 @@ class Dataplane implements ControlPlane {
     this.peers = new Peers(hops, (peer, network) =>
       this.underlay.hopTo(this.cluster.self, peer, network, this.mtu),
     )
-    this.attached = new Pods(this.parts, this.routing, this.networks, this.mtu)
+    if (options.policy !== undefined) {
+      this.enforcement = new Enforcement(this.parts, options.policy, index =>
+        this.networks.nameOf(index),
+      )
+    }
+    this.attached = new Pods(this.parts, this.routing, this.networks, this.mtu, this.enforcement)
     this.host = new Host(this.parts, this.routing, {
       name: options.hostDevice ?? DEFAULT_HOST_DEVICE,
       mtu: this.mtu,
@@ -194,6 +202,7 @@ class Dataplane implements ControlPlane {
     this.pool = new WorkerPool({
       arena,
       ...this.routing.tables,
+      ...(this.enforcement === undefined ? {} : { policy: this.enforcement.memory }),
       onFailure: (worker, error) => {
         this.failed = `worker ${worker} failed: ${error.message}`
         this.log('error', this.failed, { stack: error.stack })
@@ -300,11 +309,12 @@ class Dataplane implements ControlPlane {
   }
 
   setPolicy(policy: PolicyState): Promise<void> {
-    return Promise.reject(new Error(`policy of ${policy.pods.size} pods: it is not enforced`))
+    if (this.enforcement !== undefined) return this.enforcement.set(policy)
+    return Promise.reject(new Error('policy is not switched on (DataplaneOptions.policy)'))
   }
 
   flows(most: number): readonly FlowEntry[] {
-    return [].slice(0, most)
+    return this.enforcement?.flows(most) ?? []
   }
 
   setPortMappings(pods: readonly PodPorts[]): Promise<void> {

@@ -55,6 +55,10 @@ export const DROPS = [
   ['rx-full', 'packets came to an AF_XDP socket faster than its worker took them'],
   ['rx-long', 'a packet was longer than a frame of its AF_XDP socket'],
   ['descriptor', 'the kernel refused a frame of an AF_XDP ring: a bug of this program'],
+  ['policy-egress', 'policy does not let the pod send it'],
+  ['policy-ingress', 'policy does not let the pod receive it'],
+  ['policy-fragment', 'a fragment whose first one policy has not seen, or has not let pass'],
+  ['policy-icmp', 'an ICMP error about a flow that policy has not let pass'],
 ] as const
 
 export type DropName = (typeof DROPS)[number][0]
@@ -111,6 +115,10 @@ export const DROP_FILL_EMPTY = number('fill-empty')
 export const DROP_RX_FULL = number('rx-full')
 export const DROP_RX_LONG = number('rx-long')
 export const DROP_DESCRIPTOR = number('descriptor')
+export const DROP_POLICY_EGRESS = number('policy-egress')
+export const DROP_POLICY_INGRESS = number('policy-ingress')
+export const DROP_POLICY_FRAGMENT = number('policy-fragment')
+export const DROP_POLICY_ICMP = number('policy-icmp')
 
 /** Not a reason: the packet is finished at layer 2 and goes straight to `transmit`. */
 export const DELIVER_AS_IS = 255

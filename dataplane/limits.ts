@@ -104,6 +104,22 @@ export const MAX_BURST_BYTES = 2 ** 30
 export const DEFAULT_BURST_SECONDS = 0.5
 export const MIN_BURST_BYTES = 131_072
 
+/** Room of policy when nobody says otherwise (control.ts, PolicyLimits). */
+export const DEFAULT_POLICY_MATCHES = 32_768
+export const DEFAULT_POLICY_ADDRESSES = 65_536
+export const DEFAULT_FLOWS = 131_072
+/** Most flows that one pod has begun. */
+export const FLOWS_OF_POD = 32_768
+/** Milliseconds of a tick of the flow table, and ticks that flows without packets are kept. */
+export const FLOW_TICK_MS = 1000
+export const FLOW_TIMEOUTS = {
+  opening: 60,
+  established: 14_400,
+  closing: 120,
+  datagram: 180,
+  icmp: 30,
+} as const
+
 /** Overhead of VXLAN in front of an inner IP packet: outer IP, UDP, VXLAN, inner Ethernet. */
 export const VXLAN_OVERHEAD_IPV4 = 50
 export const VXLAN_OVERHEAD_IPV6 = 70

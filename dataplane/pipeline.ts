@@ -2,9 +2,9 @@
  * The whole packet path. Every batch goes down this list; a stage that does not concern the kind of
  * port that the batch came in by is left out.
  *
- *   pod        parse  neighbour  antiSpoof  policeEgress  route  icmpErrors  policeIngress  coalesce  segment  encap  transmit
- *   host       parse             antiSpoof                route  icmpErrors  policeIngress  coalesce  segment  encap  transmit
- *   underlay   parse  decap      antiSpoof                route  icmpErrors  policeIngress  coalesce  segment  encap  transmit
+ *   pod        parse  neighbour  antiSpoof  policeEgress  route  policy  icmpErrors  policeIngress  coalesce  segment  encap  transmit
+ *   host       parse             antiSpoof                route  policy  icmpErrors  policeIngress  coalesce  segment  encap  transmit
+ *   underlay   parse  decap      antiSpoof                route  policy  icmpErrors  policeIngress  coalesce  segment  encap  transmit
  *
  * A stage works on the batch where it lies; `segment` alone makes several packets of one, and hands
  * them on in order (engine/path.ts says how, and who runs what is behind it).
@@ -20,6 +20,7 @@ import { icmpErrors } from './stages/icmp-errors.ts'
 import { neighbour } from './stages/neighbour.ts'
 import { parse } from './stages/parse.ts'
 import { policeEgress, policeIngress } from './stages/police.ts'
+import { policy } from './stages/policy.ts'
 import { route } from './stages/route.ts'
 import { segment } from './stages/segment.ts'
 import { transmit } from './stages/transmit.ts'
@@ -33,6 +34,7 @@ export const PIPELINE: readonly Entry[] = [
   { name: 'antiSpoof', roles: POD | HOST | UNDERLAY, run: antiSpoof },
   { name: 'policeEgress', roles: POD, run: policeEgress },
   { name: 'route', roles: POD | HOST | UNDERLAY, run: route },
+  { name: 'policy', roles: POD | HOST | UNDERLAY, run: policy },
   { name: 'icmpErrors', roles: POD | HOST | UNDERLAY, run: icmpErrors },
   { name: 'policeIngress', roles: POD | HOST | UNDERLAY, run: policeIngress },
   { name: 'coalesce', roles: POD | HOST | UNDERLAY, run: coalesce },

@@ -8,9 +8,10 @@ import { BATCH_SIZE, MAX_PORTS, MAX_WORKERS } from '../limits.ts'
 import { type Arena, COUNTER, HEADER, PORT_COUNTER, portCounters } from '../memory/arena.ts'
 import type { Frames } from '../memory/frames.ts'
 import type { Batch } from '../packet/batch.ts'
+import type { Judge } from '../policy/judge.ts'
 import type { Port } from '../ports/port.ts'
 import { MAX_NETWORK, readGateways } from '../tables/networks.ts'
-import { limitsIngress, type PortRecord, readPort } from '../tables/ports.ts'
+import { anyPoliced, limitsIngress, type PortRecord, readPort } from '../tables/ports.ts'
 import { TableReader } from '../tables/tables.ts'
 import { ETHERNET } from '../wire/ethernet.ts'
 import { ErrorLimiter } from './error-limiter.ts'
@@ -61,6 +62,10 @@ export class Engine {
   identification = 0
   /** Whether any pod's receiving is limited; most nodes have none. */
   limitsIngress = false
+  /** Absent where policy is not switched on. */
+  judge: Judge | undefined
+  /** Whether policy has a word for any pod. */
+  policed = false
 
   constructor(
     arena: Arena,
@@ -101,6 +106,7 @@ export class Engine {
     this.kernelPort = word(HEADER.KERNEL_PORT) - 1
     if (tables.movedCount > 0) {
       this.limitsIngress = limitsIngress(tables.words, tables.portsAt, this.portCount())
+      this.policed = anyPoliced(tables.words, tables.portsAt, this.portCount())
     }
   }
 

@@ -56,6 +56,11 @@ export class Networks {
     this.own = { index: 0, vni, podCidrs: [], cidrs: [], reject: 0, pods: 0 }
   }
 
+  /** Name of the network with this index; undefined for the cluster's own, and one that is not there. */
+  nameOf(index: number): string | undefined {
+    return [...this.further.values()].find(network => network.index === index)?.name
+  }
+
   /**
    * The networks that this node will be in, with the VNIs that they will have. Those that it comes into
    * have their index from now on, and are not in force: `follow` puts them in, `forget` takes them back.

@@ -24,6 +24,22 @@ import type { Routes } from './routes.ts'
 /** What the troubles of pods with a MAC that they can't have begin with. */
 const MAC_KEY = 'pod mac '
 
+/** What a port's record says of policy; `port` -1 until it has one. Whoever gave it may change it. */
+export interface PortPolicy {
+  port: number
+  identity: number
+  ingressProgram: number
+  egressProgram: number
+}
+
+/** Who knows what policy says of pods (enforce/enforcement.ts). */
+export interface PodGuard {
+  /** Before the pod's port is opened. Rejects when there is no room. */
+  enter(spec: PodSpec): Promise<PortPolicy>
+  /** Its port is gone, and these addresses are nobody's. */
+  leave(id: string, addresses: readonly string[]): Promise<void>
+}
+
 export interface Pod {
   spec: PodSpec
   device: PodDevice
@@ -38,11 +54,19 @@ export class Pods {
   private readonly networks: Networks
   /** Most that a pod's packets may have. */
   private readonly mtu: number
+  private readonly guard: PodGuard | undefined
   private readonly byId = new Map<string, Pod>()
   /** On their way in or out. */
   private readonly pending = new Set<string>()
 
-  constructor(parts: Parts, routing: Routes, networks: Networks, mtu: number) {
+  constructor(
+    parts: Parts,
+    routing: Routes,
+    networks: Networks,
+    mtu: number,
+    guard: PodGuard | undefined,
+  ) {
+    this.guard = guard
     this.parts = parts
     this.routing = routing
     this.networks = networks
@@ -105,11 +129,18 @@ export class Pods {
     )
     undo.push(() => device.remove())
     faultPoint('attach.configured')
+    const policy = await this.guard?.enter(spec)
+    undo.push(() => this.guard?.leave(spec.id, addressesOf(spec)))
     let hop = 0
     const served = tables.change(() => {
       hop = hops.add({ ...NO_HOP, kind: HOP.PORT, network: network.index, port, mtu: spec.mtu })
       if (device.xskOffsets !== undefined) writeXskOffsets(parts.arena, device.xskOffsets)
-      ports.activate(port, recordOf(spec, device, network))
+      const record = recordOf(spec, device, network)
+      if (policy === undefined) ports.activate(port, record)
+      else {
+        policy.port = port
+        ports.activate(port, { ...record, ...policed(record.flags, policy) })
+      }
     })
     const prefixes = prefixesOf(spec)
     undo.push(async () => {
@@ -146,6 +177,7 @@ export class Pods {
         faultPoint('detach.removed')
       })
       this.networks.leave(network)
+      await this.guard?.leave(id, addressesOf(spec))
     } finally {
       this.pending.delete(id)
     }
@@ -218,8 +250,24 @@ export class Pods {
   }
 }
 
-function prefixesOf({ ip4, ip6 }: PodSpec): string[] {
-  return [ip4, ip6].filter(ip => ip !== undefined).map(hostPrefix)
+function addressesOf({ ip4, ip6 }: PodSpec): string[] {
+  return [ip4, ip6].filter(ip => ip !== undefined)
+}
+
+function prefixesOf(spec: PodSpec): string[] {
+  return addressesOf(spec).map(hostPrefix)
+}
+
+/** A record's fields of policy. */
+export function policed(
+  flags: number,
+  { identity, ingressProgram, egressProgram }: Omit<PortPolicy, 'port'>,
+) {
+  const any = ingressProgram !== 0 || egressProgram !== 0
+  return {
+    ...{ identity, ingressProgram, egressProgram },
+    flags: any ? flags | PORT_FLAG.POLICED : flags & ~PORT_FLAG.POLICED,
+  }
 }
 
 /** Where a further interface leads. */

@@ -201,6 +201,8 @@ function parseIpv6(e: Engine, b: Batch, i: number, l3: number, len: number): voi
     if (next === 0 || next === 43 || next === 60) {
       // Hop-by-hop, routing, destination options: length in units of 8 bytes beyond the first 8.
       if (at + 8 > end) break
+      // RFC 5095: routing header type 0 with segments left takes a packet past whoever judged it.
+      if (next === 43 && view.getUint8(at + 2) === 0 && view.getUint8(at + 3) !== 0) break
       length = (view.getUint8(at + 1) + 1) * 8
     } else if (next === 51) {
       // Authentication header (RFC 4302): units of 4 bytes, less 2.

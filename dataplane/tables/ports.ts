@@ -26,6 +26,8 @@ export const PORT_FLAG = {
   HAS_IPV6: 4,
   /** `udp`: what it receives is whole packets of a raw socket (native.udpOpenRaw), in one queue for all workers. */
   RAW: 8,
+  /** A pod that policy has a word for: its flows are kept. */
+  POLICED: 16,
 } as const
 
 export interface PortRecord {
@@ -51,6 +53,10 @@ export interface PortRecord {
   egress: Rate
   /** What a pod sends is of this network; of an underlay the packets themselves say it. */
   network: number
+  /** Of a pod: what policy knows it as, and its programs (policy/tables.ts); 0: none. */
+  identity: number
+  ingressProgram: number
+  egressProgram: number
 }
 
 /** The record of a free place; what a port has beyond it is laid over. */
@@ -74,6 +80,9 @@ export const NO_PORT: PortRecord = {
   ingress: NO_RATE,
   egress: NO_RATE,
   network: 0,
+  identity: 0,
+  ingressProgram: 0,
+  egressProgram: 0,
 }
 
 /** `02:68:…` as the two numbers of a record. Throws RangeError. */
@@ -126,6 +135,9 @@ export const FIELDS: { readonly [K in keyof PortRecord]: Field<PortRecord[K]> } 
   ingress: rate(40),
   egress: rate(42),
   network: word(44),
+  identity: word(45),
+  ingressProgram: word(46),
+  egressProgram: word(47),
 }
 
 /** Word of a record where its two buckets are: the workers', in the arena alone, in a cache line that nothing else is written in. */
@@ -194,6 +206,15 @@ function take<K extends keyof PortRecord>(
   key: K,
 ): void {
   record[key] = FIELDS[key].read(words, at + FIELDS[key].at)
+}
+
+/** Whether policy has a word for any of the first `count` ports. */
+export function anyPoliced(words: Int32Array, tableAt: number, count: number): boolean {
+  for (let port = 0; port < count; port++) {
+    if ((words[tableAt / 4 + port * WORDS + FIELDS.flags.at]! & PORT_FLAG.POLICED) !== 0)
+      return true
+  }
+  return false
 }
 
 /** Whether what any of the first `count` ports receives is limited. */

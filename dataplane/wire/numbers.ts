@@ -18,6 +18,7 @@ export const PROTO_AH = 51
 export const PROTO_ICMPV6 = 58
 export const PROTO_NO_NEXT_HEADER = 59
 export const PROTO_DESTINATION_OPTIONS = 60
+export const PROTO_SCTP = 132
 
 /** UDP port of VXLAN (RFC 7348 section 8), and the one that Linux took before it was assigned. */
 export const PORT_VXLAN = 4789

@@ -6,12 +6,15 @@ import { Piscina } from 'piscina'
 import { native } from '../../native/native.ts'
 import type { FibTable } from '../fib/table.ts'
 import { type Arena, HEADER, WORKER } from '../memory/arena.ts'
+import type { PolicyMemory } from '../policy/memory.ts'
 import type { Order, Refusal, WorkerTask } from './worker.ts'
 
 export interface PoolOptions {
   arena: Arena
   fib4: FibTable
   fib6: FibTable
+  /** Absent: policy is not switched on. */
+  policy?: PolicyMemory
   /** CPU of each worker, or absent to leave it to the scheduler. */
   cpus?: readonly number[]
   /** Told when a worker ends without having been told to. */
@@ -62,6 +65,7 @@ export class WorkerPool {
         fib4: this.options.fib4,
         fib6: this.options.fib6,
         orders: orders.port2,
+        ...(this.options.policy === undefined ? {} : { policy: this.options.policy }),
         ...(cpu === undefined ? {} : { cpu }),
       }
       const running = this.piscina.run(task, { transferList: [orders.port2] }).then(

@@ -38,6 +38,8 @@ import {
 import { Frames } from '../memory/frames.ts'
 import { Batch } from '../packet/batch.ts'
 import { pathOfRole } from '../pipeline.ts'
+import { Judge } from '../policy/judge.ts'
+import type { PolicyMemory } from '../policy/memory.ts'
 import type { WorkerContext } from '../ports/context.ts'
 import type { Port } from '../ports/port.ts'
 import { ReadFrames } from '../ports/read-frames.ts'
@@ -54,6 +56,8 @@ export interface WorkerTask {
   wakeFd: number
   fib4: FibTable
   fib6: FibTable
+  /** Absent: policy is not switched on. */
+  policy?: PolicyMemory
   /** Where `Order`s come from, and where `Refusal`s go to. */
   orders: MessagePort
   /** CPU to run on; absent: wherever the scheduler puts it. */
@@ -134,6 +138,7 @@ export class Worker {
     const counters = arena.counters(task.worker)
     this.engine = new Engine(arena, frames, counters, fib4, fib6)
     this.engine.identification = task.worker
+    if (task.policy !== undefined) this.engine.judge = new Judge(task.policy)
     this.shared = {
       arena,
       frames,
@@ -372,6 +377,7 @@ export class Worker {
   /** Asks ports what no packet tells them. */
   private look(time: number): void {
     this.lastLook = time
+    this.engine.judge?.sweep(time)
     for (const port of this.engine.ports) {
       if (port !== undefined && this.parked[port.index] === 0 && port.look()) this.park(port)
     }

@@ -9,17 +9,21 @@
  * A pod that is in the network `blue` (option `blue`) has 10.60.1.2 or .3 and fd60:0:0:1::2 or ::3.
  */
 import { ipWords, parseCidr } from '../../dataplane/addresses.ts'
+import type { PolicyState } from '../../dataplane/control.ts'
 import { DROPS } from '../../dataplane/drops.ts'
+import { Enforcement } from '../../dataplane/enforce/enforcement.ts'
 import { Engine } from '../../dataplane/engine/engine.ts'
 import { run } from '../../dataplane/engine/path.ts'
 import { fibByName } from '../../dataplane/fib/index.ts'
 import { NextHopSlots } from '../../dataplane/manage/next-hop-slots.ts'
 import { outerHeader } from '../../dataplane/manage/outer-header.ts'
+import type { Parts } from '../../dataplane/manage/parts.ts'
 import { PortSlots } from '../../dataplane/manage/port-slots.ts'
 import { Arena, COUNTER, HEADER, planArena } from '../../dataplane/memory/arena.ts'
 import { Frames } from '../../dataplane/memory/frames.ts'
 import { Batch } from '../../dataplane/packet/batch.ts'
 import { pathOfRole } from '../../dataplane/pipeline.ts'
+import { Judge } from '../../dataplane/policy/judge.ts'
 import { type MemPacket, MemPort } from '../../dataplane/ports/mem.ts'
 import { PORT_KIND, PORT_ROLE } from '../../dataplane/ports/port.ts'
 import { writeNetworks } from '../../dataplane/tables/networks.ts'
@@ -61,6 +65,9 @@ export interface TestEngine {
   counter(index: number): number
   /** Frames without an owner. */
   leaked(): number
+  /** Puts policy in force (option `policy`); the pods are called `tun` and `veth`. */
+  setPolicy(policy: PolicyState): Promise<void>
+  enforcement: Enforcement | undefined
 }
 
 export interface TestEngineOptions {
@@ -78,6 +85,8 @@ export interface TestEngineOptions {
   /** What either pod may receive and send, and monotonic nanoseconds to measure it by. */
   rates?: { ingress?: Rate; egress?: Rate }
   clock?: () => number
+  /** Policy is switched on. */
+  policy?: boolean
 }
 
 export function testEngine(options: TestEngineOptions = {}): TestEngine {
@@ -120,6 +129,9 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
     ingress: NO_RATE,
     egress: NO_RATE,
     network: 0,
+    identity: 0,
+    ingressProgram: 0,
+    egressProgram: 0,
   })
   const pods = [
     podOf(TUN_POD, 2, options.blue === 'tun' || options.blue === 'both'),
@@ -281,6 +293,22 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
     engine.ports[port.index] = port
     engine.records[port.index] = engine.record(port.index)
   }
+  let enforcement: Enforcement | undefined
+  if (options.policy === true) {
+    const parts = { arena, tables, ports: slots, hops, workers: 1 } as Partial<Parts> as Parts
+    enforcement = new Enforcement(
+      parts,
+      { matches: 1024, addresses: 256, flows: 1024 },
+      () => undefined,
+    )
+    engine.judge = new Judge(enforcement.memory)
+  }
+  const entered = Promise.all(
+    [['tun', TUN_POD] as const, ['veth', VETH_POD] as const].map(async ([id, port]) => {
+      const entry = await enforcement?.enter({ id, kind: 'tun', netns: '', ifname: 'eth0' })
+      if (entry !== undefined) entry.port = port
+    }),
+  )
   const batch = new Batch()
   const paths = ports.map(port => pathOfRole(port.role))
   return {
@@ -308,6 +336,13 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
     },
     counter: index => counters[index]!,
     leaked: () => frames.leaked(),
+    enforcement,
+    async setPolicy(policy) {
+      await entered
+      await enforcement!.set(policy)
+      engine.update()
+      for (const port of ports) engine.records[port.index] = engine.record(port.index)
+    },
   }
 }
 

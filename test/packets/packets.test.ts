@@ -21,10 +21,11 @@ const names = readdirSync(here, { withFileTypes: true })
   .filter(entry => entry.isDirectory() && existsSync(join(here, entry.name, 'counters.json')))
   .map(entry => entry.name)
 
-/** Reasons that no packet brings about on a port in memory: the kernel or a neighbour is needed. */
+/** Reasons that no packet brings about on a port in memory: the kernel, a neighbour or a policy is needed (test/dataplane/stages/policy.test.ts). */
 const OF_REAL_PORTS = [
   ...['none', 'neighbour', 'tx-full', 'tx-error', 'port-down'],
   ...['fill-empty', 'rx-full', 'rx-long', 'descriptor'],
+  ...['policy-egress', 'policy-ingress', 'policy-fragment', 'policy-icmp'],
 ]
 
 describe('packets in, packets out and counters', () => {

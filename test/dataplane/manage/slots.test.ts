@@ -40,6 +40,9 @@ const POD: Omit<PortRecord, 'state'> = {
   ingress: NO_RATE,
   egress: NO_RATE,
   network: 0,
+  identity: 0,
+  ingressProgram: 0,
+  egressProgram: 0,
 }
 
 let arena: Arena

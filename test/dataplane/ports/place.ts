@@ -37,6 +37,9 @@ export const NOTHING: PortRecord = {
   ingress: NO_RATE,
   egress: NO_RATE,
   network: 0,
+  identity: 0,
+  ingressProgram: 0,
+  egressProgram: 0,
 }
 
 const EPOLLIN = 1

@@ -206,10 +206,11 @@ const cases: Record<string, [port: number, packet: Uint8Array | MemPacket][]> = 
   ],
 }
 
-/** Reasons that only a port of the kernel, or the kernel itself, gives; test/dataplane/ports and afxdp have their cases. */
+/** Reasons that only a port of the kernel, or the kernel itself, gives (test/dataplane/ports and afxdp have their cases), and policy's (policy.test.ts). */
 const ELSEWHERE = [
   ...['none', 'neighbour', 'tx-full', 'tx-error', 'no-frames', 'port-down'],
   ...['fill-empty', 'rx-full', 'rx-long', 'descriptor'],
+  ...['policy-egress', 'policy-ingress', 'policy-fragment', 'policy-icmp'],
 ]
 
 /** A pod may send, and receive, one packet. */

@@ -40,6 +40,9 @@ const record: fc.Arbitrary<PortRecord> = fc.record({
   ingress: rate,
   egress: rate,
   network: fc.nat(255),
+  identity: fc.nat(),
+  ingressProgram: fc.nat(),
+  egressProgram: fc.nat(),
 })
 
 describe('port records', () => {

@@ -97,6 +97,9 @@ export function makeWorld(fib4 = defaultFib(4)): World {
     ingress: NO_RATE,
     egress: NO_RATE,
     network: 0,
+    identity: 0,
+    ingressProgram: 0,
+    egressProgram: 0,
   })
   const devices: ReturnType<typeof openTun>[] = []
   const pods: Namespace[] = []

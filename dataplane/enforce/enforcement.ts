@@ -1,0 +1,244 @@
+/**
+ * Policy as the main thread keeps it in force: the programs of this node's pods, who has which address, and flows.
+ *
+ * A change comes in steps, one change at a time. New programs are written beside those in force; identities follow;
+ * then port records name the new programs, and when every worker works by them the epoch moves: flows that an older
+ * policy has decided are judged again at their next packet, as they were begun. Only then the old programs go. A
+ * change that a limit refuses has changed nothing. What was the same before stays as it is: the coming and going
+ * of pods moves no epoch, and so no flow but those of their addresses.
+ */
+import { ipWords } from '../addresses.ts'
+import type {
+  FlowEntry,
+  PodPolicy,
+  PodSpec,
+  PolicyLimits as PolicyOptions,
+  PolicyState,
+} from '../control.ts'
+import { ENTRY, ENTRY_WORDS, type FlowTable } from '../flow/flow.ts'
+import { FLOW_KEY_WORDS, KEY } from '../hash/flow-key.ts'
+import {
+  DEFAULT_FLOWS,
+  DEFAULT_POLICY_ADDRESSES,
+  DEFAULT_POLICY_MATCHES,
+  FLOW_TIMEOUTS,
+  FLOWS_OF_POD,
+  MAX_PORTS,
+} from '../limits.ts'
+import type { Parts } from '../manage/parts.ts'
+import { type PodGuard, type PortPolicy, policed } from '../manage/pods.ts'
+import { IdentityWriter } from '../policy/identities.ts'
+import { FLOW_CLASS } from '../policy/judge.ts'
+import {
+  CLOCK,
+  flowLimits,
+  type PolicyMemory,
+  policyAcl,
+  policyFlow,
+  policyMemory,
+} from '../policy/memory.ts'
+import { type PolicyTables, policyTables } from '../policy/tables.ts'
+import { flowEntry } from './entries.ts'
+
+/** Flows that are taken out at a time. */
+const FORGET = 256
+
+export class Enforcement implements PodGuard {
+  readonly memory: PolicyMemory
+  private readonly parts: Parts
+  private readonly programs: PolicyTables
+  private readonly identities: IdentityWriter
+  private readonly table: FlowTable
+  /** Name of a network by its index. */
+  private readonly networkName: (index: number) => string | undefined
+  private readonly byPod = new Map<string, PortPolicy>()
+  private wanted: ReadonlyMap<string, PodPolicy> = new Map()
+  /** The change that is under way, or was last. */
+  private last: Promise<unknown> = Promise.resolve()
+
+  /** Throws RangeError for room out of range. */
+  constructor(
+    parts: Parts,
+    { matches, addresses, flows }: PolicyOptions,
+    networkName: (index: number) => string | undefined,
+  ) {
+    this.parts = parts
+    this.networkName = networkName
+    this.memory = policyMemory({
+      matches: matches ?? DEFAULT_POLICY_MATCHES,
+      addresses: addresses ?? DEFAULT_POLICY_ADDRESSES,
+      flows: flows ?? DEFAULT_FLOWS,
+    })
+    const { room, rules, facts } = this.memory
+    this.programs = policyTables(policyAcl, rules, { matches: room.matches }, facts)
+    this.identities = new IdentityWriter(this.memory)
+    this.table = policyFlow.create(this.memory.flows, flowLimits(room))
+    this.table.setTimeout(FLOW_CLASS.OPENING, FLOW_TIMEOUTS.opening)
+    this.table.setTimeout(FLOW_CLASS.ESTABLISHED, FLOW_TIMEOUTS.established)
+    this.table.setTimeout(FLOW_CLASS.CLOSING, FLOW_TIMEOUTS.closing)
+    this.table.setTimeout(FLOW_CLASS.DATAGRAM, FLOW_TIMEOUTS.datagram)
+    this.table.setTimeout(FLOW_CLASS.ICMP, FLOW_TIMEOUTS.icmp)
+    for (let port = 0; port < MAX_PORTS; port++) {
+      this.table.setQuota(port, Math.min(FLOWS_OF_POD, room.flows))
+    }
+    Atomics.store(this.memory.clock, CLOCK.EPOCH, 1)
+  }
+
+  /** As ControlPlane.setPolicy. */
+  set(policy: PolicyState): Promise<void> {
+    return this.inTurn(() => this.change(policy))
+  }
+
+  enter(spec: PodSpec): Promise<PortPolicy> {
+    return this.inTurn(async () => {
+      const policy = this.wanted.get(spec.id) ?? spec.policy
+      const taken = policy === undefined ? NONE : this.take(policy)
+      const entry: PortPolicy = { port: -1, ...taken }
+      try {
+        await this.programs.commit()
+      } catch (error) {
+        this.giveBack(entry)
+        throw error
+      }
+      this.byPod.set(spec.id, entry)
+      return entry
+    })
+  }
+
+  leave(id: string, addresses: readonly string[]): Promise<void> {
+    return this.inTurn(async () => {
+      const entry = this.byPod.get(id)
+      if (entry === undefined) return
+      this.byPod.delete(id)
+      await this.quiesce()
+      this.giveBack(entry)
+      await this.programs.commit()
+      this.forget(addresses)
+    })
+  }
+
+  /** As ControlPlane.flows. */
+  flows(most: number): FlowEntry[] {
+    const found: FlowEntry[] = []
+    for (const entry of this.table.flows()) {
+      if (found.length >= most) break
+      found.push(flowEntry(entry, this.networkName))
+    }
+    return found
+  }
+
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.last.then(work)
+    this.last = turn.catch(() => {})
+    return turn
+  }
+
+  private async change({ pods, identities }: PolicyState): Promise<void> {
+    const next = new Map<string, Taken>()
+    try {
+      for (const [id, policy] of pods) if (this.byPod.has(id)) next.set(id, this.take(policy))
+      await this.programs.commit()
+    } catch (error) {
+      for (const taken of next.values()) this.giveBack(taken)
+      await this.programs.commit()
+      throw error
+    }
+    let followed: ReturnType<IdentityWriter['follow']>
+    try {
+      followed = this.identities.follow(identities)
+    } catch (error) {
+      for (const taken of next.values()) this.giveBack(taken)
+      await this.programs.commit()
+      throw error
+    }
+    this.wanted = pods
+    const before: Taken[] = []
+    let differ = followed.changed
+    for (const [id, taken] of next) {
+      const entry = this.byPod.get(id)!
+      before.push({ ...entry })
+      if (entry.port >= 0) differ ||= !same(entry, taken)
+      Object.assign(entry, taken)
+    }
+    if (differ) this.parts.tables.change(() => this.writeRecords(next.keys()))
+    await this.quiesce()
+    if (differ) Atomics.add(this.memory.clock, CLOCK.EPOCH, 1)
+    for (const taken of before) this.giveBack(taken)
+    await this.programs.commit()
+    this.identities.quiesced()
+    this.forget(followed.moved)
+  }
+
+  private writeRecords(ids: Iterable<string>): void {
+    const { ports } = this.parts
+    for (const id of ids) {
+      const { port, ...policy } = this.byPod.get(id)!
+      const record = port < 0 ? undefined : ports.record(port)
+      if (record === undefined) continue
+      ports.activate(port, { ...record, ...policed(record.flags, policy) })
+    }
+  }
+
+  /** No worker asks by what was in force before any more. */
+  private async quiesce(): Promise<void> {
+    const { tables } = this.parts
+    await tables.acknowledged(tables.change(() => {}))
+    this.programs.quiesced()
+  }
+
+  private take({ identity, ingress, egress }: PodPolicy): Taken {
+    const ingressProgram = this.programs.add(ingress)
+    try {
+      return { identity, ingressProgram, egressProgram: this.programs.add(egress) }
+    } catch (error) {
+      this.programs.remove(ingressProgram)
+      throw error
+    }
+  }
+
+  private giveBack({ ingressProgram, egressProgram }: Taken): void {
+    this.programs.remove(ingressProgram)
+    this.programs.remove(egressProgram)
+  }
+
+  /** Takes out the flows of these addresses: they are somebody else's, or nobody's, from now on. */
+  private forget(addresses: readonly string[]): void {
+    if (addresses.length === 0) return
+    const gone = new Set(addresses.map(text => addressKey(ipWords(text))))
+    const words = new Uint32Array(FORGET * FLOW_KEY_WORDS)
+    const hashes = new Uint32Array(FORGET)
+    const directions = new Uint8Array(FORGET)
+    const ended = new Uint32Array(FORGET * ENTRY_WORDS)
+    let n = 0
+    const flush = (): void => {
+      this.table.remove({ words, hashes, directions }, n, ended)
+      n = 0
+    }
+    for (const entry of this.table.flows()) {
+      const key = entry.subarray(ENTRY.KEY, ENTRY.KEY + FLOW_KEY_WORDS)
+      const ends = [key.subarray(KEY.A, KEY.A + 4), key.subarray(KEY.B, KEY.B + 4)]
+      if (!ends.some(end => gone.has(addressKey(end)))) continue
+      words.set(key, n * FLOW_KEY_WORDS)
+      hashes[n++] = entry[ENTRY.HASH]!
+      if (n === FORGET) flush()
+    }
+    flush()
+  }
+}
+
+type Taken = Omit<PortPolicy, 'port'>
+
+const NONE: Taken = { identity: 0, ingressProgram: 0, egressProgram: 0 }
+
+function same(a: Taken, b: Taken): boolean {
+  return (
+    a.identity === b.identity &&
+    a.ingressProgram === b.ingressProgram &&
+    a.egressProgram === b.egressProgram
+  )
+}
+
+/** The same for an IPv4 address and the four words that a flow's key has of it. */
+function addressKey(words: Uint32Array): string {
+  return words.length === 1 ? `0,0,0,${words[0]}` : words.join()
+}

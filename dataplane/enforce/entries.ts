@@ -1,0 +1,44 @@
+/** Entries of the flow table for people. */
+
+import { native } from '../../native/native.ts'
+import { wordsToIp } from '../addresses.ts'
+import type { FlowEntry } from '../control.ts'
+import { ENTRY } from '../flow/flow.ts'
+import { classOf } from '../flow/region.ts'
+import { KEY } from '../hash/flow-key.ts'
+import { FLOW_TICK_MS } from '../limits.ts'
+import { ACTION } from '../policy/judge.ts'
+
+/** By class of timeout (policy/judge.ts, FLOW_CLASS). */
+const STATES = ['opening', 'established', 'closing', 'datagram', 'icmp'] as const
+
+/** A copy of an entry (flow/flow.ts), its first packet's direction first. */
+export function flowEntry(
+  entry: Uint32Array,
+  networkName: (index: number) => string | undefined,
+): FlowEntry {
+  const key = ENTRY.KEY
+  const kind = entry[key + KEY.KIND]!
+  const ipv6 = ((kind >>> 8) & 255) === 6
+  const address = (at: number): string =>
+    wordsToIp(ipv6 ? entry.subarray(key + at, key + at + 4) : [entry[key + at + 3]!])
+  const ports = entry[key + KEY.PORTS]!
+  const a = { address: address(KEY.A), port: ports >>> 16 }
+  const b = { address: address(KEY.B), port: ports & 0xffff }
+  // The direction from A to B has the first action.
+  const begunByA = (entry[ENTRY.ACTION]! & ACTION.REPLY) === 0
+  const [from, to] = begunByA ? [a, b] : [b, a]
+  const tail = entry[ENTRY.TAIL]!
+  const tick = Math.floor(native.monotonic() / (FLOW_TICK_MS * 1e6)) & 0xffff
+  const network = networkName(kind >>> 16)
+  return {
+    source: from.address,
+    destination: to.address,
+    sourcePort: from.port,
+    destinationPort: to.port,
+    protocol: kind & 255,
+    ...(network === undefined ? {} : { network }),
+    idle: (((tick - (tail & 0xffff)) & 0xffff) * FLOW_TICK_MS) / 1000,
+    state: STATES[classOf(tail)] ?? 'datagram',
+  }
+}

@@ -1,0 +1,219 @@
+/**
+ * A worker's end of policy: flows that are known, and what is asked about those that are not. The stage fills rows
+ * (one a packet that policy has to do with), `probe` says which flows are allowed already; of the others the
+ * stage says who is at which end, `decide` asks the programs of both ends that are pods of this node, and writes
+ * down what is allowed. Nothing is written down of what is denied: it is judged again, packet by packet.
+ *
+ * An action has two bits: ALLOWED, and REPLY for the direction from the flow's second end to its first. So a
+ * flow that an older policy has decided is judged again as it was begun, whichever end speaks next.
+ *
+ * Allocates nothing after it was made.
+ */
+
+import { ENTRY_WORDS, type EndedFlows, type FlowTable, FOUND } from '../flow/flow.ts'
+import { FLOW_KEY_WORDS, flowKeys4, flowKeys6 } from '../hash/flow-key.ts'
+import { halfsip13 } from '../hash/halfsip13.ts'
+import type { Hasher } from '../hash/hash.ts'
+import { BATCH_SIZE, FLOW_TICK_MS } from '../limits.ts'
+import { VERDICT } from '../policy-program.ts'
+import { Fragments } from './fragments.ts'
+import { IdentityReader } from './identities.ts'
+import { CLOCK, flowLimits, type PolicyMemory, policyAcl, policyFlow } from './memory.ts'
+import { PolicyReader, Questions } from './tables.ts'
+
+export const ACTION = { ALLOWED: 1, REPLY: 2 } as const
+
+/** Classes of timeouts of the flow table. */
+export const FLOW_CLASS = { OPENING: 0, ESTABLISHED: 1, CLOSING: 2, DATAGRAM: 3, ICMP: 4 } as const
+
+/** Who says no: nobody, the program of the end that sends, or of the one that receives. */
+export const DENIED = { NOBODY: 0, EGRESS: 1, INGRESS: 2 } as const
+
+/** Places of the wheel that one `sweep` looks at. */
+const SWEEP = 1 << 14
+
+/** Columns that the stage fills for packets of one family, and which packets they are. */
+export interface Tuples {
+  n: number
+  readonly packets: Uint16Array
+  readonly source: Uint32Array
+  readonly destination: Uint32Array
+  readonly ports: Uint32Array
+  readonly kinds: Uint32Array
+}
+
+function tuples(words: number): Tuples {
+  return {
+    n: 0,
+    packets: new Uint16Array(BATCH_SIZE),
+    source: new Uint32Array(BATCH_SIZE * words),
+    destination: new Uint32Array(BATCH_SIZE * words),
+    ports: new Uint32Array(BATCH_SIZE),
+    kinds: new Uint32Array(BATCH_SIZE),
+  }
+}
+
+function keys() {
+  return {
+    words: new Uint32Array(BATCH_SIZE * FLOW_KEY_WORDS),
+    hashes: new Uint32Array(BATCH_SIZE),
+    directions: new Uint8Array(BATCH_SIZE),
+  }
+}
+
+function answers() {
+  return {
+    slots: new Int32Array(BATCH_SIZE),
+    actions: new Uint32Array(BATCH_SIZE),
+    found: new Uint8Array(BATCH_SIZE),
+  }
+}
+
+export class Judge {
+  readonly ipv4 = tuples(1)
+  readonly ipv6 = tuples(4)
+  readonly identities: IdentityReader
+  readonly fragments = new Fragments()
+  readonly table: FlowTable
+  /** What `probe` found, by row: those of `ipv4`, then those of `ipv6`. */
+  readonly answers = answers()
+  /** Of the current batch. */
+  tick = 0
+  /** By row: its questions, -1 for none; and what came of them (DENIED). */
+  readonly egress = new Int16Array(BATCH_SIZE)
+  readonly ingress = new Int16Array(BATCH_SIZE)
+  readonly denied = new Uint8Array(BATCH_SIZE)
+  readonly questions = new Questions(2 * BATCH_SIZE)
+  /** Questions of the current batch. */
+  asked = 0
+  /** Rows that are to be decided. */
+  readonly open = new Uint16Array(BATCH_SIZE)
+  openCount = 0
+  private readonly reader: PolicyReader
+  private readonly clock: Int32Array
+  private readonly hasher: Hasher
+  private readonly keys = keys()
+  private readonly fresh = keys()
+  private readonly freshAnswers = answers()
+  private readonly stale = keys()
+  private readonly decisions = {
+    forward: new Uint32Array(BATCH_SIZE),
+    reverse: new Uint32Array(BATCH_SIZE),
+    ports: new Uint16Array(BATCH_SIZE),
+    classes: new Uint8Array(BATCH_SIZE),
+  }
+  private readonly ended: EndedFlows = new Uint32Array(SWEEP * ENTRY_WORDS)
+  private epoch = 0
+
+  constructor(memory: PolicyMemory) {
+    const { rules, facts, room, flows, clock, seed } = memory
+    this.clock = clock
+    const limits = { rules: room.matches }
+    this.reader = new PolicyReader(policyAcl.reader(rules, limits), facts, 2 * BATCH_SIZE)
+    this.identities = new IdentityReader(memory)
+    this.table = policyFlow.open(flows, flowLimits(room))
+    this.hasher = halfsip13.seeded(seed)
+  }
+
+  /** Begins a batch at `now`, nanoseconds. */
+  begin(now: number): void {
+    this.epoch = Atomics.load(this.clock, CLOCK.EPOCH)
+    this.tick = Math.floor(now / (FLOW_TICK_MS * 1e6)) & 0xffff
+    this.ipv4.n = 0
+    this.ipv6.n = 0
+    this.asked = 0
+    this.openCount = 0
+  }
+
+  /** Packet of a row. */
+  packet(row: number): number {
+    const { ipv4, ipv6 } = this
+    return row < ipv4.n ? ipv4.packets[row]! : ipv6.packets[row - ipv4.n]!
+  }
+
+  /** Looks the rows' flows up; returns how many rows there are. */
+  probe(): number {
+    const { ipv4, ipv6, keys, table } = this
+    if (ipv4.n > 0) flowKeys4(ipv4, ipv4.n, keys.words, keys.directions)
+    if (ipv6.n > 0) flowKeys6(ipv6, ipv6.n, keys.words, keys.directions, ipv4.n)
+    const n = ipv4.n + ipv6.n
+    this.hasher.flows(keys.words, n, keys.hashes)
+    table.probe(keys, n, this.epoch, this.answers)
+    return n
+  }
+
+  /** Whether the row's flow is allowed by the policy that is in force. */
+  allowed(row: number): boolean {
+    const { found, actions } = this.answers
+    return found[row] === FOUND.CURRENT && (actions[row]! & ACTION.ALLOWED) !== 0
+  }
+
+  /** Whether a row that is open was begun by the other end than the one that has sent this packet. */
+  reversed(row: number): boolean {
+    const { found, actions } = this.answers
+    return found[row] === FOUND.STALE && (actions[row]! & ACTION.REPLY) !== 0
+  }
+
+  /** A new question; the caller fills its columns. */
+  ask(): number {
+    return this.asked++
+  }
+
+  /** The row's flow is to be decided; the stage asks its questions. */
+  openRow(row: number): void {
+    this.open[this.openCount++] = row
+    this.egress[row] = -1
+    this.ingress[row] = -1
+    this.denied[row] = DENIED.NOBODY
+  }
+
+  /** Asks, and writes down what is allowed. `inPort` owns new flows; `classes` by row. */
+  decide(inPort: number, classes: Uint8Array): void {
+    const { questions, open, openCount, egress, ingress, denied } = this
+    this.reader.judge(questions, this.asked)
+    let fresh = 0
+    let stale = 0
+    for (let k = 0; k < openCount; k++) {
+      const row = open[k]!
+      const out = egress[row]!
+      const into = ingress[row]!
+      if (out >= 0 && questions.verdicts[out] === VERDICT.DENY) denied[row] = DENIED.EGRESS
+      else if (into >= 0 && questions.verdicts[into] === VERDICT.DENY) denied[row] = DENIED.INGRESS
+      if (denied[row] === DENIED.NOBODY) this.allow(row, fresh++, inPort, classes[row]!)
+      else if (this.answers.found[row] === FOUND.STALE) this.copyKey(row, this.stale, stale++)
+    }
+    const { table, epoch, tick, decisions, freshAnswers } = this
+    if (fresh > 0) table.insert(this.fresh, fresh, decisions, epoch, tick, freshAnswers)
+    if (stale > 0) table.remove(this.stale, stale, this.ended)
+  }
+
+  private allow(row: number, at: number, inPort: number, timeoutClass: number): void {
+    const { decisions } = this
+    this.copyKey(row, this.fresh, at)
+    const reversed = this.reversed(row)
+    decisions.forward[at] = reversed ? ACTION.ALLOWED | ACTION.REPLY : ACTION.ALLOWED
+    decisions.reverse[at] = reversed ? ACTION.ALLOWED : ACTION.ALLOWED | ACTION.REPLY
+    decisions.ports[at] = inPort
+    decisions.classes[at] = timeoutClass
+  }
+
+  private copyKey(row: number, to: ReturnType<typeof keys>, at: number): void {
+    const { words, hashes, directions } = this.keys
+    for (let w = 0; w < FLOW_KEY_WORDS; w++) {
+      to.words[at * FLOW_KEY_WORDS + w] = words[row * FLOW_KEY_WORDS + w]!
+    }
+    to.hashes[at] = hashes[row]!
+    to.directions[at] = directions[row]!
+  }
+
+  /** Rows of the first `n` that had a packet live on. */
+  touch(n: number): void {
+    this.table.touch(this.answers.slots, n, this.tick)
+  }
+
+  /** Lets go of flows that had no packet for long: a part of the table at each call. */
+  sweep(now: number): void {
+    const tick = Math.floor(now / (FLOW_TICK_MS * 1e6)) & 0xffff
+    this.table.sweep(SWEEP, tick, this.ended)
+  }
+}

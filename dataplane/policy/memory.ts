@@ -1,0 +1,71 @@
+/**
+ * The memory that policy is enforced by: one writer (the main thread) and every worker share it. It exists only
+ * where policy is switched on, and survives a structured clone, which shares it.
+ *
+ *   classifier   programs of this node's pods (tables.ts)
+ *   identities   who has an address (identities.ts)
+ *   flows        what was decided (flow/flow.ts); every worker writes it
+ *   clock        word EPOCH: number of the policy that is in force. A flow that another one has decided is decided again
+ */
+import type { Acl } from '../acl/acl.ts'
+import { aclByName, defaultAcl } from '../acl/index.ts'
+import { fibByName } from '../fib/index.ts'
+import type { Flow, FlowLimits } from '../flow/flow.ts'
+import { flowByName, flowNames } from '../flow/index.ts'
+import type { HashSeed } from '../hash/hash.ts'
+import { newSeed } from '../hash/hash.ts'
+import { MAX_PORTS } from '../limits.ts'
+import { sharedPages } from '../memory/pages.ts'
+import { type PolicyFacts, policyFacts } from './tables.ts'
+
+/** Words of `PolicyMemory.clock`. */
+export const CLOCK = { EPOCH: 0, WORDS: 16 } as const
+
+/** Room, as DataplaneOptions.policy says. */
+export interface PolicyRoom {
+  readonly matches: number
+  readonly addresses: number
+  readonly flows: number
+}
+
+export interface PolicyMemory {
+  readonly room: PolicyRoom
+  readonly rules: Uint8Array
+  readonly facts: PolicyFacts
+  readonly addresses4: Uint8Array
+  readonly addresses6: Uint8Array
+  readonly who: Uint32Array
+  readonly flows: Uint8Array
+  readonly seed: HashSeed
+  readonly clock: Int32Array
+}
+
+/** Different pairs of identity and node; what a FIB can name. */
+export const MAX_WHO = 0x7fff
+/** Words for each in `PolicyMemory.who`: the identity, and the VTEP that its packets come from. */
+export const WHO_WORDS = 5
+
+export const policyAcl: Acl = aclByName(defaultAcl(6), 6)
+export const addressFibs = { 4: fibByName('poptrie4', 4), 6: fibByName('poptrie6', 6) } as const
+export const policyFlow: Flow = flowByName(flowNames()[0]!)
+
+export function flowLimits({ flows }: PolicyRoom): FlowLimits {
+  return { flows, ports: MAX_PORTS }
+}
+
+/** Zeroed. Throws RangeError for room out of range. */
+export function policyMemory(room: PolicyRoom): PolicyMemory {
+  const words = (n: number): SharedArrayBuffer => new SharedArrayBuffer(n * 4)
+  const routes = { routes: room.addresses }
+  return {
+    room,
+    rules: sharedPages(policyAcl.bytes({ rules: room.matches })),
+    facts: policyFacts({ matches: room.matches }),
+    addresses4: sharedPages(addressFibs[4].bytes(routes)),
+    addresses6: sharedPages(addressFibs[6].bytes(routes)),
+    who: new Uint32Array(words((MAX_WHO + 1) * WHO_WORDS)),
+    flows: sharedPages(policyFlow.bytes(flowLimits(room))),
+    seed: newSeed(),
+    clock: new Int32Array(words(CLOCK.WORDS)),
+  }
+}

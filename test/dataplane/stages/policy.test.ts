@@ -1,0 +1,291 @@
+// Policy in the path: flows begin where both ends' programs let them, go on both ways, and are judged again.
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { parseCidr } from '../../../dataplane/addresses.ts'
+import type { PodIdentity, PodPolicy } from '../../../dataplane/control.ts'
+import {
+  type Match,
+  OPEN,
+  type Program,
+  podIdentity,
+  VERDICT,
+} from '../../../dataplane/policy-program.ts'
+import type { MemPacket } from '../../../dataplane/ports/mem.ts'
+import {
+  HOST,
+  OWN_VTEP_MAC,
+  PEER,
+  PEER_VTEP_MAC,
+  POD_MAC,
+  type TestEngine,
+  TUN_POD,
+  testEngine,
+  UNDERLAY,
+  UNDERLAY_MAC,
+  UNDERLAY_PEER_MAC,
+  VETH_MAC,
+  VETH_POD,
+  VTEP,
+} from '../../harness/engine.ts'
+import { concat, ethernet, icmp, ip, tcp, udp, vxlan } from '../../harness/packets.ts'
+
+const TUN = podIdentity(1, 1)
+const VETH = podIdentity(1, 2)
+const FAR = podIdentity(2, 1)
+const tun = '10.244.1.2'
+const veth = '10.244.1.3'
+const far = '10.244.2.9'
+const data = new Uint8Array(32).fill(7)
+
+const allow = (...matches: Match[]): Program => ({
+  tiers: [
+    { rules: [{ verdict: VERDICT.ALLOW, matches, origin: 0 }], otherwise: VERDICT.DENY, origin: 1 },
+  ],
+})
+const NOTHING: Program = { tiers: [{ rules: [], otherwise: VERDICT.DENY, origin: 1 }] }
+const from = (identity: number, protocol = 6, port = 80): Match => ({
+  peer: { value: identity, bits: 32 },
+  protocol,
+  ports: { first: port, last: port },
+})
+
+const IDENTITIES: PodIdentity[] = [
+  { address: tun, identity: TUN, vtep: VTEP },
+  { address: veth, identity: VETH, vtep: VTEP },
+  { address: far, identity: FAR, vtep: PEER },
+  { address: 'fd44:0:0:1::2', identity: TUN, vtep: VTEP },
+  { address: 'fd44:0:0:1::3', identity: VETH, vtep: VTEP },
+  { address: 'fd44:0:0:2::9', identity: FAR, vtep: PEER },
+]
+
+let now = 1e15
+let world: TestEngine
+beforeEach(() => {
+  now = 1e15
+  world = testEngine({ policy: true, clock: () => now })
+})
+afterEach(() => {
+  expect(world.leaked()).toBe(0)
+})
+
+type Ends = { tun?: Partial<PodPolicy>; veth?: Partial<PodPolicy> }
+
+async function inForce({ tun = {}, veth = {} }: Ends, identities = IDENTITIES): Promise<void> {
+  const whole = (policy: Partial<PodPolicy>, identity: number): PodPolicy => ({
+    identity,
+    ingress: OPEN,
+    egress: OPEN,
+    ...policy,
+  })
+  await world.setPolicy({
+    identities,
+    pods: new Map([
+      ['tun', whole(tun, TUN)],
+      ['veth', whole(veth, VETH)],
+    ]),
+  })
+}
+
+const fromVeth = (packet: Uint8Array): Uint8Array =>
+  ethernet(VETH_MAC, POD_MAC, packet[0]! >> 4 === 6 ? 0x86dd : 0x0800, packet)
+const fromFar = (inner: Uint8Array, src = PEER): Uint8Array =>
+  ethernet(
+    UNDERLAY_MAC,
+    UNDERLAY_PEER_MAC,
+    0x0800,
+    vxlan({ src, dst: VTEP, innerDst: OWN_VTEP_MAC, innerSrc: PEER_VTEP_MAC, inner }),
+  )
+const passes = (port: number, packet: Uint8Array | MemPacket): boolean =>
+  world.send(port, packet).some(packets => packets.length > 0)
+
+const SYN = 2
+const ACK = 16
+const segment = (src: string, dst: string, sport: number, dport: number, flags: number) =>
+  tcp({ src, dst, sport, dport, flags }, data)
+
+describe('TCP between two pods of the node', () => {
+  beforeEach(() => inForce({ tun: { ingress: allow(from(VETH)) } }))
+
+  test('a connection that is allowed goes on both ways', () => {
+    expect(passes(VETH_POD, fromVeth(segment(veth, tun, 4000, 80, SYN)))).toBe(true)
+    expect(passes(TUN_POD, segment(tun, veth, 80, 4000, SYN | ACK))).toBe(true)
+    expect(passes(VETH_POD, fromVeth(segment(veth, tun, 4000, 80, ACK)))).toBe(true)
+    expect(world.enforcement!.flows(9)).toEqual([
+      {
+        ...{ source: veth, destination: tun, sourcePort: 4000, destinationPort: 80, protocol: 6 },
+        ...{ idle: expect.any(Number), state: 'established' },
+      },
+    ])
+    expect(world.drops()).toEqual({})
+  })
+
+  test('another port, and another protocol, are not', () => {
+    expect(passes(VETH_POD, fromVeth(segment(veth, tun, 4000, 81, SYN)))).toBe(false)
+    const datagram = udp({ src: veth, dst: tun, sport: 4000, dport: 80 }, data)
+    expect(passes(VETH_POD, fromVeth(datagram))).toBe(false)
+    expect(world.drops()).toEqual({ 'policy-ingress': 2 })
+    expect(world.enforcement!.flows(9)).toEqual([])
+  })
+
+  test('what the isolated pod begins is answered', () => {
+    expect(passes(TUN_POD, segment(tun, veth, 5000, 9000, SYN))).toBe(true)
+    expect(passes(VETH_POD, fromVeth(segment(veth, tun, 9000, 5000, SYN | ACK)))).toBe(true)
+    // Not so what pretends to be an answer.
+    expect(passes(VETH_POD, fromVeth(segment(veth, tun, 9000, 5001, ACK)))).toBe(false)
+  })
+
+  test('the node itself reaches its pod, and the pod the node; the world does not', () => {
+    expect(passes(HOST, segment('10.244.1.1', tun, 5000, 1, SYN))).toBe(true)
+    expect(passes(TUN_POD, segment(tun, '10.244.1.1', 1, 5000, SYN | ACK))).toBe(true)
+    expect(passes(HOST, segment('198.51.100.7', tun, 5000, 80, SYN))).toBe(false)
+    expect(world.enforcement!.flows(9)).toEqual([])
+  })
+})
+
+test('egress: the sender’s node enforces it, and answers come back', async () => {
+  await inForce({ tun: { egress: allow(from(FAR, 17, 53)) } })
+  const question = udp({ src: tun, dst: far, sport: 5000, dport: 53 }, data)
+  const reply = udp({ src: far, dst: tun, sport: 53, dport: 5000 }, data)
+  expect(passes(UNDERLAY, fromFar(reply))).toBe(true)
+  expect(passes(TUN_POD, question)).toBe(true)
+  expect(passes(UNDERLAY, fromFar(reply))).toBe(true)
+  expect(passes(TUN_POD, udp({ src: tun, dst: far, sport: 5000, dport: 54 }, data))).toBe(false)
+  expect(passes(TUN_POD, udp({ src: tun, dst: veth, sport: 5000, dport: 53 }, data))).toBe(false)
+  expect(world.drops()).toEqual({ 'policy-egress': 2 })
+})
+
+test('a pod is known by its address and its node: from another one it is nobody', async () => {
+  await inForce({ tun: { ingress: allow(from(FAR)) } })
+  const first = segment(far, tun, 4000, 80, SYN)
+  expect(passes(UNDERLAY, fromFar(first))).toBe(true)
+  const elsewhere = IDENTITIES.map(each => ({ ...each, vtep: '192.0.2.77' }))
+  await inForce({ tun: { ingress: allow(from(FAR)) } }, elsewhere)
+  expect(passes(UNDERLAY, fromFar(segment(far, tun, 4001, 80, SYN)))).toBe(false)
+  // Who answers the node's clients from the world with a pod's address is nobody either.
+  expect(passes(HOST, segment(far, tun, 4002, 80, SYN))).toBe(false)
+})
+
+test('networks: an address that is no pod’s is judged by its prefix', async () => {
+  const network = parseCidr('198.51.100.0/25')
+  await inForce({ tun: { egress: allow({ network }) } })
+  expect(passes(TUN_POD, segment(tun, '198.51.100.7', 4000, 443, SYN))).toBe(true)
+  expect(passes(HOST, segment('198.51.100.7', tun, 443, 4000, SYN | ACK))).toBe(true)
+  expect(passes(TUN_POD, segment(tun, '198.51.100.200', 4000, 443, SYN))).toBe(false)
+})
+
+test('IPv6 is judged alike', async () => {
+  await inForce({ tun: { ingress: allow(from(VETH)) } })
+  const [a, b] = ['fd44:0:0:1::3', 'fd44:0:0:1::2']
+  expect(passes(VETH_POD, fromVeth(segment(a, b, 4000, 80, SYN)))).toBe(true)
+  expect(passes(TUN_POD, segment(b, a, 80, 4000, SYN | ACK))).toBe(true)
+  expect(passes(VETH_POD, fromVeth(segment(a, b, 4000, 81, SYN)))).toBe(false)
+})
+
+describe('a change of policy', () => {
+  test('ends what it forbids with the next packet, either way, and nothing else', async () => {
+    await inForce({ tun: { ingress: allow(from(VETH), from(VETH, 6, 81)) } })
+    for (const port of [80, 81]) {
+      expect(passes(VETH_POD, fromVeth(segment(veth, tun, 4000, port, SYN)))).toBe(true)
+      expect(passes(TUN_POD, segment(tun, veth, port, 4000, SYN | ACK))).toBe(true)
+    }
+    await inForce({ tun: { ingress: allow(from(VETH, 6, 81)) } })
+    // The server speaks first: it is judged as the client's connection, which is not allowed any more.
+    expect(passes(TUN_POD, segment(tun, veth, 80, 4000, ACK))).toBe(false)
+    expect(passes(TUN_POD, segment(tun, veth, 81, 4000, ACK))).toBe(true)
+    expect(passes(VETH_POD, fromVeth(segment(veth, tun, 4000, 81, ACK)))).toBe(true)
+    expect(world.enforcement!.flows(9).map(flow => flow.destinationPort)).toEqual([81])
+  })
+
+  test('that comes to the same makes no flow stale', async () => {
+    await inForce({ tun: { ingress: allow(from(VETH)) } })
+    passes(VETH_POD, fromVeth(segment(veth, tun, 4000, 80, SYN)))
+    const before = world.engine.judge!.table.counters()
+    await inForce({ tun: { ingress: allow(from(VETH)) } })
+    expect(passes(TUN_POD, segment(tun, veth, 80, 4000, SYN | ACK))).toBe(true)
+    expect(world.engine.judge!.table.counters()).toMatchObject({ refreshed: before.refreshed })
+  })
+
+  test('that a limit refuses changes nothing', async () => {
+    await inForce({ tun: { ingress: allow(from(VETH)) } })
+    const many = Array.from({ length: 2000 }, (_, n) => from(VETH, 6, n))
+    await expect(inForce({ tun: { ingress: allow(...many) } })).rejects.toThrow('policy matches')
+    expect(passes(VETH_POD, fromVeth(segment(veth, tun, 4000, 80, SYN)))).toBe(true)
+    expect(passes(VETH_POD, fromVeth(segment(veth, tun, 4000, 81, SYN)))).toBe(false)
+  })
+
+  test('an address that is another pod’s now has none of the old one’s flows', async () => {
+    await inForce({ tun: { ingress: allow(from(FAR)) } })
+    passes(UNDERLAY, fromFar(segment(far, tun, 4000, 80, SYN)))
+    expect(world.enforcement!.flows(9)).toHaveLength(1)
+    await inForce(
+      { tun: { ingress: allow(from(FAR)) } },
+      IDENTITIES.filter(({ address }) => address !== far),
+    )
+    expect(world.enforcement!.flows(9)).toEqual([])
+    expect(passes(UNDERLAY, fromFar(segment(far, tun, 4000, 80, ACK)))).toBe(false)
+  })
+})
+
+describe('ICMP', () => {
+  test('echo is judged, and answered', async () => {
+    await inForce({ tun: { ingress: allow({ peer: { value: VETH, bits: 32 } }) } })
+    const echo = (src: string, dst: string, type: number, id: number) =>
+      icmp({ src, dst }, type, 0, Uint8Array.of(0, id, 0, 1, 1, 2, 3, 4))
+    expect(passes(VETH_POD, fromVeth(echo(veth, tun, 8, 77)))).toBe(true)
+    expect(passes(TUN_POD, echo(tun, veth, 0, 77))).toBe(true)
+    await inForce({ tun: { ingress: NOTHING } })
+    expect(passes(VETH_POD, fromVeth(echo(veth, tun, 8, 78)))).toBe(false)
+  })
+
+  test('an error passes about a flow that is allowed, and about no other', async () => {
+    await inForce({ tun: { ingress: NOTHING } })
+    const sent = udp({ src: tun, dst: far, sport: 5000, dport: 53 }, data)
+    const unreachable = (quoted: Uint8Array) =>
+      icmp({ src: far, dst: tun }, 3, 3, concat(new Uint8Array(4), quoted.subarray(0, 28)))
+    expect(passes(UNDERLAY, fromFar(unreachable(sent)))).toBe(false)
+    expect(passes(TUN_POD, sent)).toBe(true)
+    expect(passes(UNDERLAY, fromFar(unreachable(sent)))).toBe(true)
+    const other = udp({ src: veth, dst: far, sport: 5000, dport: 53 }, data)
+    expect(passes(UNDERLAY, fromFar(unreachable(other)))).toBe(false)
+    expect(world.drops()).toEqual({ 'policy-icmp': 2 })
+  })
+})
+
+describe('fragments', () => {
+  const fragments = (src: string, dst: string, dport: number, id: number): Uint8Array[] => {
+    const whole = udp({ src, dst, sport: 4000, dport }, new Uint8Array(72).fill(5)).subarray(20)
+    const part = (at: number, end: number) =>
+      ip({
+        ...{ src, dst, proto: 17, id, payload: whole.subarray(at, end) },
+        fragment: (at / 8) | (end < whole.length ? 0x2000 : 0),
+      })
+    return [part(0, 40), part(40, 80)]
+  }
+
+  beforeEach(() => inForce({ tun: { ingress: allow(from(VETH, 17, 80)) } }))
+
+  test('have the verdict of their first one', () => {
+    const [first, second] = fragments(veth, tun, 80, 7)
+    expect(passes(VETH_POD, fromVeth(first!))).toBe(true)
+    expect(passes(VETH_POD, fromVeth(second!))).toBe(true)
+    const [bad, after] = fragments(veth, tun, 81, 8)
+    expect(passes(VETH_POD, fromVeth(bad!))).toBe(false)
+    expect(passes(VETH_POD, fromVeth(after!))).toBe(false)
+    expect(world.drops()).toEqual({ 'policy-ingress': 1, 'policy-fragment': 1 })
+  })
+
+  test('in one burst, too; one without its first, or after a minute, is dropped', () => {
+    const [first, second] = fragments(veth, tun, 80, 9)
+    expect(world.send(VETH_POD, fromVeth(first!), fromVeth(second!))[TUN_POD]).toHaveLength(2)
+    expect(passes(VETH_POD, fromVeth(fragments(veth, tun, 80, 10)[1]!))).toBe(false)
+    now += 61e9
+    expect(passes(VETH_POD, fromVeth(second!))).toBe(false)
+  })
+})
+
+test('a deny-all lets nothing pass of what is odd', async () => {
+  await inForce({ tun: { ingress: NOTHING }, veth: { egress: NOTHING } })
+  for (let protocol = 0; protocol < 256; protocol++) {
+    const packet = ip({ src: veth, dst: tun, proto: protocol, payload: concat(data, data) })
+    expect(passes(VETH_POD, fromVeth(packet)), `protocol ${protocol}`).toBe(false)
+  }
+})

@@ -89,8 +89,10 @@ export class Enforcement implements PodGuard {
     return this.inTurn(() => this.change(policy))
   }
 
-  enter(spec: PodSpec): Promise<PortPolicy> {
+  enter(spec: PodSpec): Promise<PortPolicy | undefined> {
     return this.inTurn(async () => {
+      // Policies are for the cluster's own network.
+      if (spec.network !== undefined) return undefined
       const policy = this.wanted.get(spec.id) ?? spec.policy
       const taken = policy === undefined ? NONE : this.take(policy)
       const entry: PortPolicy = { port: -1, ...taken }

@@ -64,7 +64,7 @@ export class Engine {
   limitsIngress = false
   /** Absent where policy is not switched on. */
   judge: Judge | undefined
-  /** Whether policy has a word for any pod. */
+  /** Whether flows of any pod are kept for policy. */
   policed = false
 
   constructor(

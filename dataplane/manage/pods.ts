@@ -34,8 +34,8 @@ export interface PortPolicy {
 
 /** Who knows what policy says of pods (enforce/enforcement.ts). */
 export interface PodGuard {
-  /** Before the pod's port is opened. Rejects when there is no room. */
-  enter(spec: PodSpec): Promise<PortPolicy>
+  /** Before the pod's port is opened; undefined for one that policy has nothing to do with. Rejects when there is no room. */
+  enter(spec: PodSpec): Promise<PortPolicy | undefined>
   /** Its port is gone, and these addresses are nobody's. */
   leave(id: string, addresses: readonly string[]): Promise<void>
 }
@@ -263,11 +263,7 @@ export function policed(
   flags: number,
   { identity, ingressProgram, egressProgram }: Omit<PortPolicy, 'port'>,
 ) {
-  const any = ingressProgram !== 0 || egressProgram !== 0
-  return {
-    ...{ identity, ingressProgram, egressProgram },
-    flags: any ? flags | PORT_FLAG.POLICED : flags & ~PORT_FLAG.POLICED,
-  }
+  return { identity, ingressProgram, egressProgram, flags: flags | PORT_FLAG.POLICED }
 }
 
 /** Where a further interface leads. */

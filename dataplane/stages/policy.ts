@@ -1,5 +1,5 @@
 /**
- * policy: a packet of a pod that policy has a word for passes when its flow is known and allowed, or the programs of
+ * policy: a packet of a pod passes when its flow is known and allowed, or the programs of
  * both ends on this node let it begin. The end that is no pod of this node is known by its address and the node
  * that its packets come from.
  *
@@ -54,7 +54,7 @@ export function policy(e: Engine, b: Batch): void {
   if (fragments || fragments6) follow(e, b, judge)
 }
 
-/** Whether policy has a word for either end of packet `i`, and neither is the node itself. */
+/** Whether either end of packet `i` is a pod whose flows are kept, and neither is the node itself. */
 function concerns(e: Engine, b: Batch, i: number): boolean {
   const from = e.records[b.inPort]!
   const to = e.records[b.outPort[i]!]

@@ -26,7 +26,7 @@ export const PORT_FLAG = {
   HAS_IPV6: 4,
   /** `udp`: what it receives is whole packets of a raw socket (native.udpOpenRaw), in one queue for all workers. */
   RAW: 8,
-  /** A pod that policy has a word for: its flows are kept. */
+  /** A pod that policy may have a word for: its flows are kept, so that a policy that comes later knows how they began. */
   POLICED: 16,
 } as const
 

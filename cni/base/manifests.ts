@@ -2,7 +2,7 @@
  * A folder of manifests: YAML files of one or more documents, or JSON, each an object of Kubernetes or a list of them.
  * An error names the file, the line, the field and the cause.
  */
-import { readdirSync } from 'node:fs'
+import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Document, LineCounter, parseAllDocuments } from 'yaml'
 import { DocumentError, type FieldPath, readBounded, YAML, yamlCause } from './document.ts'
@@ -17,8 +17,39 @@ export interface Manifest {
   line(path: FieldPath): number
 }
 
+/** Milliseconds of age that a file must have, for its time of change to tell of the next one. */
+const SETTLED_MS = 100
+
+/** A folder that is read again and again: of a file that has not changed, the objects are the ones of before. */
+export class ManifestFolder {
+  readonly path: string
+  #files = new Map<string, { mark: string; manifests: readonly Manifest[] }>()
+
+  constructor(path: string) {
+    this.path = path
+  }
+
+  /** Every object of every `.yaml`, `.yml` and `.json`, by file name. Throws DocumentError. */
+  read(): Manifest[] {
+    const files = new Map<string, { mark: string; manifests: readonly Manifest[] }>()
+    for (const name of namesIn(this.path)) {
+      const file = join(this.path, name)
+      const mark = markOf(file)
+      const before = this.#files.get(name)
+      const same = before !== undefined && mark !== '' && before.mark === mark
+      files.set(name, same ? before : { mark, manifests: parseManifests(file, readBounded(file)) })
+    }
+    this.#files = files
+    return [...files.values()].flatMap(({ manifests }) => manifests)
+  }
+}
+
 /** Every object of every `.yaml`, `.yml` and `.json` in `folder`, by file name. Throws DocumentError. */
 export function readManifests(folder: string): Manifest[] {
+  return new ManifestFolder(folder).read()
+}
+
+function namesIn(folder: string): string[] {
   let names: string[]
   try {
     names = readdirSync(folder).filter(name => /^[^.].*\.(?:ya?ml|json)$/.test(name))
@@ -29,10 +60,14 @@ export function readManifests(folder: string): Manifest[] {
     const cause = `${names.length} files are more than ${MAX_FILES} (MAX_FILES)`
     throw new DocumentError(folder, [{ path: [], cause }])
   }
-  return names.sort().flatMap(name => {
-    const file = join(folder, name)
-    return parseManifests(file, readBounded(file))
-  })
+  return names.sort()
+}
+
+/** What is another one after every change of the file; empty when that is not sure. */
+function markOf(file: string): string {
+  const stat = statSync(file, { bigint: true, throwIfNoEntry: false })
+  if (stat === undefined || Date.now() - Number(stat.ctimeMs) < SETTLED_MS) return ''
+  return [stat.dev, stat.ino, stat.size, stat.mtimeNs, stat.ctimeNs].join(' ')
 }
 
 /** The objects of one file; `kind: List` is taken apart. Throws DocumentError with the line. */

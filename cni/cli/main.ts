@@ -7,13 +7,19 @@ import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Argument, Command, CommanderError, Option } from 'commander'
-import type { DropCount, FibStatus, RouteEntry } from '../../dataplane/control.ts'
+import type { DropCount, FibStatus, FlowEntry, RouteEntry } from '../../dataplane/control.ts'
 import { armFaultPoint, FAULT_VARIABLE } from '../base/fault-points.ts'
 import { createLogger, LOG_LEVELS } from '../base/logger.ts'
 import { printable } from '../base/table.ts'
 import { ClusterFile } from '../cluster/file.ts'
 import { addConformance } from '../conformance/command.ts'
-import { type DaemonFlags, DEFAULT_SOCKET, fibPath, loadConfig } from '../daemon/config.ts'
+import {
+  type DaemonConfig,
+  type DaemonFlags,
+  DEFAULT_SOCKET,
+  fibPath,
+  loadConfig,
+} from '../daemon/config.ts'
 import { runDaemon } from '../daemon/daemon.ts'
 import { UNDERLAY_MODES } from '../daemon/engine-config.ts'
 import { query, SWAP_MS } from '../rpc/client.ts'
@@ -21,8 +27,16 @@ import type { PodFacts } from '../secondary/verbs.ts'
 import { addInstall } from './install.ts'
 import { addIpam } from './ipam.ts'
 import { addPing } from './ping.ts'
-import { addPolicy } from './policy.ts'
-import { showDrops, showPods, showReadiness, showRoutes, showStatus, showSwap } from './show.ts'
+import { addPolicy, checkFolder } from './policy.ts'
+import {
+  showDrops,
+  showFlows,
+  showPods,
+  showReadiness,
+  showRoutes,
+  showStatus,
+  showSwap,
+} from './show.ts'
 
 const VERSION = '0.1.0'
 
@@ -51,7 +65,7 @@ program
   .option('--vni <n>', 'VXLAN network identifier')
   .option('--vxlan-port <n>', 'UDP port of VXLAN')
   .addOption(new Option('--log-level <level>', 'least level that is logged').choices(LOG_LEVELS))
-  .option('--check', 'check the configuration and the cluster file, then exit')
+  .option('--check', 'check the configuration, the cluster file and policies, then exit')
   .action(daemon)
 
 program
@@ -68,6 +82,7 @@ program
 ask('pods', 'attached pods', (pods: PodFacts[]) => showPods(pods))
 ask('routes', 'routes of the node', (routes: RouteEntry[]) => showRoutes(routes))
 ask('drops', 'dropped packets by reason', (drops: DropCount[]) => showDrops(drops))
+ask('flows', 'flows that policy has allowed', (flows: FlowEntry[]) => showFlows(flows))
 
 addInstall(program)
 addIpam(program)
@@ -119,12 +134,20 @@ async function answer<T>(name: string, flags: QueryFlags, show: (answer: T) => s
   return found
 }
 
+/** What there is to say about the policies that the daemon would enforce. Throws DocumentError. */
+function checkPolicy({ policy }: DaemonConfig): string[] {
+  if (policy === undefined) return []
+  if (!existsSync(policy.folder)) return [`${policy.folder}: not there: nothing is denied`]
+  return checkFolder(policy.folder)
+}
+
 async function daemon(flags: DaemonFlags & { check?: boolean }): Promise<void> {
   const config = loadConfig(flags)
   if (flags.check) {
     const { self, peers } = ClusterFile.read(config.cluster, config.node, config.dataplane.vni)
     const facts = `${self.name} ${self.vtep}, ${self.podCidrs.join(', ')}; ${peers.length} peers`
-    process.stdout.write(`${config.cluster}: good: ${facts}\n`)
+    const lines = [`${config.cluster}: good: ${facts}`, ...checkPolicy(config)]
+    process.stdout.write(lines.map(line => `${printable(line)}\n`).join(''))
     return
   }
   const log = createLogger(config.logLevel, config.node)

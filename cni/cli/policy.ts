@@ -15,17 +15,13 @@ import { readPolicies, remarkText } from '../policy/files.ts'
 export function addPolicy(program: Command): void {
   const policy = program
     .command('policy')
-    .description('what network policies mean; the daemon does not enforce them yet')
+    .description('what network policies mean, before a daemon enforces them')
   policy
     .command('check')
     .description('read a folder of manifests; exits with 1 when one can not be used')
     .argument('<folder>', 'policies, namespaces, pods and nodes, as kubectl prints them')
     .action((folder: string) => {
-      const { world, remarks } = readPolicies(folder)
-      const { policies, namespaces, pods } = world
-      const lines = remarks.map(remark => printable(remarkText(remark)))
-      const counted = `${policies.length} policies, ${namespaces.length} namespaces, ${pods.length} pods`
-      print([...lines, counted])
+      print(checkFolder(folder).map(line => printable(line)))
     })
   policy
     .command('explain')
@@ -58,6 +54,14 @@ export function addPolicy(program: Command): void {
       print([...lines, `${outcomes.length - unmet.length} met, ${unmet.length} not met`])
       if (unmet.length > 0) process.exitCode = 1
     })
+}
+
+/** Remarks on the policies of a folder, and how many there are. Throws DocumentError. */
+export function checkFolder(folder: string): string[] {
+  const { world, remarks } = readPolicies(folder)
+  const { policies, namespaces, pods } = world
+  const counted = `${policies.length} policies, ${namespaces.length} namespaces, ${pods.length} pods`
+  return [...remarks.map(remarkText), counted]
 }
 
 function protocolOption(): Option {

@@ -3,14 +3,22 @@ import type {
   DataplaneStatus,
   DropCount,
   FibStatus,
+  FlowEntry,
   NetworkStatus,
   RouteEntry,
 } from '../../dataplane/control.ts'
 import { printable, table } from '../base/table.ts'
+import type { PolicyStatus } from '../enforce/keeper.ts'
 import type { PodFacts } from '../secondary/verbs.ts'
 import type { Readiness } from '../verbs/status.ts'
 
-export function showStatus(status: DataplaneStatus): string {
+/** What the daemon says of its engine and of what it enforces. */
+export interface NodeStatus extends DataplaneStatus {
+  /** Absent: no policy. */
+  policy?: PolicyStatus
+}
+
+export function showStatus(status: NodeStatus): string {
   const { underlay } = status
   const via = underlay.xdp === undefined ? underlay.mode : `${underlay.mode} (${underlay.xdp})`
   const facts: [name: string, value: string][] = [
@@ -23,6 +31,9 @@ export function showStatus(status: DataplaneStatus): string {
     ['routes', `${status.routes.ipv4} IPv4, ${status.routes.ipv6} IPv6`],
     ...status.fibs.map((fib): [string, string] => [`FIB IPv${fib.family}`, fibText(fib)]),
     ['tables', `generation ${status.generation}`],
+    ...(status.policy === undefined
+      ? []
+      : [['policy', policyText(status.policy)] satisfies [string, string]]),
     ...mendedFact(status),
   ]
   const workers = table(
@@ -111,6 +122,20 @@ function fibText({ name, file, bytes }: FibStatus): string {
   return `${name}${file === undefined ? '' : ` (${file})`}, ${mib < 1 ? `${bytes} B` : `${mib} MiB`}`
 }
 
+function policyText({
+  folder,
+  policies,
+  programs,
+  addresses,
+  since,
+  problem,
+}: PolicyStatus): string {
+  const counted = `${policies} policies, ${programs} programs, ${addresses} addresses of pods`
+  const inForce =
+    since === undefined ? 'none is in force, pods are closed' : `${counted}, since ${since}`
+  return `${folder}: ${inForce}${problem === undefined ? '' : `; not as it is now: ${problem.what}`}`
+}
+
 /** What `hawser swap fib` says when it is done. */
 export function showSwap(fib: FibStatus): string {
   return printable(`IPv${fib.family} by ${fibText(fib)}, ${fib.routes} routes`)
@@ -167,3 +192,29 @@ export function showDrops(drops: readonly DropCount[]): string {
     seen.map(each => [each.count, each.reason, each.workers.join(' '), each.text]),
   )
 }
+
+export function showFlows(flows: readonly FlowEntry[]): string {
+  if (flows.length === 0) return 'there are no flows that policy has allowed'
+  return table(
+    ['PROTOCOL', 'SOURCE', 'PORT', 'DESTINATION', 'PORT', 'STATE', 'IDLE S', 'OVERLAY'],
+    flows.map(each => [
+      PROTOCOL_NAMES.get(each.protocol) ?? each.protocol,
+      each.source,
+      each.sourcePort,
+      each.destination,
+      each.destinationPort,
+      each.state,
+      each.idle,
+      each.network,
+    ]),
+  )
+}
+
+/** IANA's numbers of what is met most. */
+const PROTOCOL_NAMES: ReadonlyMap<number, string> = new Map([
+  [1, 'icmp'],
+  [6, 'tcp'],
+  [17, 'udp'],
+  [58, 'icmpv6'],
+  [132, 'sctp'],
+])

@@ -6,12 +6,13 @@
 import { hostname } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
-import { type DataplaneOptions, isFibFile } from '../../dataplane/control.ts'
+import { type DataplaneOptions, isFibFile, type PolicyLimits } from '../../dataplane/control.ts'
 import { clean, parseText, readBounded, validate } from '../base/document.ts'
 import { file, path } from '../base/fields.ts'
 import { type ListenAddress, listenAddress } from '../base/listen.ts'
 import { LOG_LEVELS, type LogLevel, logSection } from '../base/logger.ts'
 import { isNodeName } from '../cluster/check.ts'
+import { policySection } from '../enforce/config.ts'
 import { type InstallConfig, installConfig, installSection } from '../install/config.ts'
 import { ipamSection } from '../ipam/config.ts'
 import { type Block, parseExclusion } from '../ipam/ranges.ts'
@@ -42,6 +43,8 @@ export interface DaemonConfig {
   metrics?: ListenAddress
   /** What the daemon installs on its node, and looks after; absent: nothing. */
   install?: InstallConfig
+  /** Absolute path of the folder of policy files; absent: there is no policy. */
+  policy?: { folder: string }
   /** Handed to `createDataplane` as it is; absent keys have the engine's defaults. */
   dataplane: Omit<DataplaneOptions, 'log'>
 }
@@ -83,6 +86,7 @@ const configSchema = z.strictObject({
   log: logSection.optional(),
   metrics: metricsSection.optional(),
   install: installSection.optional(),
+  policy: policySection.optional(),
 })
 
 /** What a file alone must be: the same keys, of which none is required until the flags are in. */
@@ -114,6 +118,7 @@ export function loadConfig(flags: DaemonFlags): DaemonConfig {
     ipam,
     metrics,
     install,
+    policy,
     fib: fibs,
     ...rest
   } = merged
@@ -128,10 +133,20 @@ export function loadConfig(flags: DaemonFlags): DaemonConfig {
     ...(install === undefined ? {} : { install: installConfig(install, folder) }),
     ...(namespaces === undefined ? {} : { namespaces }),
     ...(ipam?.exclude === undefined ? {} : { exclude: ipam.exclude.flatMap(blocks) }),
+    ...(policy === undefined ? {} : { policy: { folder: resolve(folder, policy.folder) } }),
     dataplane: {
       ...withoutUndefined(rest),
+      ...(policy === undefined ? {} : { policy: limitsOf(policy) }),
       ...(fibs === undefined ? {} : { fibs: [fibs].flat().map(each => fibPath(each, folder)) }),
     },
+  }
+}
+
+function limitsOf({ matches, addresses, flows }: z.output<typeof policySection>): PolicyLimits {
+  return {
+    ...(matches === undefined ? {} : { matches }),
+    ...(addresses === undefined ? {} : { addresses }),
+    ...(flows === undefined ? {} : { flows }),
   }
 }
 

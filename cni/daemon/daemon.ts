@@ -3,7 +3,7 @@
  * service together, in this order, and takes them apart in reverse.
  *
  *     preconditions → lock → cluster file → engine → cluster into engine → state (if it is new: rebuilt)
- *       → restore pods → queued DELs → socket → watch the cluster file → install → "ready"
+ *       → policy → restore pods → queued DELs → socket → watch the cluster file → install → "ready"
  *
  * The socket opens only when all that an earlier daemon left is in force again: a runtime that
  * finds no socket tries again, one that finds a half-restored daemon would get wrong answers.
@@ -24,6 +24,7 @@ import { ClusterFile } from '../cluster/file.ts'
 import { ClusterFollower } from '../cluster/follow.ts'
 import { LastGood } from '../cluster/last-good.ts'
 import type { ClusterView } from '../cluster/view.ts'
+import { openPolicy } from '../enforce/open.ts'
 import { refuseForeignFile, refuseForeignLinks } from '../fs/links.ts'
 import { takeLock } from '../fs/lock.ts'
 import { Installation } from '../install/keep.ts'
@@ -34,6 +35,7 @@ import { rebuildState } from '../pods/rebuild.ts'
 import { Turns } from '../pods/turns.ts'
 import { serve } from '../rpc/server.ts'
 import { openState } from '../state/damage.ts'
+import type { Attachment } from '../state/rows.ts'
 import { answer } from '../verbs/index.ts'
 import { cannotServe } from '../verbs/status.ts'
 import type { DaemonConfig } from './config.ts'
@@ -143,24 +145,30 @@ async function start(
   rebuildState({ state, log, folders: config.namespaces ?? [], cidrs })
   const stopping = new AbortController()
   running.started('calls of plugins', () => stopping.abort(new Error('the daemon stops')))
+  let follower: ClusterFollower | undefined
+  const cluster = (): ClusterView => follower?.view ?? view
+  const attachments = (): Attachment[] => state.list()
+  const policy =
+    config.policy &&
+    (await openPolicy(config.policy.folder, config.state, { plane, attachments, cluster, log }))
+  if (policy !== undefined) running.started('policy', () => policy.close(), true)
   const turns = new Turns()
   running.started('work on attachments', () => turns.idle(), true)
-  let follower: ClusterFollower | undefined
-  const podCidrs = (overlay?: string): readonly string[] =>
-    cidrsIn((follower?.view ?? view).self, overlay)
+  const podCidrs = (overlay?: string): readonly string[] => cidrsIn(cluster().self, overlay)
   const overlays = (): readonly string[] => {
-    const { self, networks } = follower?.view ?? view
+    const { self, networks } = cluster()
     return joinedBy(self, networks).map(({ name }) => name)
   }
   const { exclude = [] } = config
   const parts = { plane, state, turns, podCidrs, overlays, log, stopping: stopping.signal }
-  const pods = new Pods(parts)
+  const pods = new Pods({ ...parts, ...(policy === undefined ? {} : { policies: policy }) })
   faultPoint('start.opened')
   await pods.restoreAll()
   faultPoint('start.restored')
   signal.throwIfAborted()
 
   const node: Node = { ...parts, pods, exclude, ranges: new Map(), remarks: new Map() }
+  if (policy !== undefined) node.policy = policy
   const queue = new Queue(node, config.socket)
   running.started('queued DELs', () => queue.idle(), true)
   await within(queue.withoutPlugins(), DRAIN_MS)
@@ -188,7 +196,11 @@ async function start(
     view,
     log,
     fail,
-    next => lastGood.keep(next),
+    next => {
+      lastGood.keep(next)
+      // Nodes have come, with VTEPs of pods that are known.
+      policy?.changed()
+    },
   )
   const following = follower
   running.started('the cluster file', () => following.close(), true)

@@ -11,16 +11,21 @@ import { readiness } from '../verbs/status.ts'
 /** The question that is an order; what stands behind it is a FIB's name or file. */
 const SWAP_FIB = 'swap fib '
 
+/** Flows of one answer. */
+const MOST_FLOWS = 100_000
+
 const QUESTIONS: Readonly<Record<string, (node: Node, notes: () => readonly string[]) => unknown>> =
   {
     status: (node, notes) => {
       const status = node.plane.status()
-      return { ...status, notes: [...status.notes, ...notes(), ...nodeNotes(node)] }
+      const said = [...status.notes, ...notes(), ...nodeNotes(node)]
+      return { ...status, notes: said, policy: node.policy?.status() }
     },
     ready: node => readiness(node),
     pods: node => podFacts(node.plane.pods(), node.state),
     routes: node => node.plane.routes(),
     drops: node => node.plane.drops(),
+    flows: node => node.plane.flows(MOST_FLOWS),
     'ipam show': node => showAddresses(node),
     'ipam check': node => checkAddresses(node),
     'ipam repair': node => repairAddresses(node),
@@ -51,6 +56,7 @@ function nodeNotes(node: Node): string[] {
     ...(unwritable === undefined ? [] : [`the state file ${unwritable}`]),
     ...(problem === undefined ? [] : [`installing: ${problem}`]),
     ...remarks,
+    ...(node.policy?.notes() ?? []),
     ...[...pods.troubles.sentences(), ...lowNotes(state, pools), ...secondaryNotes(state)],
     ...[...(node.remarks ?? [])].flatMap(([network, remarks]) =>
       remarks.map(remark => `STATUS of ${clean(network)}: ${remark}`),

@@ -1,5 +1,5 @@
 /**
- * Watches one file by its folder: editors, `mv` and Kubernetes' volumes replace a file (or a
+ * Watches a file, or a folder of files. A file by its folder: editors, `mv` and Kubernetes' volumes replace a file (or a
  * symbolic link on the way to it) instead of writing to it, and a watch on the file itself would
  * go on looking at the old one.
  *
@@ -13,13 +13,39 @@ import { dirname } from 'node:path'
 
 /** Milliseconds without a further event before the file is read. */
 export const QUIET_MS = 50
+/** The same for a folder of files, whose changes are put into force as soon as may be. */
+export const FOLDER_QUIET_MS = 10
 /** Milliseconds after the first event when it is read even if the folder never falls quiet. */
 export const LATEST_MS = 1000
 /** Milliseconds between looks that need no event. */
 export const LOOK_MS = 30_000
 
+/** Calls `changed` when the file at `path` may have changed; `failed`, once, when only the slow look is left. */
 export function watchFile(
   path: string,
+  changed: () => void,
+  failed: (error: Error) => void,
+): { close(): void } {
+  return watchFolders(() => foldersOf(path), QUIET_MS, changed, failed)
+}
+
+/** The same for all files of the folder at `path`, which need not be there yet. */
+export function watchFolder(
+  path: string,
+  changed: () => void,
+  failed: (error: Error) => void,
+): { close(): void } {
+  const wanted = (): Map<string, string> => {
+    const found = foldersOf(path)
+    addFolder(found, path)
+    return found
+  }
+  return watchFolders(wanted, FOLDER_QUIET_MS, changed, failed)
+}
+
+function watchFolders(
+  wantedNow: () => Map<string, string>,
+  quietMs: number,
   changed: () => void,
   failed: (error: Error) => void,
 ): { close(): void } {
@@ -31,9 +57,9 @@ export function watchFile(
   const settle = (): void => {
     const now = performance.now()
     if (timer === undefined) first = now
-    else if (now - first > LATEST_MS - QUIET_MS) return
+    else if (now - first > LATEST_MS - quietMs) return
     clearTimeout(timer)
-    timer = setTimeout(look, QUIET_MS)
+    timer = setTimeout(look, quietMs)
   }
   const drop = (folder: string): void => {
     watches.get(folder)?.watcher.close()
@@ -47,7 +73,7 @@ export function watchFile(
     failed(new Error(cause, { cause: error }))
   }
   const arm = (): void => {
-    const wanted = folders(path)
+    const wanted = wantedNow()
     for (const folder of watches.keys()) if (!wanted.has(folder)) drop(folder)
     for (const [folder, identity] of wanted) {
       if (watches.get(folder)?.identity === identity) continue
@@ -80,18 +106,19 @@ export function watchFile(
   }
 }
 
-/** The folders to watch, each with its device and inode; without those that are not there. */
-function folders(path: string): Map<string, string> {
+/** The folders to watch for a file, each with its device and inode; without those that are not there. */
+function foldersOf(path: string): Map<string, string> {
   const found = new Map<string, string>()
-  const add = (folder: string): void => {
-    const stat = statSync(folder, { bigint: true, throwIfNoEntry: false })
-    if (stat) found.set(folder, `${stat.dev}:${stat.ino}`)
-  }
-  add(dirname(path))
+  addFolder(found, dirname(path))
   try {
-    add(dirname(realpathSync(path)))
+    addFolder(found, dirname(realpathSync(path)))
   } catch {
     // The file is away for the moment; its own folder tells when it is back.
   }
   return found
+}
+
+function addFolder(found: Map<string, string>, folder: string): void {
+  const stat = statSync(folder, { bigint: true, throwIfNoEntry: false })
+  if (stat) found.set(folder, `${stat.dev}:${stat.ino}`)
 }

@@ -54,7 +54,7 @@ export async function add(
   request: PodRequest,
   late: AbortSignal,
 ): Promise<Added> {
-  const { plane, state, ports, log } = context
+  const { plane, state, ports, log, policies } = context
   const { network, containerId, netns, ifname, from, secondaries } = request
   const key = { network, containerId, ifname }
   const id = attachmentId(key)
@@ -70,7 +70,10 @@ export async function add(
       'call' in from
         ? await askDelegate(context, from, wanted, late, undo)
         : fromPools(state, from, wanted)
-    undo.push(() => state.release(key))
+    undo.push(() => {
+      state.release(key)
+      policies?.changed()
+    })
     // The disk takes it while the interface is made.
     const durable = state.durable()
     durable.catch(() => {})

@@ -64,10 +64,15 @@ export async function letGo(context: PodsContext, key: AttachmentKey): Promise<v
   missed.delete(id)
 }
 
-function release({ state, gone, log }: PodsContext, key: AttachmentKey, known?: Attachment): void {
+function release(
+  { state, gone, log, policies }: PodsContext,
+  key: AttachmentKey,
+  known?: Attachment,
+): void {
   const id = attachmentId(key)
   try {
     state.release(key)
+    policies?.changed()
     gone.delete(id)
   } catch (error) {
     if (!isStateFailure(error) || known === undefined) throw error
@@ -80,10 +85,10 @@ function release({ state, gone, log }: PodsContext, key: AttachmentKey, known?: 
 }
 
 /** An interface that an earlier daemon made and this one doesn't serve can only go by way of it. */
-async function takeOver({ plane, log }: PodsContext, known: Attachment): Promise<void> {
+async function takeOver({ plane, log, policies }: PodsContext, known: Attachment): Promise<void> {
   if (look(known) === 'gone' || !hasInterfaceOf(known)) return
   try {
-    await plane.attach(podSpec(known), { adopt: true })
+    await plane.attach(podSpec(known, policies?.of(known)), { adopt: true })
   } catch (error) {
     const cause = (error as Error).message
     const facts = { attachment: attachmentId(known), cause }

@@ -14,6 +14,14 @@ export interface Node extends AddressSources {
   turns: Turns
   /** Why what the daemon installs on its node does not stand; absent: it installs nothing. */
   installation?: () => { problem: string | undefined; remarks: readonly string[] }
+  /** What of the node's policy is in force; absent: there is none. */
+  policy?: {
+    /** Why the node is not ready for its sake. */
+    causes(): string[]
+    /** For an operator. */
+    notes(): string[]
+    status(): object
+  }
   /** What plugins said against their STATUS, by network; filled by STATUS. */
   remarks?: Map<string, readonly string[]>
   /** Ends the calls of IPAM plugins that are under way. */

@@ -1,5 +1,5 @@
 /** What adding, removing and restoring pods share. */
-import type { ControlPlane, PodAttachment } from '../../dataplane/control.ts'
+import type { ControlPlane, PodAttachment, PodPolicy } from '../../dataplane/control.ts'
 import type { DelegationParts } from '../ipam/delegations.ts'
 import type { Attachment } from '../state/state.ts'
 import { podSpec } from './pod-spec.ts'
@@ -10,12 +10,24 @@ import type { Turns } from './turns.ts'
 /** What must stand before packets of an attachment may flow; rejects when it can't. */
 export type Gate = (attachment: Attachment, late?: AbortSignal) => Promise<void>
 
+/** Who says what policy makes of a pod (enforce/keeper.ts). */
+export interface Policies {
+  /** Once policy and addresses are in force; undefined for an attachment that policy is not for. Rejects when that can't be. */
+  admit(attachment: Attachment): Promise<PodPolicy | undefined>
+  /** What is in force for it now. */
+  of(attachment: Attachment): PodPolicy | undefined
+  /** An attachment is gone. */
+  changed(): void
+}
+
 /** What `Pods` is made of. */
 export interface PodsParts extends DelegationParts {
   turns: Turns
   plane: ControlPlane
   /** Awaited before the engine opens a pod's way, at its ADD and when it is restored; absent: nothing. */
   gate?: Gate
+  /** Absent: there is no policy. */
+  policies?: Policies
 }
 
 /** The same, and what is remembered beside the state while the daemon runs. */
@@ -31,11 +43,12 @@ export interface PodsContext extends PodsParts {
 
 /** Opens an attachment's way in the engine, once what must stand before does. */
 export async function open(
-  { gate, plane }: PodsContext,
+  { gate, plane, policies }: PodsContext,
   attachment: Attachment,
   options?: { adopt: boolean },
   late?: AbortSignal,
 ): Promise<PodAttachment> {
   await gate?.(attachment, late)
-  return plane.attach(podSpec(attachment), options)
+  const policy = await policies?.admit(attachment)
+  return plane.attach(podSpec(attachment, policy), options)
 }

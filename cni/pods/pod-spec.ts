@@ -1,9 +1,9 @@
 /** What the engine is told of an attachment. */
-import type { PodSpec } from '../../dataplane/control.ts'
+import type { PodPolicy, PodSpec } from '../../dataplane/control.ts'
 import { type Attachment, attachmentId } from '../state/state.ts'
 import { labelOf } from './label.ts'
 
-export function podSpec(attachment: Attachment): PodSpec {
+export function podSpec(attachment: Attachment, policy?: PodPolicy): PodSpec {
   const { kind, netns, ifname, ip4, ip6, mtu, runtime, overlay } = attachment
   const { bandwidth, mac, further } = runtime ?? {}
   const label = labelOf(attachment)
@@ -20,5 +20,6 @@ export function podSpec(attachment: Attachment): PodSpec {
     ...(further === undefined ? {} : { further }),
     ...(overlay === undefined ? {} : { network: overlay }),
     ...(label === undefined ? {} : { label }),
+    ...(policy === undefined ? {} : { policy }),
   }
 }

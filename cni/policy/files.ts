@@ -4,7 +4,8 @@
  */
 import { isIP } from 'node:net'
 import { z } from 'zod'
-import { DocumentError, fieldPath, problemsOf } from '../base/document.ts'
+import { ipWords, wordsToIp } from '../../dataplane/addresses.ts'
+import { clean, DocumentError, fieldPath, problemsOf } from '../base/document.ts'
 import { type Manifest, readManifests } from '../base/manifests.ts'
 import { clusterNetworkPolicySpec } from '../model/cluster-network-policy.ts'
 import {
@@ -24,7 +25,12 @@ const metadata = z.looseObject({
   namespace: name.default('default'),
   labels: labelsSchema.nullish().transform(labels => labels ?? {}),
 })
-const address = z.string().refine(text => isIP(text) !== 0, { error: 'not an address' })
+const address = z.string().transform((text, context) => {
+  const found = canonical(text)
+  if (found !== undefined) return found
+  context.addIssue({ code: 'custom', message: `${clean(text)}: not an address`, input: text })
+  return z.NEVER
+})
 
 const namespaceSchema = z.looseObject({ metadata })
 const nodeSchema = z.looseObject({
@@ -59,8 +65,14 @@ const podSchema = z.looseObject({
         .optional(),
     })
     .nullish(),
-  status: z.looseObject({ podIPs: z.array(z.looseObject({ ip: address })).optional() }).nullish(),
+  status: z
+    .looseObject({
+      phase: z.string().optional(),
+      podIPs: z.array(z.looseObject({ ip: address })).optional(),
+    })
+    .nullish(),
 })
+const ENDED: ReadonlySet<string> = new Set(['Succeeded', 'Failed'])
 const networkPolicy = z.looseObject({ metadata, spec: networkPolicySpec })
 const clusterNetworkPolicy = z.looseObject({ metadata, spec: clusterNetworkPolicySpec })
 
@@ -68,50 +80,46 @@ const clusterNetworkPolicy = z.looseObject({ metadata, spec: clusterNetworkPolic
 export interface PolicyFiles {
   world: PolicyWorld
   remarks: readonly (Remark & { where: string })[]
+  /** What the world was made from: `policiesIn` makes the same of it. */
+  objects: readonly unknown[]
 }
+
+/** What an object says. */
+type Fact =
+  | { is: 'namespace'; fact: NamespaceFacts }
+  | { is: 'node'; fact: NodeFacts }
+  | { is: 'pod'; fact: PodFacts }
+  | { is: 'policy'; fact: Policy }
 
 /** Reads a folder. Throws DocumentError with file, line, field and cause. */
 export function readPolicies(folder: string): PolicyFiles {
+  return policiesIn(readManifests(folder))
+}
+
+/** The same of manifests that were read already; one that is given again is not checked anew. */
+export function policiesIn(manifests: readonly Manifest[]): PolicyFiles {
   const namespaces: NamespaceFacts[] = []
   const nodes: NodeFacts[] = []
   const pods: PodFacts[] = []
   const policies: Policy[] = []
+  const objects: unknown[] = []
   const from = new Map<string, Manifest>()
-  const keep = (policy: Policy, manifest: Manifest): void => {
-    const before = from.get(policyText(policy))
-    if (before !== undefined) {
-      const cause = `${policyText(policy)} is in ${before.file}:${before.line([])}, too`
-      refuse(manifest, [{ path: ['metadata', 'name'], cause }])
-    }
-    from.set(policyText(policy), manifest)
-    policies.push(policy)
-  }
-  for (const manifest of readManifests(folder)) {
-    const { apiVersion, kind } = (manifest.object ?? {}) as { apiVersion?: string; kind?: string }
-    switch (`${apiVersion} ${kind}`) {
-      case 'v1 Namespace': {
-        const { metadata: its } = take(namespaceSchema, manifest)
-        const labels = { ...its.labels, [NAMESPACE_NAME_LABEL]: its.name }
-        namespaces.push({ name: its.name, labels })
-        break
+  for (const manifest of manifests) {
+    const found = factOf(manifest)
+    if (found === undefined) continue
+    objects.push(manifest.object)
+    if (found.is === 'namespace') namespaces.push(found.fact)
+    else if (found.is === 'node') nodes.push(found.fact)
+    else if (found.is === 'pod') pods.push(found.fact)
+    else {
+      const name = policyText(found.fact)
+      const before = from.get(name)
+      if (before !== undefined) {
+        const cause = `${name} is in ${before.file}:${before.line([])}, too`
+        refuse(manifest, [{ path: ['metadata', 'name'], cause }])
       }
-      case 'v1 Node':
-        nodes.push(nodeOf(take(nodeSchema, manifest)))
-        break
-      case 'v1 Pod':
-        pods.push(podOf(take(podSchema, manifest)))
-        break
-      case 'networking.k8s.io/v1 NetworkPolicy': {
-        const { metadata: its, spec } = take(networkPolicy, manifest)
-        keep({ kind: 'NetworkPolicy', namespace: its.namespace, name: its.name, spec }, manifest)
-        break
-      }
-      case 'policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy':
-      case 'policy.networking.k8s.io/v1beta1 ClusterNetworkPolicy': {
-        const { metadata: its, spec } = take(clusterNetworkPolicy, manifest)
-        keep({ kind: 'ClusterNetworkPolicy', name: its.name, spec }, manifest)
-        break
-      }
+      from.set(name, manifest)
+      policies.push(found.fact)
     }
   }
   const world = { namespaces, nodes, pods, policies }
@@ -121,7 +129,44 @@ export function readPolicies(folder: string): PolicyFiles {
     if (remark.level === 'error') refuse(manifest, [{ path, cause: remark.text }])
     return { ...remark, where: `${manifest.file}:${manifest.line(path)}` }
   })
-  return { world, remarks }
+  return { world, remarks, objects }
+}
+
+const known = new WeakMap<Manifest, Fact>()
+
+function factOf(manifest: Manifest): Fact | undefined {
+  const before = known.get(manifest)
+  if (before !== undefined) return before
+  const found = newFactOf(manifest)
+  if (found !== undefined) known.set(manifest, found)
+  return found
+}
+
+function newFactOf(manifest: Manifest): Fact | undefined {
+  const { apiVersion, kind } = (manifest.object ?? {}) as { apiVersion?: string; kind?: string }
+  switch (`${apiVersion} ${kind}`) {
+    case 'v1 Namespace': {
+      const { metadata: its } = take(namespaceSchema, manifest)
+      const labels = { ...its.labels, [NAMESPACE_NAME_LABEL]: its.name }
+      return { is: 'namespace', fact: { name: its.name, labels } }
+    }
+    case 'v1 Node':
+      return { is: 'node', fact: nodeOf(take(nodeSchema, manifest)) }
+    case 'v1 Pod':
+      return { is: 'pod', fact: podOf(take(podSchema, manifest)) }
+    case 'networking.k8s.io/v1 NetworkPolicy': {
+      const { metadata: its, spec } = take(networkPolicy, manifest)
+      const { namespace, name } = its
+      return { is: 'policy', fact: { kind: 'NetworkPolicy', namespace, name, spec } }
+    }
+    case 'policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy':
+    case 'policy.networking.k8s.io/v1beta1 ClusterNetworkPolicy': {
+      const { metadata: its, spec } = take(clusterNetworkPolicy, manifest)
+      return { is: 'policy', fact: { kind: 'ClusterNetworkPolicy', name: its.name, spec } }
+    }
+    default:
+      return undefined
+  }
 }
 
 function take<S extends z.ZodType>(schema: S, manifest: Manifest): z.output<S> {
@@ -142,7 +187,10 @@ function refuse(
 }
 
 function nodeOf({ metadata: its, status }: z.output<typeof nodeSchema>): NodeFacts {
-  const addresses = (status?.addresses ?? []).map(each => each.address).filter(text => isIP(text))
+  // A host name is among them, too.
+  const addresses = (status?.addresses ?? [])
+    .map(each => canonical(each.address))
+    .filter(text => text !== undefined)
   return { name: its.name, labels: its.labels, addresses }
 }
 
@@ -158,12 +206,18 @@ function podOf({ metadata: its, spec, status }: z.output<typeof podSchema>): Pod
     namespace: its.namespace,
     name: its.name,
     labels: its.labels,
-    addresses: (status?.podIPs ?? []).map(({ ip }) => ip),
+    // One that has ended keeps the addresses that it had, while others get them.
+    addresses: ENDED.has(status?.phase ?? '') ? [] : (status?.podIPs ?? []).map(({ ip }) => ip),
     ...(spec?.nodeName === undefined ? {} : { node: spec.nodeName }),
     ports,
     serviceAccount: spec?.serviceAccountName ?? 'default',
     hostNetwork: spec?.hostNetwork ?? false,
   }
+}
+
+/** An address as everybody writes it; undefined for what is none, or is one of a link only (with a zone). */
+function canonical(text: string): string | undefined {
+  return isIP(text) === 0 || text.includes('%') ? undefined : wordsToIp(ipWords(text))
 }
 
 /** `file:line: field: text`. */

@@ -40,6 +40,16 @@ export class Identities {
     return this.#namespaces.get(name)
   }
 
+  /** The same numbers, to be followed apart. */
+  copy(): Identities {
+    const copied = new Identities()
+    copied.#namespaces = new Map(this.#namespaces)
+    copied.#kinds = new Map(this.#kinds)
+    copied.#byPod = this.#byPod
+    copied.#all = this.#all
+    return copied
+  }
+
   /** Takes the pods that are there now. Throws RangeError with the limit's name, and nothing has changed. */
   follow(namespaces: readonly NamespaceFacts[], pods: readonly PodFacts[]): void {
     const known = new Map(namespaces.map(namespace => [namespace.name, namespace]))

@@ -118,7 +118,7 @@ function findings(node: Node): Findings {
   if (!ready && blocking.length === 0) {
     hurt.push(`the packet engine is not ready: ${notes.join('; ')}`)
   }
-  const missing: string[] = []
+  const missing: string[] = node.policy?.causes() ?? []
   if (workers.length > 0 && workers.every(worker => worker.smallFree === 0)) {
     missing.push('no packet frame is left')
   }

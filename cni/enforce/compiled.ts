@@ -1,0 +1,111 @@
+/**
+ * A world with this node's pods in it, and the programs of their kinds, each compiled when a pod first needs it.
+ *
+ * A pod of this node that the files don't have is one of its namespace without labels. All such pods of a namespace are of
+ * one kind, and one without a name stands for them in the world, so that a pod more changes nothing that is compiled:
+ * only the first of a namespace does.
+ */
+import type { PodPolicy } from '../../dataplane/control.ts'
+import { IDENTITY, type Program, VERDICT } from '../../dataplane/policy-program.ts'
+import {
+  NAMESPACE_NAME_LABEL,
+  type NamespaceFacts,
+  type PodFacts,
+  qualified,
+} from '../model/facts.ts'
+import { Compiler } from '../policy/compile.ts'
+import { Identities, type PodKind } from '../policy/identities.ts'
+import type { PolicyWorld } from '../policy/sources.ts'
+import type { OwnPod } from './own-pods.ts'
+
+const NOTHING: Program = { tiers: [{ rules: [], otherwise: VERDICT.DENY, origin: -1 }] }
+/** Of a pod that no policy is known for, where there should be one. */
+export const CLOSED: PodPolicy = { identity: IDENTITY.WORLD, ingress: NOTHING, egress: NOTHING }
+
+/** What this node's pods add to the files' world. */
+interface Added {
+  /** Namespaces with pods that the files don't have. */
+  bare: ReadonlySet<string>
+  /** Pods that the files say have the network of their node. */
+  attached: ReadonlySet<string>
+}
+
+export class CompiledWorld {
+  readonly world: PolicyWorld
+  readonly #pods: ReadonlyMap<string, PodFacts>
+  readonly #added: string
+  readonly #identities: Identities
+  readonly #compiler: Compiler
+  readonly #policies = new Map<PodKind, PodPolicy>()
+
+  /** `before`: whose identities stay with their kinds of pods. Throws RangeError with a limit's name. */
+  constructor(world: PolicyWorld, own: readonly OwnPod[], before?: CompiledWorld) {
+    this.world = world
+    this.#pods =
+      before?.world === world ? before.#pods : new Map(world.pods.map(pod => [qualified(pod), pod]))
+    const added = addedBy(own, this.#pods)
+    this.#added = textOf(added)
+    this.#identities = before === undefined ? new Identities() : before.#identities.copy()
+    const whole = withAdded(world, added)
+    this.#identities.follow(whole.namespaces, whole.pods)
+    this.#compiler = new Compiler(whole, this.#identities)
+  }
+
+  /** Whether it is right for these pods of this node as well. */
+  fits(world: PolicyWorld, own: readonly OwnPod[]): boolean {
+    return this.world === world && textOf(addedBy(own, this.#pods)) === this.#added
+  }
+
+  /** The identity of a pod of the files; undefined for one that has its node's network. */
+  identityOf(pod: PodFacts): number | undefined {
+    return this.#identities.of(pod)?.identity
+  }
+
+  /** What is in force for a pod of this node: of one kind always the same object. */
+  policyOf(pod: OwnPod): PodPolicy {
+    const kind = this.#identities.of(pod) ?? this.#identities.of(barePod(pod.namespace))
+    if (kind === undefined) return CLOSED
+    const known = this.#policies.get(kind)
+    if (known !== undefined) return known
+    const policy = { identity: kind.identity, ...this.#compiler.programs(kind) }
+    this.#policies.set(kind, policy)
+    return policy
+  }
+}
+
+function addedBy(own: readonly OwnPod[], pods: ReadonlyMap<string, PodFacts>): Added {
+  const bare = new Set<string>()
+  const attached = new Set<string>()
+  for (const pod of own) {
+    const known = pods.get(qualified(pod))
+    if (known === undefined) bare.add(pod.namespace)
+    else if (known.hostNetwork) attached.add(qualified(pod))
+  }
+  return { bare, attached }
+}
+
+function textOf({ bare, attached }: Added): string {
+  return JSON.stringify([[...bare].sort(), [...attached].sort()])
+}
+
+function withAdded(world: PolicyWorld, { bare, attached }: Added): PolicyWorld {
+  const pods = [
+    ...world.pods.map(pod => (attached.has(qualified(pod)) ? { ...pod, hostNetwork: false } : pod)),
+    ...[...bare].map(barePod),
+  ]
+  const known = new Set(world.namespaces.map(({ name }) => name))
+  const missing = new Set(pods.map(pod => pod.namespace).filter(name => !known.has(name)))
+  return { ...world, pods, namespaces: [...world.namespaces, ...[...missing].map(bareNamespace)] }
+}
+
+/** Stands for all pods of a namespace that nothing else is known of; no pod of the files has its name. */
+function barePod(namespace: string): PodFacts {
+  return {
+    ...{ namespace, name: '', labels: {}, addresses: [], ports: [] },
+    ...{ serviceAccount: 'default', hostNetwork: false },
+  }
+}
+
+function bareNamespace(name: string): NamespaceFacts {
+  return { name, labels: { [NAMESPACE_NAME_LABEL]: name } }
+}

@@ -1,0 +1,247 @@
+/**
+ * Keeps the packet engine in step with policy files and this node's pods.
+ *
+ * Theory of operation. Level-triggered: a round takes what the files say and what the state lists, makes all of it one
+ * `PolicyState`, and gives that to the engine. One round at a time; whoever wants something in force waits for the end of a
+ * round that began after it was asked for, and one round serves all who ask meanwhile. A round first tries what the
+ * files say now. When a limit refuses it, it puts the last good files in force, with the pods that are there now. Where
+ * nothing is known that could be in force, pods get nothing through and no new ones come.
+ */
+import type { ControlPlane, PodPolicy, PolicyState } from '../../dataplane/control.ts'
+import type { Logger } from '../base/logger.ts'
+import type { ClusterView } from '../cluster/view.ts'
+import type { PolicyFiles } from '../policy/files.ts'
+import { attachmentId } from '../spec/attachment.ts'
+import { CniError, CODE } from '../spec/errors.ts'
+import type { Attachment } from '../state/rows.ts'
+import { CLOSED, CompiledWorld } from './compiled.ts'
+import type { LastGoodPolicy } from './last-good.ts'
+import { type OwnPod, ownPods } from './own-pods.ts'
+import { closedState, type Nodes, policyState } from './policy-state.ts'
+import { Rounds } from './rounds.ts'
+import type { PolicySource, Problem } from './source.ts'
+
+/** Milliseconds before the engine is asked again; doubled each time, up to the second. */
+export const FIRST_PAUSE_MS = 1_000
+export const LONGEST_PAUSE_MS = 30_000
+
+export interface KeeperParts {
+  plane: Pick<ControlPlane, 'setPolicy'>
+  /** Attachments of this node, the oldest first. */
+  attachments: () => readonly Attachment[]
+  cluster: () => ClusterView
+  source: PolicySource
+  lastGood: LastGoodPolicy
+  log: Logger
+}
+
+/** What is in force. */
+export interface PolicyStatus {
+  folder: string
+  policies: number
+  /** Kinds of this node's pods. */
+  programs: number
+  /** Of pods, in the whole cluster. */
+  addresses: number
+  /** Since when these files are in force (ISO 8601, UTC); absent: none are, and no pod gets anything through. */
+  since?: string
+  /** Why that is not what the files say now. */
+  problem?: Problem
+}
+
+interface InForce {
+  files: PolicyFiles
+  since: string
+  compiled: CompiledWorld
+}
+
+export class PolicyKeeper {
+  readonly #parts: KeeperParts
+  readonly #rounds = new Rounds(() => this.#round())
+  readonly #watch: { close(): void }
+  #inForce: InForce | undefined
+  /** What the engine has, and of whom. */
+  #state: PolicyState = { identities: [], pods: new Map() }
+  #own = new Map<string, string>()
+  #contested: readonly string[] = []
+  #refused: Problem | undefined
+  /** The files that were refused are worth another try. */
+  #again = false
+  #timer: NodeJS.Timeout | undefined
+  #pauseMs = FIRST_PAUSE_MS
+  #nodes: (Nodes & { of: ClusterView }) | undefined
+
+  /** Follows from now on; `first` puts in force what there is. */
+  constructor(parts: KeeperParts) {
+    this.#parts = parts
+    this.#watch = parts.source.watch(() => {
+      this.#pauseMs = FIRST_PAUSE_MS
+      this.#again = true
+      this.changed()
+    })
+  }
+
+  /** Resolves when the first round is over, whatever came of it. */
+  async first(): Promise<void> {
+    await this.#rounds.next().catch(() => {})
+  }
+
+  /**
+   * The policy of an attachment, once it and its addresses are in force; undefined for one that policy is not for.
+   * Throws CniError (code 11) when that can't be now. One of an earlier daemon is closed where nothing is known.
+   */
+  async admit(attachment: Attachment): Promise<PodPolicy | undefined> {
+    if (!this.#stands(attachment)) {
+      const id = attachmentId(attachment)
+      if (!ownPods(this.#parts.attachments()).some(pod => pod.id === id)) return undefined
+      await this.#rounds.next().catch((error: Error) => {
+        throw new CniError(CODE.tryAgain, `policy: ${error.message}`)
+      })
+    }
+    if (this.#inForce === undefined && attachment.phase === 'reserved') {
+      throw new CniError(CODE.tryAgain, `policy: ${this.#problem()?.what ?? 'not known yet'}`)
+    }
+    return this.of(attachment)
+  }
+
+  /** What is in force for an attachment: nothing passes where that is not known. */
+  of(attachment: Attachment): PodPolicy | undefined {
+    if (ownPods([attachment]).length === 0) return undefined
+    return this.#state.pods.get(attachmentId(attachment)) ?? CLOSED
+  }
+
+  /** An attachment is gone, or the cluster is another one. Not waited for. */
+  changed(): void {
+    this.#rounds.next().catch(() => {})
+  }
+
+  status(): PolicyStatus {
+    const problem = this.#problem()
+    return {
+      folder: this.#parts.source.folder,
+      policies: this.#inForce?.files.world.policies.length ?? 0,
+      programs: new Set(this.#state.pods.values()).size,
+      addresses: this.#state.identities.length,
+      ...(this.#inForce === undefined ? {} : { since: this.#inForce.since }),
+      ...(problem === undefined ? {} : { problem }),
+    }
+  }
+
+  /** For an operator; empty while all is well. */
+  notes(): string[] {
+    const problem = this.#problem()
+    const { length } = this.#contested
+    const claimed = `policy: ${length} addresses are claimed by several pods and are nobody's, as ${this.#contested[0]}`
+    return [
+      ...(problem === undefined ? [] : [`policy: ${problem.what} (since ${problem.since})`]),
+      ...(length === 0 ? [] : [claimed]),
+    ]
+  }
+
+  /** Why the node is not ready: the files are too much for it, or nothing is known that could be in force. */
+  causes(): string[] {
+    const problem = this.#inForce === undefined ? this.#problem() : this.#refused
+    return problem === undefined ? [] : [`policy: ${problem.what}`]
+  }
+
+  /** Resolves when nothing is put in force any more, and nothing will be. */
+  async close(): Promise<void> {
+    this.#watch.close()
+    clearTimeout(this.#timer)
+    await this.#rounds.close()
+    await this.#parts.lastGood.close()
+  }
+
+  #problem(): Problem | undefined {
+    return this.#refused ?? this.#parts.source.unreadable
+  }
+
+  #stands(attachment: Attachment): boolean {
+    const [pod] = ownPods([attachment])
+    return pod === undefined || this.#own.get(pod.id) === textOf(pod)
+  }
+
+  async #round(): Promise<void> {
+    const { plane, attachments, source } = this.#parts
+    const own = ownPods(attachments())
+    const earlier = this.#inForce?.files ?? source.kept
+    const newest = source.newest ?? earlier
+    const tried = this.#refused === undefined || this.#again ? newest : earlier
+    this.#again = false
+    let refusal: unknown
+    for (const files of new Set([tried, earlier])) {
+      if (files === undefined) continue
+      try {
+        await this.#enforce(files, own)
+        if (files === newest) this.#refused = undefined
+        return
+      } catch (error) {
+        refusal = error
+        if (files === newest) this.#refuse(error as Error)
+      }
+    }
+    if (this.#inForce === undefined) {
+      const state = closedState(own)
+      await plane.setPolicy(state)
+      this.#took(state, own)
+    }
+    if (refusal !== undefined) throw refusal
+  }
+
+  async #enforce(files: PolicyFiles, own: readonly OwnPod[]): Promise<void> {
+    const { plane, lastGood, log } = this.#parts
+    const before = this.#inForce
+    const compiled = before?.compiled.fits(files.world, own)
+      ? before.compiled
+      : new CompiledWorld(files.world, own, before?.compiled)
+    const { state, contested } = policyState(compiled, own, this.#nodesNow())
+    await plane.setPolicy(state)
+    this.#took(state, own)
+    this.#contested = contested
+    if (before?.files === files) {
+      this.#inForce = { ...before, compiled }
+      return
+    }
+    this.#inForce = { files, compiled, since: new Date().toISOString() }
+    lastGood.keep(files.objects)
+    const { policies, programs, addresses } = this.status()
+    log.info({ policies, programs, addresses }, 'policy is in force')
+  }
+
+  #took(state: PolicyState, own: readonly OwnPod[]): void {
+    this.#state = state
+    this.#own = new Map(own.map(pod => [pod.id, textOf(pod)]))
+  }
+
+  /** The files that were tried are refused; they are tried again, since pods of this node go. */
+  #refuse({ message: what }: Error): void {
+    if (this.#refused?.what !== what) {
+      this.#refused = { what, since: new Date().toISOString() }
+      this.#parts.log.error(
+        { cause: what },
+        'the engine refuses the policy; the last good one stays, this one is tried again',
+      )
+    }
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => {
+      this.#again = true
+      this.changed()
+    }, this.#pauseMs)
+    this.#timer.unref()
+    this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS)
+  }
+
+  #nodesNow(): Nodes {
+    const view = this.#parts.cluster()
+    if (this.#nodes?.of !== view) {
+      const { self, peers } = view
+      const vteps = new Map([self, ...peers].map(({ name, vtep }) => [name, vtep]))
+      this.#nodes = { of: view, self, vteps }
+    }
+    return this.#nodes
+  }
+}
+
+function textOf({ namespace, name, addresses }: OwnPod): string {
+  return JSON.stringify([namespace, name, addresses])
+}

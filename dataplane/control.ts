@@ -329,6 +329,25 @@ export interface DataplaneStatus {
   ports: readonly PortStatus[]
 }
 
+/** A packet that policy has denied. Addresses are text; ports as in FlowEntry. */
+export interface Denial {
+  /** ISO 8601, UTC. */
+  time: string
+  /** PodSpec.id of the pod whose policy says no; absent when it has gone. */
+  pod?: string
+  direction: 'egress' | 'ingress'
+  source: string
+  destination: string
+  sourcePort: number
+  destinationPort: number
+  protocol: number
+  /** `origin` of the rule or tier (policy-program.ts). */
+  origin: number
+}
+
+/** How far a reader of denials is; opaque. */
+export type DenialsRead = readonly number[]
+
 export interface ControlPlane {
   /** Largest packet of a pod. */
   readonly mtu: number
@@ -369,6 +388,13 @@ export interface ControlPlane {
   setPolicy(policy: PolicyState): Promise<void>
   /** Flows that policy has allowed, at most `most`. */
   flows(most: number): readonly FlowEntry[]
+  /**
+   * What policy has denied since `read` (from the call before; absent: nothing yet, which only says where to begin),
+   * at most some hundreds a second, and how many are missing.
+   */
+  denials(read?: DenialsRead): { denials: readonly Denial[]; missed: number; read: DenialsRead }
+  /** How often rules with these numbers (`origin`) have decided a new flow, or a packet that was denied. */
+  policyHits(origins: readonly number[]): readonly number[]
   pods(): readonly PodAttachment[]
   routes(): readonly RouteEntry[]
   drops(): readonly DropCount[]

@@ -15,6 +15,8 @@ import {
   type ControlPlane,
   type DataplaneOptions,
   type DataplaneStatus,
+  type Denial,
+  type DenialsRead,
   type DropCount,
   type FibStatus,
   type FlowEntry,
@@ -315,6 +317,14 @@ class Dataplane implements ControlPlane {
 
   flows(most: number): readonly FlowEntry[] {
     return this.enforcement?.flows(most) ?? []
+  }
+
+  denials(read?: DenialsRead): { denials: readonly Denial[]; missed: number; read: DenialsRead } {
+    return this.enforcement?.denials(read) ?? { denials: [], missed: 0, read: [] }
+  }
+
+  policyHits(origins: readonly number[]): readonly number[] {
+    return this.enforcement?.hits(origins) ?? origins.map(() => 0)
   }
 
   setPortMappings(pods: readonly PodPorts[]): Promise<void> {

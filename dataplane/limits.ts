@@ -110,6 +110,8 @@ export const DEFAULT_POLICY_ADDRESSES = 65_536
 export const DEFAULT_FLOWS = 131_072
 /** Most flows that one pod has begun. */
 export const FLOWS_OF_POD = 32_768
+/** Denials that a worker tells of in a tick of the flow table. */
+export const DENIALS_A_TICK = 500
 /** Milliseconds of a tick of the flow table, and ticks that flows without packets are kept. */
 export const FLOW_TICK_MS = 1000
 export const FLOW_TIMEOUTS = {

@@ -9,6 +9,8 @@
  */
 import { ipWords } from '../addresses.ts'
 import type {
+  Denial,
+  DenialsRead,
   FlowEntry,
   PodPolicy,
   PodSpec,
@@ -27,6 +29,7 @@ import {
 } from '../limits.ts'
 import type { Parts } from '../manage/parts.ts'
 import { type PodGuard, type PortPolicy, policed } from '../manage/pods.ts'
+import { DenialReader } from '../policy/denials.ts'
 import { IdentityWriter } from '../policy/identities.ts'
 import { FLOW_CLASS } from '../policy/judge.ts'
 import {
@@ -38,7 +41,7 @@ import {
   policyMemory,
 } from '../policy/memory.ts'
 import { type PolicyTables, policyTables } from '../policy/tables.ts'
-import { flowEntry } from './entries.ts'
+import { denialOf, flowEntry } from './entries.ts'
 
 /** Flows that are taken out at a time. */
 const FORGET = 256
@@ -49,6 +52,7 @@ export class Enforcement implements PodGuard {
   private readonly programs: PolicyTables
   private readonly identities: IdentityWriter
   private readonly table: FlowTable
+  private readonly denied: DenialReader
   /** Name of a network by its index. */
   private readonly networkName: (index: number) => string | undefined
   private readonly byPod = new Map<string, PortPolicy>()
@@ -72,6 +76,7 @@ export class Enforcement implements PodGuard {
     const { room, rules, facts } = this.memory
     this.programs = policyTables(policyAcl, rules, { matches: room.matches }, facts)
     this.identities = new IdentityWriter(this.memory)
+    this.denied = new DenialReader(this.memory.denials)
     this.table = policyFlow.create(this.memory.flows, flowLimits(room))
     this.table.setTimeout(FLOW_CLASS.OPENING, FLOW_TIMEOUTS.opening)
     this.table.setTimeout(FLOW_CLASS.ESTABLISHED, FLOW_TIMEOUTS.established)
@@ -127,6 +132,29 @@ export class Enforcement implements PodGuard {
       found.push(flowEntry(entry, this.networkName))
     }
     return found
+  }
+
+  /** As ControlPlane.denials. */
+  denials(read?: DenialsRead): { denials: Denial[]; missed: number; read: DenialsRead } {
+    const cursor = this.denied.now()
+    if (read === undefined)
+      return { denials: [], missed: 0, read: [...cursor.read, ...cursor.leftOut] }
+    const half = cursor.read.length
+    const from = { read: read.slice(0, half), leftOut: read.slice(half) }
+    if (read.length !== 2 * half)
+      throw new RangeError('denials: what was read is not what was given')
+    const { denials, missed } = this.denied.since(from)
+    const pods = new Map([...this.byPod].map(([id, { port }]) => [port, id]))
+    return {
+      denials: denials.map(each => denialOf(each, pods.get(each.port))),
+      missed,
+      read: [...from.read, ...from.leftOut],
+    }
+  }
+
+  /** As ControlPlane.policyHits. */
+  hits(origins: readonly number[]): number[] {
+    return origins.map(origin => this.denied.count(origin))
   }
 
   private inTurn<T>(work: () => Promise<T>): Promise<T> {

@@ -2,11 +2,12 @@
 
 import { native } from '../../native/native.ts'
 import { wordsToIp } from '../addresses.ts'
-import type { FlowEntry } from '../control.ts'
+import type { Denial, FlowEntry } from '../control.ts'
 import { ENTRY } from '../flow/flow.ts'
 import { classOf } from '../flow/region.ts'
 import { KEY } from '../hash/flow-key.ts'
 import { FLOW_TICK_MS } from '../limits.ts'
+import type { RawDenial } from '../policy/denials.ts'
 import { ACTION } from '../policy/judge.ts'
 
 /** By class of timeout (policy/judge.ts, FLOW_CLASS). */
@@ -40,5 +41,23 @@ export function flowEntry(
     ...(network === undefined ? {} : { network }),
     idle: (((tick - (tail & 0xffff)) & 0xffff) * FLOW_TICK_MS) / 1000,
     state: STATES[classOf(tail)] ?? 'datagram',
+  }
+}
+
+/** A denial for people; `pod` is whose policy says no. */
+export function denialOf(
+  { direction, protocol, source, destination, ports, origin, time }: RawDenial,
+  pod: string | undefined,
+): Denial {
+  return {
+    time: new Date(time).toISOString(),
+    ...(pod === undefined ? {} : { pod }),
+    direction,
+    source: wordsToIp(source),
+    destination: wordsToIp(destination),
+    sourcePort: ports >>> 16,
+    destinationPort: ports & 0xffff,
+    protocol,
+    origin,
   }
 }

@@ -16,6 +16,7 @@ import { halfsip13 } from '../hash/halfsip13.ts'
 import type { Hasher } from '../hash/hash.ts'
 import { BATCH_SIZE, FLOW_TICK_MS } from '../limits.ts'
 import { VERDICT } from '../policy-program.ts'
+import { DenialWriter } from './denials.ts'
 import { Fragments } from './fragments.ts'
 import { IdentityReader } from './identities.ts'
 import { CLOCK, flowLimits, type PolicyMemory, policyAcl, policyFlow } from './memory.ts'
@@ -75,6 +76,7 @@ export class Judge {
   readonly identities: IdentityReader
   readonly fragments = new Fragments()
   readonly table: FlowTable
+  readonly denials: DenialWriter
   /** What `probe` found, by row: those of `ipv4`, then those of `ipv6`. */
   readonly answers = answers()
   /** Of the current batch. */
@@ -105,12 +107,13 @@ export class Judge {
   private readonly ended: EndedFlows = new Uint32Array(SWEEP * ENTRY_WORDS)
   private epoch = 0
 
-  constructor(memory: PolicyMemory) {
+  constructor(memory: PolicyMemory, worker: number) {
     const { rules, facts, room, flows, clock, seed } = memory
     this.clock = clock
     const limits = { rules: room.matches }
     this.reader = new PolicyReader(policyAcl.reader(rules, limits), facts, 2 * BATCH_SIZE)
     this.identities = new IdentityReader(memory)
+    this.denials = new DenialWriter(memory.denials, worker)
     this.table = policyFlow.open(flows, flowLimits(room))
     this.hasher = halfsip13.seeded(seed)
   }
@@ -171,6 +174,7 @@ export class Judge {
   decide(inPort: number, classes: Uint8Array): void {
     const { questions, open, openCount, egress, ingress, denied } = this
     this.reader.judge(questions, this.asked)
+    for (let q = 0; q < this.asked; q++) this.denials.count(questions.origins[q]!)
     let fresh = 0
     let stale = 0
     for (let k = 0; k < openCount; k++) {
@@ -185,6 +189,33 @@ export class Judge {
     const { table, epoch, tick, decisions, freshAnswers } = this
     if (fresh > 0) table.insert(this.fresh, fresh, decisions, epoch, tick, freshAnswers)
     if (stale > 0) table.remove(this.stale, stale, this.ended)
+  }
+
+  /** Tells of a row that is denied: `port` is the pod's whose policy says no, `time` milliseconds since 1970. */
+  tell(row: number, port: number, time: number): void {
+    const at = this.denials.claim(this.tick)
+    if (at < 0) return
+    const { ipv4, ipv6, questions } = this
+    const { words } = this.denials
+    const four = row < ipv4.n
+    const columns = four ? ipv4 : ipv6
+    const r = four ? row : row - ipv4.n
+    const egress = this.denied[row] === DENIED.EGRESS
+    words[at] = port
+    words[at + 1] = (egress ? 0 : 1) | ((columns.kinds[r]! & 255) << 8) | ((four ? 4 : 6) << 16)
+    for (let w = 0; w < 4; w++) {
+      words[at + 2 + w] = four ? (w === 3 ? columns.source[r]! : 0) : columns.source[r * 4 + w]!
+      words[at + 6 + w] = four
+        ? w === 3
+          ? columns.destination[r]!
+          : 0
+        : columns.destination[r * 4 + w]!
+    }
+    words[at + 10] = columns.ports[r]!
+    words[at + 11] = questions.origins[egress ? this.egress[row]! : this.ingress[row]!]!
+    words[at + 12] = time >>> 0
+    words[at + 13] = Math.floor(time / 2 ** 32)
+    this.denials.publish()
   }
 
   private allow(row: number, at: number, inPort: number, timeoutClass: number): void {

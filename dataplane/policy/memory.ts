@@ -5,6 +5,7 @@
  *   classifier   programs of this node's pods (tables.ts)
  *   identities   who has an address (identities.ts)
  *   flows        what was decided (flow/flow.ts); every worker writes it
+ *   denials      what is denied, and how often rules have decided (denials.ts)
  *   clock        word EPOCH: number of the policy that is in force. A flow that another one has decided is decided again
  */
 import type { Acl } from '../acl/acl.ts'
@@ -16,6 +17,7 @@ import type { HashSeed } from '../hash/hash.ts'
 import { newSeed } from '../hash/hash.ts'
 import { MAX_PORTS } from '../limits.ts'
 import { sharedPages } from '../memory/pages.ts'
+import { type DenialMemory, denialMemory } from './denials.ts'
 import { type PolicyFacts, policyFacts } from './tables.ts'
 
 /** Words of `PolicyMemory.clock`. */
@@ -38,6 +40,7 @@ export interface PolicyMemory {
   readonly flows: Uint8Array
   readonly seed: HashSeed
   readonly clock: Int32Array
+  readonly denials: DenialMemory
 }
 
 /** Different pairs of identity and node; what a FIB can name. */
@@ -67,5 +70,6 @@ export function policyMemory(room: PolicyRoom): PolicyMemory {
     flows: sharedPages(policyFlow.bytes(flowLimits(room))),
     seed: newSeed(),
     clock: new Int32Array(words(CLOCK.WORDS)),
+    denials: denialMemory(),
   }
 }

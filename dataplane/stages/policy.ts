@@ -254,6 +254,9 @@ function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
       const row = judge.open[k]!
       const denied = judge.denied[row]!
       if (denied === DENIED.NOBODY) continue
+      // Whose policy it is: the flow's first end's for egress, the other one's for ingress.
+      const here = (denied === DENIED.EGRESS) !== judge.reversed(row)
+      judge.tell(row, here ? b.inPort : b.outPort[judge.packet(row)]!, Date.now())
       b.drop[judge.packet(row)] =
         denied === DENIED.EGRESS ? DROP_POLICY_EGRESS : DROP_POLICY_INGRESS
     }

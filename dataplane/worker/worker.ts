@@ -138,7 +138,7 @@ export class Worker {
     const counters = arena.counters(task.worker)
     this.engine = new Engine(arena, frames, counters, fib4, fib6)
     this.engine.identification = task.worker
-    if (task.policy !== undefined) this.engine.judge = new Judge(task.policy)
+    if (task.policy !== undefined) this.engine.judge = new Judge(task.policy, task.worker)
     this.shared = {
       arena,
       frames,

@@ -3,6 +3,8 @@ import type {
   ControlPlane,
   DataplaneOptions,
   DataplaneStatus,
+  Denial,
+  DenialsRead,
   DropCount,
   FibStatus,
   FlowEntry,
@@ -139,6 +141,17 @@ export class FakePlane implements ControlPlane {
 
   flows(most: number): readonly FlowEntry[] {
     return this.entries.slice(0, most)
+  }
+
+  denied: readonly Denial[] = []
+
+  denials(read?: DenialsRead): { denials: readonly Denial[]; missed: number; read: DenialsRead } {
+    const denials = read === undefined ? [] : this.denied.slice(read[0])
+    return { denials, missed: 0, read: [this.denied.length] }
+  }
+
+  policyHits(origins: readonly number[]): readonly number[] {
+    return origins.map(() => 0)
   }
 
   setCluster(

@@ -301,7 +301,7 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
       { matches: 1024, addresses: 256, flows: 1024 },
       () => undefined,
     )
-    engine.judge = new Judge(enforcement.memory)
+    engine.judge = new Judge(enforcement.memory, 0)
   }
   const entered = Promise.all(
     [['tun', TUN_POD] as const, ['veth', VETH_POD] as const].map(async ([id, port]) => {

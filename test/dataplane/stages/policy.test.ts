@@ -289,3 +289,56 @@ test('a deny-all lets nothing pass of what is odd', async () => {
     expect(passes(VETH_POD, fromVeth(packet)), `protocol ${protocol}`).toBe(false)
   }
 })
+
+describe('what is denied', () => {
+  test('is told with the pod and the rule that says no', async () => {
+    await inForce({ tun: { ingress: allow(from(VETH)) }, veth: { egress: NOTHING } })
+    const enforcement = world.enforcement!
+    const { read } = enforcement.denials()
+    passes(VETH_POD, fromVeth(segment(veth, tun, 4000, 80, SYN)))
+    passes(UNDERLAY, fromFar(segment(far, tun, 4001, 80, SYN)))
+    const { denials, missed, read: after } = enforcement.denials(read)
+    expect(missed).toBe(0)
+    expect(denials).toEqual([
+      {
+        ...{ pod: 'veth', direction: 'egress', source: veth, destination: tun },
+        ...{ sourcePort: 4000, destinationPort: 80, protocol: 6, origin: 1 },
+        time: expect.stringMatching(/^\d{4}-.*Z$/),
+      },
+      {
+        ...{ pod: 'tun', direction: 'ingress', source: far, destination: tun },
+        ...{ sourcePort: 4001, destinationPort: 80, protocol: 6, origin: 1 },
+        time: expect.any(String),
+      },
+    ])
+    expect(enforcement.denials(after)).toEqual({ denials: [], missed: 0, read: after })
+    // Both ends were asked of the first one: `tun` would have let it come.
+    expect(enforcement.hits([0, 1])).toEqual([1, 2])
+  })
+
+  test('of a flood only so many a second, and the rest is counted', async () => {
+    await inForce({ tun: { ingress: NOTHING } })
+    const enforcement = world.enforcement!
+    const { read } = enforcement.denials()
+    for (let k = 0; k < 700; k++) passes(VETH_POD, fromVeth(segment(veth, tun, k, 80, SYN)))
+    const { denials, missed } = enforcement.denials(read)
+    expect([denials.length, missed]).toEqual([500, 200])
+    now += 1e9
+    passes(VETH_POD, fromVeth(segment(veth, tun, 1, 80, SYN)))
+    expect(enforcement.denials(read).denials).toHaveLength(501)
+  })
+
+  test('a reader that comes late is told how many it has missed', async () => {
+    await inForce({ tun: { ingress: NOTHING } })
+    const enforcement = world.enforcement!
+    const { read } = enforcement.denials()
+    for (let k = 0; k < 1500; k++) {
+      if (k % 500 === 0) now += 1e9
+      passes(VETH_POD, fromVeth(segment(veth, tun, k, 80, SYN)))
+    }
+    const { denials, missed } = enforcement.denials(read)
+    expect(denials.length + missed).toBe(1500)
+    expect(denials.at(-1)!.sourcePort).toBe(1499)
+    expect(denials.length).toBeGreaterThan(1000)
+  })
+})

@@ -2,6 +2,7 @@
  * A folder of manifests: YAML files of one or more documents, or JSON, each an object of Kubernetes or a list of them.
  * An error names the file, the line, the field and the cause.
  */
+import { createHash } from 'node:crypto'
 import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Document, LineCounter, parseAllDocuments } from 'yaml'
@@ -23,7 +24,7 @@ const SETTLED_MS = 100
 /** A folder that is read again and again: of a file that has not changed, the objects are the ones of before. */
 export class ManifestFolder {
   readonly path: string
-  #files = new Map<string, { mark: string; manifests: readonly Manifest[] }>()
+  #files = new Map<string, KnownFile>()
 
   constructor(path: string) {
     this.path = path
@@ -31,17 +32,28 @@ export class ManifestFolder {
 
   /** Every object of every `.yaml`, `.yml` and `.json`, by file name. Throws DocumentError. */
   read(): Manifest[] {
-    const files = new Map<string, { mark: string; manifests: readonly Manifest[] }>()
+    const files = new Map<string, KnownFile>()
     for (const name of namesIn(this.path)) {
-      const file = join(this.path, name)
-      const mark = markOf(file)
-      const before = this.#files.get(name)
-      const same = before !== undefined && mark !== '' && before.mark === mark
-      files.set(name, same ? before : { mark, manifests: parseManifests(file, readBounded(file)) })
+      files.set(name, knownFile(join(this.path, name), this.#files.get(name)))
     }
     this.#files = files
     return [...files.values()].flatMap(({ manifests }) => manifests)
   }
+}
+
+interface KnownFile {
+  mark: string
+  digest: string
+  manifests: readonly Manifest[]
+}
+
+function knownFile(file: string, before: KnownFile | undefined): KnownFile {
+  const mark = markOf(file)
+  if (before !== undefined && mark !== '' && before.mark === mark) return before
+  const text = readBounded(file)
+  const digest = createHash('sha256').update(text).digest('base64')
+  const same = before?.digest === digest
+  return { mark, digest, manifests: same ? before.manifests : parseManifests(file, text) }
 }
 
 /** Every object of every `.yaml`, `.yml` and `.json` in `folder`, by file name. Throws DocumentError. */

@@ -17,7 +17,7 @@ import type { Attachment } from '../state/rows.ts'
 import { CLOSED, CompiledWorld } from './compiled.ts'
 import type { LastGoodPolicy } from './last-good.ts'
 import { type OwnPod, ownPods } from './own-pods.ts'
-import { closedState, type Nodes, policyState } from './policy-state.ts'
+import { closedState, type Nodes, PolicyStates } from './policy-state.ts'
 import { Rounds } from './rounds.ts'
 import type { PolicySource, Problem } from './source.ts'
 
@@ -53,6 +53,7 @@ interface InForce {
   files: PolicyFiles
   since: string
   compiled: CompiledWorld
+  states: PolicyStates
 }
 
 export class PolicyKeeper {
@@ -194,18 +195,23 @@ export class PolicyKeeper {
     const compiled = before?.compiled.fits(files.world, own)
       ? before.compiled
       : new CompiledWorld(files.world, own, before?.compiled)
-    const { state, contested } = policyState(compiled, own, this.#nodesNow())
+    const nodes = this.#nodesNow()
+    const states = before?.states.fits(compiled, nodes)
+      ? before.states
+      : new PolicyStates(compiled, nodes)
+    const { state, contested } = states.with(own)
     await plane.setPolicy(state)
     this.#took(state, own)
     this.#contested = contested
     if (before?.files === files) {
-      this.#inForce = { ...before, compiled }
+      this.#inForce = { ...before, compiled, states }
       return
     }
-    this.#inForce = { files, compiled, since: new Date().toISOString() }
+    this.#inForce = { files, compiled, states, since: new Date().toISOString() }
     lastGood.keep(files.objects)
     const { policies, programs, addresses } = this.status()
-    log.info({ policies, programs, addresses }, 'policy is in force')
+    const remarks = files.remarks.length
+    log.info({ policies, programs, addresses, remarks }, 'policy is in force')
   }
 
   #took(state: PolicyState, own: readonly OwnPod[]): void {

@@ -58,9 +58,6 @@ export class PolicySource {
       if (!same) {
         this.newest = policiesIn(manifests)
         this.#read = manifests
-        const { world, remarks } = this.newest
-        const facts = { policies: world.policies.length, remarks: remarks.length }
-        this.#log.info(facts, 'policy files are read')
       }
       this.unreadable = undefined
       return !same

@@ -119,7 +119,18 @@ function renumber(
   return kept
 }
 
-function keyOf({ namespace, labels, ports, serviceAccount }: PodFacts): string {
+const keys = new WeakMap<PodFacts, string>()
+
+/** The same text for pods of one kind; made out once for each. */
+function keyOf(pod: PodFacts): string {
+  const known = keys.get(pod)
+  if (known !== undefined) return known
+  const key = newKeyOf(pod)
+  keys.set(pod, key)
+  return key
+}
+
+function newKeyOf({ namespace, labels, ports, serviceAccount }: PodFacts): string {
   const sorted = Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1))
   const named = ports.map(({ name, protocol, port }) => [name, protocol, port].join(' ')).sort()
   return JSON.stringify([namespace, serviceAccount, sorted, named])

@@ -61,6 +61,11 @@ const SUITES: Record<string, Entry> = {
     micro: true,
     load: async () => (await import('./wire/suite.ts')).wire,
   },
+  policy: {
+    about: 'policy in the path: established and new flows, rules, flows, changes',
+    micro: true,
+    load: async () => (await import('./policy/suite.ts')).policy,
+  },
   lb: {
     about: 'load balancing: every algorithm of dataplane/lb',
     micro: true,

@@ -7,10 +7,12 @@
  * What is sent stays where it is, so that a batch of frames can go down the pipeline again.
  */
 import { ipWords, parseCidr } from '../../dataplane/addresses.ts'
+import { RingSlots } from '../../dataplane/afxdp/ring-slots.ts'
 import { Engine } from '../../dataplane/engine/engine.ts'
 import { defaultFib, fibByName } from '../../dataplane/fib/index.ts'
 import { NextHopSlots } from '../../dataplane/manage/next-hop-slots.ts'
 import { outerHeader } from '../../dataplane/manage/outer-header.ts'
+import type { Parts } from '../../dataplane/manage/parts.ts'
 import { PortSlots } from '../../dataplane/manage/port-slots.ts'
 import { Arena, HEADER, PAGE, planArena } from '../../dataplane/memory/arena.ts'
 import { Frames } from '../../dataplane/memory/frames.ts'
@@ -40,6 +42,11 @@ const ROUTES = 16_384
 
 /** `underlay`: family of the tunnel. */
 export function makeEngine(underlay: 4 | 6): Engine {
+  return makeWorld(underlay).engine
+}
+
+/** The same, with what its main thread would have. */
+export function makeWorld(underlay: 4 | 6): { engine: Engine; parts: Parts } {
   const limits = { routes: ROUTES }
   const fib4 = fibByName(defaultFib(4), 4)
   const fib6 = fibByName(defaultFib(6), 6)
@@ -129,7 +136,12 @@ export function makeEngine(underlay: 4 | 6): Engine {
     engine.ports[port.index] = port
     engine.records[port.index] = engine.record(port.index)
   }
-  return engine
+  const rings = new RingSlots(arena)
+  const log = () => {}
+  return {
+    engine,
+    parts: { arena, tables, ports: slots, hops, rings, workers: 1, umem: undefined, log },
+  }
 }
 
 function writeFacts(arena: Arena): void {

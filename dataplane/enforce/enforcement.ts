@@ -51,7 +51,8 @@ export class Enforcement implements PodGuard {
   private readonly parts: Parts
   private readonly programs: PolicyTables
   private readonly identities: IdentityWriter
-  private readonly table: FlowTable
+  /** Its quotas and counters; flows are written by workers. */
+  readonly table: FlowTable
   private readonly denied: DenialReader
   /** Name of a network by its index. */
   private readonly networkName: (index: number) => string | undefined
@@ -235,6 +236,19 @@ export class Enforcement implements PodGuard {
   private forget(addresses: readonly string[]): void {
     if (addresses.length === 0) return
     const gone = new Set(addresses.map(text => addressKey(ipWords(text))))
+    this.forgetThose(key => {
+      const ends = [key.subarray(KEY.A, KEY.A + 4), key.subarray(KEY.B, KEY.B + 4)]
+      return ends.some(end => gone.has(addressKey(end)))
+    })
+  }
+
+  /** Takes out all flows: each is judged as a new one with its next packet, whichever end sends that. */
+  forgetAll(): void {
+    this.forgetThose(() => true)
+  }
+
+  /** `gone` is told the words of a flow's key (hash/flow-key.ts). */
+  private forgetThose(gone: (key: Uint32Array) => boolean): void {
     const words = new Uint32Array(FORGET * FLOW_KEY_WORDS)
     const hashes = new Uint32Array(FORGET)
     const directions = new Uint8Array(FORGET)
@@ -246,8 +260,7 @@ export class Enforcement implements PodGuard {
     }
     for (const entry of this.table.flows()) {
       const key = entry.subarray(ENTRY.KEY, ENTRY.KEY + FLOW_KEY_WORDS)
-      const ends = [key.subarray(KEY.A, KEY.A + 4), key.subarray(KEY.B, KEY.B + 4)]
-      if (!ends.some(end => gone.has(addressKey(end)))) continue
+      if (!gone(key)) continue
       words.set(key, n * FLOW_KEY_WORDS)
       hashes[n++] = entry[ENTRY.HASH]!
       if (n === FORGET) flush()

@@ -24,7 +24,18 @@ test('without words it lists the suites, runs none, and ends well', () => {
   const { status, stdout, stderr } = bench()
   expect(status).toBe(0)
   expect(stderr).toBe('')
-  for (const suite of ['fib', 'acl', 'flow', 'checksum', 'ring', 'wire', 'lb', 'path', 'cni']) {
+  for (const suite of [
+    'fib',
+    'acl',
+    'flow',
+    'checksum',
+    'ring',
+    'wire',
+    'policy',
+    'lb',
+    'path',
+    'cni',
+  ]) {
     expect(stdout).toMatch(new RegExp(`^ {2}${suite} `, 'm'))
   }
 })

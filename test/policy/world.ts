@@ -1,0 +1,103 @@
+/**
+ * The world of the truth tables: namespaces x, y and z, in each the pods a, b and c, which serve ports 80 and 81. A case
+ * takes it through steps; a step has policies, labels beyond those of the start, and what may be reached then.
+ */
+import type { PortProtocol } from '../../cni/model/network-policy.ts'
+
+export const NAMESPACES = ['x', 'y', 'z'] as const
+const NAMES = ['a', 'b', 'c'] as const
+/** `namespace/name` of all nine. */
+export const PODS: readonly string[] = NAMESPACES.flatMap(namespace =>
+  NAMES.map(name => `${namespace}/${name}`),
+)
+export const SERVED = [80, 81] as const
+
+export type Labels = Record<string, string>
+export type Manifest = Record<string, unknown>
+
+/** Where a pod is: a policy may name its addresses. */
+export interface Place {
+  node: string
+  ip4: string
+  ip6: string
+}
+export type Places = ReadonlyMap<string, Place>
+
+/** From whom to whom, as `x/a`, `x/*` or `*`, and whether an answer comes back. */
+export type Line = readonly [from: string, to: string, allowed: boolean]
+
+export interface Table {
+  protocol: PortProtocol
+  port: (typeof SERVED)[number]
+  /** A later one overrules; where none speaks, all is allowed. */
+  lines: readonly Line[]
+}
+
+export interface Step {
+  policies: (places: Places) => Manifest[]
+  tables: readonly Table[]
+  /** More labels, by namespace (`x`) or by pod (`x/a`). */
+  labels?: Readonly<Record<string, Labels>>
+}
+
+export interface Case {
+  name: string
+  steps: readonly Step[]
+}
+
+export const yes = (from: string, to: string): Line => [from, to, true]
+export const no = (from: string, to: string): Line => [from, to, false]
+export const tcp = (port: Table['port'], ...lines: Line[]): Table => ({
+  ...{ protocol: 'TCP', port, lines },
+})
+
+/** A case of one step. */
+export function once(name: string, policies: readonly Manifest[], ...tables: Table[]): Case {
+  return { name, steps: [{ policies: () => [...policies], tables }] }
+}
+
+const meets = (pattern: string, pod: string): boolean =>
+  pattern === '*' || pattern === pod || (pattern.endsWith('/*') && pod[0] === pattern[0])
+
+export function isAllowed({ lines }: Table, from: string, to: string): boolean {
+  return lines.findLast(([f, t]) => meets(f, from) && meets(t, to))?.[2] ?? true
+}
+
+/** All pairs. What a pod sends to itself never reaches its node, and nothing is said of it. */
+export function pairs(): { from: string; to: string }[] {
+  return PODS.flatMap(from => PODS.filter(to => to !== from).map(to => ({ from, to })))
+}
+
+/** NetworkPolicy `spec` in `namespace`. */
+export function networkPolicy(namespace: string, name: string, spec: object): Manifest {
+  const metadata = { name, namespace }
+  return { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata, spec }
+}
+
+/** All objects of a step: what a cluster would show, and the step's policies. */
+export function manifests(step: Step, places: Places): Manifest[] {
+  const { labels = {} } = step
+  const namespaces = NAMESPACES.map(name => ({
+    apiVersion: 'v1',
+    kind: 'Namespace',
+    metadata: { name, labels: { ns: name, ...labels[name] } },
+  }))
+  const ports = SERVED.flatMap(containerPort =>
+    (['TCP', 'UDP', 'SCTP'] as const).map(protocol => ({
+      name: `serve-${containerPort}-${protocol.toLowerCase()}`,
+      ...{ containerPort, protocol },
+    })),
+  )
+  const pods = PODS.map(each => {
+    const [namespace, name = ''] = each.split('/')
+    const { node, ip4, ip6 } = places.get(each)!
+    return {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { namespace, name, labels: { pod: name, ...labels[each] } },
+      spec: { nodeName: node, containers: [{ name: 'server', ports }] },
+      status: { podIPs: [{ ip: ip4 }, { ip: ip6 }] },
+    }
+  })
+  return [...namespaces, ...pods, ...step.policies(places)]
+}

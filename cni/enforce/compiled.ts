@@ -15,7 +15,8 @@ import {
 } from '../model/facts.ts'
 import { Compiler } from '../policy/compile.ts'
 import { Identities, type PodKind } from '../policy/identities.ts'
-import type { PolicyWorld } from '../policy/sources.ts'
+import { Origins } from '../policy/origins.ts'
+import type { Origin, PolicyWorld } from '../policy/sources.ts'
 import type { OwnPod } from './own-pods.ts'
 
 const NOTHING: Program = { tiers: [{ rules: [], otherwise: VERDICT.DENY, origin: -1 }] }
@@ -35,10 +36,11 @@ export class CompiledWorld {
   readonly #pods: ReadonlyMap<string, PodFacts>
   readonly #added: string
   readonly #identities: Identities
+  readonly #origins: Origins
   readonly #compiler: Compiler
   readonly #policies = new Map<PodKind, PodPolicy>()
 
-  /** `before`: whose identities stay with their kinds of pods. Throws RangeError with a limit's name. */
+  /** `before`: whose identities stay with their kinds of pods, and numbers with rules. Throws RangeError with a limit's name. */
   constructor(world: PolicyWorld, own: readonly OwnPod[], before?: CompiledWorld) {
     this.world = world
     this.#pods =
@@ -48,7 +50,8 @@ export class CompiledWorld {
     this.#identities = before === undefined ? new Identities() : before.#identities.copy()
     const whole = withAdded(world, added)
     this.#identities.follow(whole.namespaces, whole.pods)
-    this.#compiler = new Compiler(whole, this.#identities)
+    this.#origins = before === undefined || before.#origins.full ? new Origins() : before.#origins
+    this.#compiler = new Compiler(whole, this.#identities, this.#origins)
   }
 
   /** Whether it is right for these pods of this node as well. */
@@ -59,6 +62,16 @@ export class CompiledWorld {
   /** The identity of a pod of the files; undefined for one that has its node's network. */
   identityOf(pod: PodFacts): number | undefined {
     return this.#identities.of(pod)?.identity
+  }
+
+  /** Whose word a number in its programs is. */
+  origin(number: number): Origin | undefined {
+    return this.#origins.of(number)
+  }
+
+  /** Whose words there are, by number. */
+  origins(): readonly Origin[] {
+    return this.#origins.all()
   }
 
   /** What is in force for a pod of this node: of one kind always the same object. */

@@ -12,6 +12,7 @@ import type { NetworkPolicy } from '../model/network-policy.ts'
 import { clusterPolicyRules, isSubject } from './cluster-network-policy.ts'
 import type { Identities, PodKind } from './identities.ts'
 import { concerns, type Direction, networkPolicyRules } from './network-policy.ts'
+import { Origins } from './origins.ts'
 import { PeerIndex } from './peers.ts'
 import { type Origin, type PolicyWorld, policyText } from './sources.ts'
 
@@ -26,12 +27,12 @@ export class Compiler {
   readonly #admin: readonly ClusterNetworkPolicy[]
   readonly #baseline: readonly ClusterNetworkPolicy[]
   readonly #network: readonly NetworkPolicy[]
-  readonly #origins = new Map<string, number>()
-  readonly #byNumber: Origin[] = []
+  readonly #origins: Origins
 
-  /** `identities` must have followed the world's pods. */
-  constructor(world: PolicyWorld, identities: Identities) {
+  /** `identities` must have followed the world's pods. `origins`: where rules have numbers already. */
+  constructor(world: PolicyWorld, identities: Identities, origins = new Origins()) {
     this.#world = world
+    this.#origins = origins
     this.#index = new PeerIndex(identities, world.namespaces)
     const cluster = world.policies.filter(policy => policy.kind === 'ClusterNetworkPolicy')
     const ordered = cluster.sort(
@@ -44,7 +45,7 @@ export class Compiler {
 
   /** Whose word the number in a program's rules is. */
   origin(number: number): Origin | undefined {
-    return this.#byNumber[number]
+    return this.#origins.of(number)
   }
 
   programs(subject: PodKind): Programs {
@@ -99,23 +100,16 @@ export class Compiler {
     direction: Direction,
     rule?: number,
   ): number {
-    const name = policyText(policy)
-    const key = JSON.stringify([name, direction, rule])
-    const known = this.#origins.get(key)
-    if (known !== undefined) return known
-    const number = this.#byNumber.length
-    this.#origins.set(key, number)
     const said =
       rule === undefined || policy.kind === 'NetworkPolicy'
         ? undefined
         : policy.spec[direction]?.[rule]?.name
-    this.#byNumber.push({
-      policy: name,
+    return this.#origins.number({
+      policy: policyText(policy),
       direction,
       ...(rule === undefined ? {} : { rule }),
       ...(said === undefined ? {} : { name: said }),
     })
-    return number
   }
 }
 

@@ -232,6 +232,23 @@ describe('changes', () => {
     expect(plane.calls.length).toBe(calls)
   })
 
+  test('what a change does not concern stays as it was, number for number', async () => {
+    put('world.json', namespace('shop'), namespace('x'), TO_DB)
+    put('pods.json', pod('db', '10.0.0.99', 'node-a', { app: 'db' }))
+    const other = row('x/new', '10.0.0.3')
+    const db = row('shop/db', '10.0.0.2')
+    await start()
+    const before = policyOf(db)
+    put('a.json', policy('a', { podSelector: {} }, 'x'))
+    await inForce('the other policy', () => !mayReach('10.0.0.2', other, 80))
+    expect(policyOf(db)).toEqual(before)
+    put('world.json', namespace('shop'), namespace('x'))
+    await inForce('its end', () => mayReach('10.0.0.3', db, 80))
+    put('world.json', namespace('shop'), namespace('x'), TO_DB)
+    await inForce('its return', () => !mayReach('10.0.0.3', db, 80))
+    expect(policyOf(db)).toEqual(before)
+  })
+
   test('those who ask while a round is under way share the next one', async () => {
     put('world.json', DENY_ALL)
     await start()

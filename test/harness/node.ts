@@ -242,14 +242,19 @@ interface CniIp {
   address: string
 }
 
-/** Makes a namespace and attaches it by ADD. Throws with the error document when that fails. */
+/**
+ * Makes a namespace and attaches it by ADD; `kubernetes` is the pod's name there, `test/NAME` by default. Throws with the
+ * error document when that fails.
+ */
 export async function addPod(
   namespaces: Namespaces,
   node: TestNode,
   name: string,
   attach: 'tun' | 'xdp',
   extra: Record<string, unknown> = {},
+  kubernetes = `test/${name}`,
 ): Promise<TestPod> {
+  const [space, pod] = kubernetes.split('/')
   const netns = await namespaces.add(name)
   const containerId = randomBytes(32).toString('hex')
   const answer = await node.cni({
@@ -257,7 +262,7 @@ export async function addPod(
     containerId,
     netns,
     config: node.config({ attach, ...extra }),
-    args: `IgnoreUnknown=1;K8S_POD_NAMESPACE=test;K8S_POD_NAME=${name};K8S_POD_INFRA_CONTAINER_ID=${containerId};K8S_POD_UID=${name}`,
+    args: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${space};K8S_POD_NAME=${pod};K8S_POD_INFRA_CONTAINER_ID=${containerId};K8S_POD_UID=${name}`,
   })
   if (answer.exit !== 0)
     throw new Error(`ADD ${name}: ${JSON.stringify(answer.json)} ${answer.stderr}`)

@@ -24,7 +24,7 @@ export const SEEDS = Number(process.env['HAWSER_SEEDS'] ?? (LONG ? 100 : 1))
 
 /** Folders whose tests start daemons, pods or runtimes. They wait more than they compute. */
 export const NODE_FOLDERS = [
-  ...['netns', 'contract', 'deploy', 'conformance'],
+  ...['netns', 'policy', 'contract', 'deploy', 'conformance'],
   ...['containerd', 'kubernetes', 'podman'],
 ] as const
 

@@ -1,0 +1,97 @@
+// Truth tables through real nodes:
+//
+//   node a  x/a x/b x/c y/a ─── underlay ─── node b  y/b y/c z/a z/b z/c
+//
+// Both daemons read one folder of policy files; it is one file, replaced at each step.
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { addPod, type TestPod } from '../harness/node.ts'
+import { type TwoNodes, twoNodes } from '../harness/topology.ts'
+import { until } from '../harness/until.ts'
+import { dropsOf, expectSound, tellLogsOnFailure } from '../netns/expect.ts'
+import { CASES } from './cases.ts'
+import { Prober } from './prober.ts'
+import { type Manifest, manifests, type Place, PODS, type Step } from './world.ts'
+
+const ON_A = ['x/a', 'x/b', 'x/c', 'y/a']
+
+/** Declares a test for each case, with pods of this kind. */
+export function truthTables(attach: 'tun' | 'xdp'): void {
+  const folder = mkdtempSync(join(tmpdir(), 'hawser-policy-'))
+  const pods = new Map<string, TestPod>()
+  let nodes: TwoNodes | undefined
+  let prober: Prober | undefined
+  let steps = 0
+
+  function write(items: Manifest[]): void {
+    const file = join(folder, 'all.json')
+    writeFileSync(`${file}.new`, JSON.stringify({ kind: 'List', items }))
+    renameSync(`${file}.new`, file)
+  }
+
+  /** Puts a step's files in force on both nodes. Each step has one more pod of nobody: by the addresses a log tells it. */
+  async function enforce(step: Step): Promise<void> {
+    const places = new Map<string, Place>(
+      [...pods].map(([name, { node, ip4, ip6 }]) => [name, { node: node.name, ip4, ip6 }]),
+    )
+    const strangers = Array.from({ length: ++steps }, (_, k) => ({
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { namespace: 'strangers', name: `stranger-${k}` },
+      status: { podIPs: [{ ip: `203.0.113.${k + 1}` }] },
+    }))
+    const namespace = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'strangers' } }
+    write([...manifests(step, places), namespace, ...strangers])
+    const addresses = 2 * PODS.length + strangers.length
+    const words = ['"msg":"policy is in force"', `"addresses":${addresses}`]
+    for (const node of [nodes!.a, nodes!.b]) {
+      await until(`the policy of step ${steps} is in force on ${node.name}`, () =>
+        node.log.some(line => words.every(word => line.includes(word))),
+      )
+    }
+  }
+
+  beforeAll(async () => {
+    write([])
+    nodes = await twoNodes(`pol${attach}`, { config: { policy: { folder } } })
+    for (const name of PODS) {
+      const node = ON_A.includes(name) ? nodes.a : nodes.b
+      const netns = name.replace('/', '-')
+      pods.set(name, await addPod(nodes.namespaces, node, netns, attach, {}, name))
+    }
+    prober = new Prober(pods)
+  })
+  afterAll(async () => {
+    await prober?.close()
+    await nodes?.close()
+    rmSync(folder, { recursive: true, force: true })
+  })
+  tellLogsOnFailure(() => [nodes?.a, nodes?.b])
+
+  test.each(CASES)('$name', async each => {
+    for (const step of each.steps) {
+      await enforce(step)
+      for (const table of step.tables) {
+        const { answered, expected } = await prober!.observe(table)
+        expect(answered, `step ${steps}, ${table.protocol} ${table.port}`).toEqual(expected)
+      }
+    }
+  })
+
+  test('both ends deny: senders at their node, receivers at theirs', async () => {
+    for (const node of [nodes!.a, nodes!.b]) {
+      const { 'policy-egress': sent = 0, 'policy-ingress': received = 0 } = await dropsOf(node)
+      expect({ node: node.name, sent: sent > 0, received: received > 0 }).toEqual({
+        ...{ node: node.name, received: true },
+        // Only pods of namespace x, all on this one, may not send.
+        sent: node === nodes!.a,
+      })
+    }
+  })
+
+  test('no frame is without an owner', async () => {
+    for (const node of [nodes!.a, nodes!.b]) await expectSound(node)
+  })
+}

@@ -1,0 +1,4 @@
+/** The truth tables with pods by TUN. */
+import { truthTables } from './traffic.ts'
+
+truthTables('tun')

@@ -329,13 +329,15 @@ export interface DataplaneStatus {
   ports: readonly PortStatus[]
 }
 
-/** A packet that policy has denied. Addresses are text; ports as in FlowEntry. */
+/** A packet that policy has denied, or that it is to tell of. Addresses are text; ports as in FlowEntry. */
 export interface Denial {
   /** ISO 8601, UTC. */
   time: string
   /** PodSpec.id of the pod whose policy says no; absent when it has gone. */
   pod?: string
   direction: 'egress' | 'ingress'
+  /** `denied`; `allowed` by a rule that is logged; `staged`: what is only tried would have it otherwise. */
+  verdict: 'denied' | 'allowed' | 'staged'
   source: string
   destination: string
   sourcePort: number

@@ -64,6 +64,8 @@ export interface Match {
   readonly protocol?: number
   /** Of the flow's destination. Only with a protocol that has ports. */
   readonly ports?: Ports
+  /** Only with protocol 1 or 58. */
+  readonly icmp?: { readonly type: number; readonly code?: number | undefined }
 }
 
 export interface Rule {
@@ -71,6 +73,8 @@ export interface Rule {
   readonly matches: readonly Match[]
   /** Whose it is, for people and counters: a number that the compiler gave. */
   readonly origin: number
+  /** New flows that it decides are told of. */
+  readonly log?: boolean
 }
 
 export interface Tier {
@@ -82,6 +86,8 @@ export interface Tier {
 
 export interface Program {
   readonly tiers: readonly Tier[]
+  /** What the tiers would be with policies that are only tried: judged, counted and told of, never enforced. */
+  readonly staged?: readonly Tier[]
 }
 
 /** A new flow as one end's program sees it. */
@@ -91,7 +97,7 @@ export interface Question {
   /** The peer's address: one word or four. */
   readonly address: ArrayLike<number>
   readonly protocol: number
-  /** Of the flow's destination; 0 for protocols without ports. */
+  /** Of the flow's destination; of ICMP and ICMPv6 type << 16 | code; 0 for protocols without ports. */
   readonly port: number
 }
 

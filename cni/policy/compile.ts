@@ -1,6 +1,6 @@
 /**
- * Policies into programs: one for each direction of each kind of pod, with the tiers Admin, NetworkPolicy and Baseline
- * in this order (network-policy-api, "Tier").
+ * Policies into programs: one for each direction of each kind of pod, with the tiers Admin, GlobalPolicy, NetworkPolicy
+ * and Baseline in this order (network-policy-api, "Tier"; GlobalPolicy is ours).
  *
  * A world is compiled whole, but only the programs that are asked for: those of the kinds that have pods on this
  * node. What is the same in two worlds comes out the same, so whoever takes programs into use finds by comparing
@@ -8,13 +8,15 @@
  */
 import { type Program, type Rule, type Tier, VERDICT } from '../../dataplane/policy-program.ts'
 import type { ClusterNetworkPolicy } from '../model/cluster-network-policy.ts'
+import type { GlobalPolicy } from '../model/global-policy.ts'
 import type { NetworkPolicy } from '../model/network-policy.ts'
 import { clusterPolicyRules, isSubject } from './cluster-network-policy.ts'
+import { globalPolicyRules, isGlobalSubject } from './global-policy.ts'
 import type { Identities, PodKind } from './identities.ts'
 import { concerns, type Direction, networkPolicyRules } from './network-policy.ts'
 import { Origins } from './origins.ts'
 import { PeerIndex } from './peers.ts'
-import { type Origin, type PolicyWorld, policyText } from './sources.ts'
+import { type Origin, type Policy, type PolicyWorld, policyText } from './sources.ts'
 
 export interface Programs {
   ingress: Program
@@ -25,6 +27,7 @@ export class Compiler {
   readonly #world: PolicyWorld
   readonly #index: PeerIndex
   readonly #admin: readonly ClusterNetworkPolicy[]
+  readonly #global: readonly GlobalPolicy[]
   readonly #baseline: readonly ClusterNetworkPolicy[]
   readonly #network: readonly NetworkPolicy[]
   readonly #origins: Origins
@@ -40,6 +43,9 @@ export class Compiler {
     )
     this.#admin = ordered.filter(({ spec }) => spec.tier === 'Admin')
     this.#baseline = ordered.filter(({ spec }) => spec.tier === 'Baseline')
+    this.#global = world.policies
+      .filter(policy => policy.kind === 'GlobalPolicy')
+      .sort((a, b) => a.spec.order - b.spec.order || (a.name < b.name ? -1 : 1))
     this.#network = world.policies.filter(policy => policy.kind === 'NetworkPolicy')
   }
 
@@ -53,14 +59,23 @@ export class Compiler {
   }
 
   #program(subject: PodKind, direction: Direction): Program {
+    const tiers = this.#tiers(subject, direction, false)
+    const tried = this.#global.some(
+      policy => policy.spec.staged && isGlobalSubject(policy, subject),
+    )
+    return tried ? { tiers, staged: this.#tiers(subject, direction, true) } : { tiers }
+  }
+
+  #tiers(subject: PodKind, direction: Direction, staged: boolean): Tier[] {
     const tiers = [
       this.#clusterTier(this.#admin, subject, direction),
+      this.#globalTier(subject, direction, staged),
       this.#networkTier(subject, direction),
       this.#clusterTier(this.#baseline, subject, direction),
     ].filter(tier => tier !== undefined)
     // Nothing comes behind a tier that denies the rest.
     const last = tiers.findIndex(({ otherwise }) => otherwise === VERDICT.DENY)
-    return { tiers: last < 0 ? tiers : tiers.slice(0, last + 1) }
+    return last < 0 ? tiers : tiers.slice(0, last + 1)
   }
 
   #clusterTier(
@@ -74,6 +89,18 @@ export class Compiler {
       .flatMap(policy => {
         const of = (rule: number): number => this.#number(policy, direction, rule)
         return clusterPolicyRules(policy, subject, direction, parts, of)
+      })
+      .filter(hasMatches)
+    if (rules.length === 0) return undefined
+    return { rules, otherwise: VERDICT.PASS, origin: -1 }
+  }
+
+  #globalTier(subject: PodKind, direction: Direction, staged: boolean): Tier | undefined {
+    const rules = this.#global
+      .filter(policy => (staged || !policy.spec.staged) && isGlobalSubject(policy, subject))
+      .flatMap(policy => {
+        const of = (rule: number): number => this.#number(policy, direction, rule)
+        return globalPolicyRules(policy, subject, direction, this.#index, of)
       })
       .filter(hasMatches)
     if (rules.length === 0) return undefined
@@ -95,11 +122,7 @@ export class Compiler {
     }
   }
 
-  #number(
-    policy: NetworkPolicy | ClusterNetworkPolicy,
-    direction: Direction,
-    rule?: number,
-  ): number {
+  #number(policy: Policy, direction: Direction, rule?: number): number {
     const said =
       rule === undefined || policy.kind === 'NetworkPolicy'
         ? undefined

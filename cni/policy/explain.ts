@@ -17,7 +17,7 @@ export type ExplainedProtocol = (typeof EXPLAINED_PROTOCOLS)[number]
 export interface Flow {
   from: string
   to: string
-  /** 0 for ICMP. */
+  /** Of ICMP nothing: it is an echo request. */
   port: number
   protocol: ExplainedProtocol
 }
@@ -87,11 +87,13 @@ export class Explainer {
     const { identity } = (peer.pod && this.#identities.of(peer.pod)) ?? { identity: IDENTITY.WORLD }
     const number =
       protocol === 'ICMP' ? (peer.address.includes(':') ? 58 : 1) : PROTOCOL_NUMBER[protocol]
+    // RFC 792: echo is type 8; RFC 4443: echo request is type 128.
+    const echo = (peer.address.includes(':') ? 128 : 8) << 16
     const { verdict, origin } = evaluate(this.#compiler.programs(kind)[direction], {
       identity,
       address: ipWords(peer.address),
       protocol: number,
-      port,
+      port: protocol === 'ICMP' ? echo : port,
     })
     const whose = this.#compiler.origin(origin)
     const allowed = verdict === VERDICT.ALLOW

@@ -14,6 +14,7 @@ import {
   type NodeFacts,
   type PodFacts,
 } from '../model/facts.ts'
+import { globalPolicySpec } from '../model/global-policy.ts'
 import { labelsSchema } from '../model/labels.ts'
 import { networkPolicySpec, PROTOCOLS } from '../model/network-policy.ts'
 import { type Remark, remarksOn } from './remarks.ts'
@@ -75,6 +76,7 @@ const podSchema = z.looseObject({
 const ENDED: ReadonlySet<string> = new Set(['Succeeded', 'Failed'])
 const networkPolicy = z.looseObject({ metadata, spec: networkPolicySpec })
 const clusterNetworkPolicy = z.looseObject({ metadata, spec: clusterNetworkPolicySpec })
+const globalPolicy = z.looseObject({ metadata, spec: globalPolicySpec })
 
 /** A world, and what there is to say about it. `where` names the file and the line of each remark. */
 export interface PolicyFiles {
@@ -163,6 +165,10 @@ function newFactOf(manifest: Manifest): Fact | undefined {
     case 'policy.networking.k8s.io/v1beta1 ClusterNetworkPolicy': {
       const { metadata: its, spec } = take(clusterNetworkPolicy, manifest)
       return { is: 'policy', fact: { kind: 'ClusterNetworkPolicy', name: its.name, spec } }
+    }
+    case 'hawser.dev/v1 GlobalPolicy': {
+      const { metadata: its, spec } = take(globalPolicy, manifest)
+      return { is: 'policy', fact: { kind: 'GlobalPolicy', name: its.name, spec } }
     }
     default:
       return undefined

@@ -26,17 +26,28 @@ export class PeerIndex {
     }
   }
 
-  /** Pods that `pods` selects in the namespaces that `namespaces` does: a selector, or one namespace's name. */
-  find(namespaces: LabelSelector | string, pods: LabelSelector): PodPeers {
-    const key = JSON.stringify([namespaces, pods])
+  /**
+   * Pods that `pods` selects in the namespaces that `namespaces` does: a selector, or one namespace's name. With
+   * `accounts` only those of these service accounts.
+   */
+  find(
+    namespaces: LabelSelector | string,
+    pods: LabelSelector,
+    accounts?: readonly string[],
+  ): PodPeers {
+    const key = JSON.stringify([namespaces, pods, accounts])
     const known = this.#known.get(key)
     if (known !== undefined) return known
-    const found = this.#find(namespaces, pods)
+    const found = this.#find(namespaces, pods, accounts)
     this.#known.set(key, found)
     return found
   }
 
-  #find(namespaces: LabelSelector | string, pods: LabelSelector): PodPeers {
+  #find(
+    namespaces: LabelSelector | string,
+    pods: LabelSelector,
+    accounts: readonly string[] | undefined,
+  ): PodPeers {
     const chosen =
       typeof namespaces === 'string'
         ? this.#namespaces.filter(({ name }) => name === namespaces)
@@ -45,7 +56,9 @@ export class PeerIndex {
     const prefixes: IdentityPrefix[] = []
     for (const { name } of chosen) {
       const all = this.#byNamespace.get(name) ?? []
-      const some = all.filter(({ pod }) => selects(pods, pod.labels))
+      const some = all.filter(
+        ({ pod }) => selects(pods, pod.labels) && (accounts?.includes(pod.serviceAccount) ?? true),
+      )
       kinds.push(...some)
       if (some.length === all.length && all.length > 0) {
         const number = this.#identities.namespaceNumber(name)!

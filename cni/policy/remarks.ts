@@ -29,7 +29,12 @@ function remarksOf(policy: Policy, world: PolicyWorld): Remark[] {
   walk(policy.spec, [], (value, path) => {
     const key = path.at(-1)
     const parent = path.at(-2)
-    if (key === 'cidr' || parent === 'except' || parent === 'networks') {
+    if (
+      key === 'cidr' ||
+      parent === 'except' ||
+      parent === 'networks' ||
+      parent === 'notNetworks'
+    ) {
       const parsed = policyCidr(String(value))
       if ('cause' in parsed) say('error', path, `${String(value)}: ${parsed.cause}`)
       else if (parsed.hostBits) {

@@ -1,9 +1,10 @@
 /** What policy is made from: a cluster's objects and its policies, whole. */
 import type { ClusterNetworkPolicy } from '../model/cluster-network-policy.ts'
 import type { NamespaceFacts, NodeFacts, PodFacts } from '../model/facts.ts'
+import type { GlobalPolicy } from '../model/global-policy.ts'
 import type { NetworkPolicy } from '../model/network-policy.ts'
 
-export type Policy = NetworkPolicy | ClusterNetworkPolicy
+export type Policy = NetworkPolicy | ClusterNetworkPolicy | GlobalPolicy
 
 export interface PolicyWorld {
   namespaces: readonly NamespaceFacts[]
@@ -31,5 +32,5 @@ export function originText({ policy, direction, rule, name }: Origin): string {
 export function policyText(policy: Policy): string {
   return policy.kind === 'NetworkPolicy'
     ? `NetworkPolicy ${policy.namespace}/${policy.name}`
-    : `ClusterNetworkPolicy ${policy.name}`
+    : `${policy.kind} ${policy.name}`
 }

@@ -42,7 +42,8 @@ export interface FlatRule {
 
 /** Protocols that have ports: TCP, UDP, DCCP, SCTP, UDP-Lite. */
 const WITH_PORTS: readonly number[] = [6, 17, 33, 132, 136]
-const ICMP = { 4: 1, 6: 58 } as const
+/** Protocols with types and codes; in a classifier of IPv6 headers both, since some hold what stands for IPv4 (policy/tables.ts). */
+const ICMP: { readonly [F in 4 | 6]: readonly number[] } = { 4: [1], 6: [58, 1] }
 
 /**
  * priority << 16 | id, less one: ids begin with 1, so that no rule has NO_RANK and the smallest
@@ -136,8 +137,8 @@ function checkPorts({ id, protocol }: AclRule, field: string, ports?: PortRange)
 function checkIcmp(family: 4 | 6, { id, protocol, icmpType, icmpCode }: AclRule): void {
   if (icmpType !== undefined) {
     checkInteger(id, 'icmpType', icmpType, 0, 255)
-    if (protocol !== ICMP[family]) {
-      refuse(id, 'icmpType', `needs protocol ${ICMP[family]}, not ${protocol}`)
+    if (protocol === undefined || !ICMP[family].includes(protocol)) {
+      refuse(id, 'icmpType', `needs protocol ${ICMP[family].join(' or ')}, not ${protocol}`)
     }
   }
   if (icmpCode !== undefined) {

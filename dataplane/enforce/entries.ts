@@ -44,15 +44,19 @@ export function flowEntry(
   }
 }
 
+/** By TOLD (policy/denials.ts). */
+const VERDICTS = ['denied', 'allowed', 'staged'] as const
+
 /** A denial for people; `pod` is whose policy says no. */
 export function denialOf(
-  { direction, protocol, source, destination, ports, origin, time }: RawDenial,
+  { direction, told, protocol, source, destination, ports, origin, time }: RawDenial,
   pod: string | undefined,
 ): Denial {
   return {
     time: new Date(time).toISOString(),
     ...(pod === undefined ? {} : { pod }),
     direction,
+    verdict: VERDICTS[told] ?? 'denied',
     source: wordsToIp(source),
     destination: wordsToIp(destination),
     sourcePort: ports >>> 16,

@@ -6,7 +6,7 @@
  * A ring is HEAD_WORDS (0: denials written, 1: denials left out) and RING entries of ENTRY words:
  *
  *     0      port of the pod whose policy says no
- *     1      direction (0 egress, 1 ingress), protocol << 8, family << 16
+ *     1      direction (0 egress, 1 ingress), TOLD << 1, protocol << 8, family << 16
  *     2-5    source, 6-9 destination; IPv4 in the last word of each
  *     10     source port << 16 | destination port
  *     11     origin
@@ -36,10 +36,15 @@ export function denialMemory(): DenialMemory {
   }
 }
 
+/** Why it is told: it is denied; a rule wants it told, and it is allowed; policies that are only tried would have it otherwise. */
+export const TOLD = { DENIED: 0, ALLOWED: 1, STAGED: 2 } as const
+
 /** As it stands in a ring; addresses as words. */
 export interface RawDenial {
   readonly port: number
   readonly direction: 'egress' | 'ingress'
+  /** TOLD. */
+  readonly told: number
   readonly family: 4 | 6
   readonly protocol: number
   readonly source: Uint32Array
@@ -152,6 +157,7 @@ export class DenialReader {
     return {
       port: words[0]!,
       direction: (kind & 1) === 0 ? 'egress' : 'ingress',
+      told: (kind >>> 1) & 3,
       family: ipv6 ? 6 : 4,
       protocol: (kind >>> 8) & 255,
       source: address(2),

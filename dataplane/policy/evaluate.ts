@@ -2,7 +2,7 @@
 import { type Answer, type Match, type Program, type Question, VERDICT } from '../policy-program.ts'
 
 /** What `program` says to a new flow. */
-export function evaluate({ tiers }: Program, question: Question): Answer {
+export function evaluate({ tiers }: Pick<Program, 'tiers'>, question: Question): Answer {
   for (const { rules, otherwise, origin } of tiers) {
     const rule = rules.find(({ matches: any }) => any.some(match => matches(match, question)))
     const verdict = rule?.verdict ?? otherwise
@@ -11,13 +11,17 @@ export function evaluate({ tiers }: Program, question: Question): Answer {
   return { verdict: VERDICT.ALLOW, origin: -1 }
 }
 
-function matches({ peer, network, protocol, ports }: Match, question: Question): boolean {
+function matches({ peer, network, protocol, ports, icmp }: Match, question: Question): boolean {
   if (peer !== undefined && !samePrefix([peer.value], [question.identity], peer.bits)) return false
   if (network !== undefined) {
     if (network.words.length !== question.address.length) return false
     if (!samePrefix(network.words, question.address, network.prefix)) return false
   }
   if (protocol !== undefined && protocol !== question.protocol) return false
+  if (icmp !== undefined) {
+    if (icmp.type !== question.port >>> 16) return false
+    return icmp.code === undefined || icmp.code === (question.port & 0xffff)
+  }
   return ports === undefined || (ports.first <= question.port && question.port <= ports.last)
 }
 

@@ -16,7 +16,7 @@ import { halfsip13 } from '../hash/halfsip13.ts'
 import type { Hasher } from '../hash/hash.ts'
 import { BATCH_SIZE, FLOW_TICK_MS } from '../limits.ts'
 import { VERDICT } from '../policy-program.ts'
-import { DenialWriter } from './denials.ts'
+import { DenialWriter, TOLD } from './denials.ts'
 import { Fragments } from './fragments.ts'
 import { IdentityReader } from './identities.ts'
 import { CLOCK, flowLimits, type PolicyMemory, policyAcl, policyFlow } from './memory.ts'
@@ -26,6 +26,9 @@ export const ACTION = { ALLOWED: 1, REPLY: 2 } as const
 
 /** Classes of timeouts of the flow table. */
 export const FLOW_CLASS = { OPENING: 0, ESTABLISHED: 1, CLOSING: 2, DATAGRAM: 3, ICMP: 4 } as const
+
+/** Class of a row that is allowed and begins no flow. */
+export const NO_FLOW = 255
 
 /** Who says no: nobody, the program of the end that sends, or of the one that receives. */
 export const DENIED = { NOBODY: 0, EGRESS: 1, INGRESS: 2 } as const
@@ -174,7 +177,12 @@ export class Judge {
   decide(inPort: number, classes: Uint8Array): void {
     const { questions, open, openCount, egress, ingress, denied } = this
     this.reader.judge(questions, this.asked)
-    for (let q = 0; q < this.asked; q++) this.denials.count(questions.origins[q]!)
+    for (let q = 0; q < this.asked; q++) {
+      this.denials.count(questions.origins[q]!)
+      if (questions.stagedVerdicts[q] !== questions.verdicts[q]) {
+        this.denials.count(questions.stagedOrigins[q]!)
+      }
+    }
     let fresh = 0
     let stale = 0
     for (let k = 0; k < openCount; k++) {
@@ -183,16 +191,17 @@ export class Judge {
       const into = ingress[row]!
       if (out >= 0 && questions.verdicts[out] === VERDICT.DENY) denied[row] = DENIED.EGRESS
       else if (into >= 0 && questions.verdicts[into] === VERDICT.DENY) denied[row] = DENIED.INGRESS
-      if (denied[row] === DENIED.NOBODY) this.allow(row, fresh++, inPort, classes[row]!)
-      else if (this.answers.found[row] === FOUND.STALE) this.copyKey(row, this.stale, stale++)
+      if (denied[row] === DENIED.NOBODY) {
+        if (classes[row] !== NO_FLOW) this.allow(row, fresh++, inPort, classes[row]!)
+      } else if (this.answers.found[row] === FOUND.STALE) this.copyKey(row, this.stale, stale++)
     }
     const { table, epoch, tick, decisions, freshAnswers } = this
     if (fresh > 0) table.insert(this.fresh, fresh, decisions, epoch, tick, freshAnswers)
     if (stale > 0) table.remove(this.stale, stale, this.ended)
   }
 
-  /** Tells of a row that is denied: `port` is the pod's whose policy says no, `time` milliseconds since 1970. */
-  tell(row: number, port: number, time: number): void {
+  /** Tells of a row's question `q`: `port` is the pod's whose policy has spoken, `told` says why, `time` milliseconds since 1970. */
+  tell(row: number, port: number, q: number, egress: boolean, told: number, time: number): void {
     const at = this.denials.claim(this.tick)
     if (at < 0) return
     const { ipv4, ipv6, questions } = this
@@ -200,9 +209,9 @@ export class Judge {
     const four = row < ipv4.n
     const columns = four ? ipv4 : ipv6
     const r = four ? row : row - ipv4.n
-    const egress = this.denied[row] === DENIED.EGRESS
     words[at] = port
-    words[at + 1] = (egress ? 0 : 1) | ((columns.kinds[r]! & 255) << 8) | ((four ? 4 : 6) << 16)
+    words[at + 1] =
+      (egress ? 0 : 1) | (told << 1) | ((columns.kinds[r]! & 255) << 8) | ((four ? 4 : 6) << 16)
     for (let w = 0; w < 4; w++) {
       words[at + 2 + w] = four ? (w === 3 ? columns.source[r]! : 0) : columns.source[r * 4 + w]!
       words[at + 6 + w] = four
@@ -212,7 +221,7 @@ export class Judge {
         : columns.destination[r * 4 + w]!
     }
     words[at + 10] = columns.ports[r]!
-    words[at + 11] = questions.origins[egress ? this.egress[row]! : this.ingress[row]!]!
+    words[at + 11] = (told === TOLD.STAGED ? questions.stagedOrigins : questions.origins)[q]!
     words[at + 12] = time >>> 0
     words[at + 13] = Math.floor(time / 2 ** 32)
     this.denials.publish()

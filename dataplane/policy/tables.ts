@@ -7,7 +7,7 @@
  *     source address       word 0 the group, word 1 the peer's identity, words 2-3 zero
  *     destination address  the peer's address; IPv4 a.b.c.d as ffff:ffff::a.b.c.d, which is no IPv6 peer's: all of
  *                          ff00::/8 is multicast (RFC 4291, 2.7)
- *     ports                source 0, destination the flow's
+ *     ports                source 0, destination the flow's; of ICMP the type, and the code
  *     protocol             the flow's
  *
  * A rule's peer is a prefix of the source (the group alone, or with bits of the identity), its network one of the
@@ -21,7 +21,14 @@
  */
 import type { Acl, AclPrefix, AclReader, AclRule, AclWriter } from '../acl/acl.ts'
 import { MAX_PRIORITY, MAX_RULE_ID } from '../acl/acl.ts'
-import { type Match, type Program, type Rule, VERDICT, type Verdict } from '../policy-program.ts'
+import {
+  type Match,
+  type Program,
+  type Rule,
+  type Tier,
+  VERDICT,
+  type Verdict,
+} from '../policy-program.ts'
 
 /** Words of a question, as `AclReader.classify` takes them. */
 export const QUESTION_WORDS = 10
@@ -32,21 +39,26 @@ export const IPV4_PEER = 0xffff_ffff
 /** Groups of one program, at most: its tiers. */
 export const MAX_TIERS = 8
 
+/** A tier that says nothing. */
+const NO_RULES: Tier = { rules: [], otherwise: VERDICT.PASS, origin: -1 }
+
 export interface PolicyLimits {
   /** Matches of all programs, 1 .. MAX_RULE_ID; as many tiers fit. */
   readonly matches: number
 }
 
 /** Places of the facts of a group in `PolicyFacts.groups`. */
-const GROUP = { NEXT: 0, OTHERWISE: 1, ORIGIN: 2, WORDS: 3 } as const
+const GROUP = { NEXT: 0, OTHERWISE: 1, ORIGIN: 2, STAGED: 3, WORDS: 4 } as const
 
 /** What a rule or a group means: read by `PolicyReader`, written by `PolicyTables`. */
 export interface PolicyFacts {
   /** By rule id: verdict. */
   readonly verdicts: Uint8Array
+  /** By rule id: 1 where what it decides is told of. */
+  readonly logs: Uint8Array
   /** By rule id: origin. */
   readonly origins: Int32Array
-  /** By group, GROUP.WORDS each: the next group (0: none), verdict when no rule matches, its origin. */
+  /** By group, GROUP.WORDS each: the next group (0: none), verdict when no rule matches, its origin; of a program's first one: the first of the tiers that are only tried (0: none). */
   readonly groups: Int32Array
 }
 
@@ -54,6 +66,7 @@ export function policyFacts({ matches }: PolicyLimits): PolicyFacts {
   const groups = matches + 1
   return {
     verdicts: new Uint8Array(new SharedArrayBuffer(matches + 1)),
+    logs: new Uint8Array(new SharedArrayBuffer(matches + 1)),
     origins: new Int32Array(new SharedArrayBuffer((matches + 1) * 4)),
     groups: new Int32Array(new SharedArrayBuffer(groups * GROUP.WORDS * 4)),
   }
@@ -95,7 +108,7 @@ export class PolicyTables {
    * with the limit's name, and nothing has changed, when there is no room. Readers see it after `commit`.
    */
   add(program: Program): number {
-    if (program.tiers.length === 0) return 0
+    if (program.tiers.length === 0 && program.staged === undefined) return 0
     const text = JSON.stringify(program, plain)
     const known = this.byText.get(text)
     if (known !== undefined) {
@@ -129,7 +142,10 @@ export class PolicyTables {
     this.writer.quiesced()
   }
 
-  private write({ tiers }: Program, text: string): Kept {
+  private write({ tiers: enforced, staged = [] }: Program, text: string): Kept {
+    // A program needs a first group, where the number of the others may stand.
+    const first = enforced.length > 0 ? enforced : [NO_RULES]
+    const tiers = [...first, ...staged]
     const wanted = tiers.reduce(
       (sum, { rules }) =>
         rules
@@ -149,8 +165,9 @@ export class PolicyTables {
         `policy: ${tiers.length} more tiers are needed, ${free} of ${this.limits.matches} are free (policy matches)`,
       )
     }
-    if (tiers.length > MAX_TIERS) {
-      throw new RangeError(`policy: ${tiers.length} tiers, more than ${MAX_TIERS} (MAX_TIERS)`)
+    const most = Math.max(first.length, staged.length)
+    if (most > MAX_TIERS) {
+      throw new RangeError(`policy: ${most} tiers, more than ${MAX_TIERS} (MAX_TIERS)`)
     }
     if (tiers.some(({ rules }) => rules.length > MAX_PRIORITY)) {
       throw new RangeError(`policy: a tier of more than ${MAX_PRIORITY} rules (MAX_PRIORITY)`)
@@ -161,7 +178,9 @@ export class PolicyTables {
       tiers.forEach(({ rules, otherwise, origin }, t) => {
         const group = groups[t]!
         const at = group * GROUP.WORDS
-        this.facts.groups[at + GROUP.NEXT] = groups[t + 1] ?? 0
+        const isLast = t === first.length - 1
+        this.facts.groups[at + GROUP.NEXT] = isLast ? 0 : (groups[t + 1] ?? 0)
+        this.facts.groups[at + GROUP.STAGED] = t === 0 ? (groups[first.length] ?? 0) : 0
         this.facts.groups[at + GROUP.OTHERWISE] = otherwise
         this.facts.groups[at + GROUP.ORIGIN] = origin
         for (const [priority, rule] of rules.entries()) this.writeRule(kept, group, priority, rule)
@@ -177,7 +196,7 @@ export class PolicyTables {
     kept: Kept,
     group: number,
     priority: number,
-    { verdict, origin, matches }: Rule,
+    { verdict, origin, matches, log = false }: Rule,
   ): void {
     for (const match of matches) {
       for (const network of questionNetworks(match)) {
@@ -185,6 +204,7 @@ export class PolicyTables {
         kept.ids.push(id)
         this.facts.verdicts[id] = verdict
         this.facts.origins[id] = origin
+        this.facts.logs[id] = log ? 1 : 0
         this.writer.insert(aclRule(id, priority, group, match, network))
       }
     }
@@ -228,7 +248,7 @@ function aclRule(
   id: number,
   priority: number,
   group: number,
-  { peer, protocol, ports }: Match,
+  { peer, protocol, ports, icmp }: Match,
   network: AclPrefix | undefined,
 ): AclRule {
   return {
@@ -238,6 +258,8 @@ function aclRule(
     ...(network && { destination: network }),
     ...(protocol !== undefined && { protocol }),
     ...(ports && { destinationPorts: ports }),
+    ...(icmp && { icmpType: icmp.type }),
+    ...(icmp?.code !== undefined && { icmpCode: icmp.code }),
   }
 }
 
@@ -248,23 +270,31 @@ export class Questions {
   readonly identities: Uint32Array
   /** Four words each; IPv4: IPV4_PEER, 0, 0 and the address. */
   readonly addresses: Uint32Array
-  /** Of the flow's destination. */
-  readonly ports: Uint16Array
+  /** Of the flow's destination; of ICMP type << 16 | code. */
+  readonly ports: Uint32Array
   readonly protocols: Uint8Array
   /** VERDICT.ALLOW or VERDICT.DENY. */
   readonly verdicts: Uint8Array
   /** -1: nobody's. */
   readonly origins: Int32Array
+  /** 1 where the rule that decided wants it told. */
+  readonly logs: Uint8Array
+  /** The same as policies that are only tried would have it; of a program without any as above. */
+  readonly stagedVerdicts: Uint8Array
+  readonly stagedOrigins: Int32Array
 
   constructor(most: number) {
     this.most = most
     this.programs = new Uint32Array(most)
     this.identities = new Uint32Array(most)
     this.addresses = new Uint32Array(most * 4)
-    this.ports = new Uint16Array(most)
+    this.ports = new Uint32Array(most)
     this.protocols = new Uint8Array(most)
     this.verdicts = new Uint8Array(most)
     this.origins = new Int32Array(most)
+    this.logs = new Uint8Array(most)
+    this.stagedVerdicts = new Uint8Array(most)
+    this.stagedOrigins = new Int32Array(most)
   }
 }
 
@@ -289,18 +319,40 @@ export class PolicyReader {
 
   /** Answers the first `n` questions. */
   judge(q: Questions, n: number): void {
-    const { headers, answers, rows, groups, facts } = this
+    const { rows, groups, facts } = this
     let open = 0
     for (let i = 0; i < n; i++) {
       const group = q.programs[i]!
-      if (group === 0) {
-        q.verdicts[i] = VERDICT.ALLOW
-        q.origins[i] = -1
-        continue
-      }
+      q.verdicts[i] = VERDICT.ALLOW
+      q.origins[i] = -1
+      q.logs[i] = 0
+      if (group === 0) continue
       rows[open] = i
       groups[open++] = group
     }
+    this.answer(q, open, q.verdicts, q.origins, q.logs)
+    open = 0
+    for (let i = 0; i < n; i++) {
+      q.stagedVerdicts[i] = q.verdicts[i]!
+      q.stagedOrigins[i] = q.origins[i]!
+      const group = q.programs[i]!
+      const staged = group === 0 ? 0 : facts.groups[group * GROUP.WORDS + GROUP.STAGED]!
+      if (staged === 0) continue
+      rows[open] = i
+      groups[open++] = staged
+    }
+    if (open > 0) this.answer(q, open, q.stagedVerdicts, q.stagedOrigins, undefined)
+  }
+
+  /** Asks the first `open` of `rows` in their groups, and on in the next ones, until each has its answer. */
+  private answer(
+    q: Questions,
+    open: number,
+    verdicts: Uint8Array,
+    origins: Int32Array,
+    logs: Uint8Array | undefined,
+  ): void {
+    const { headers, answers, rows, groups, facts } = this
     while (open > 0) {
       for (let r = 0; r < open; r++) this.ask(q, rows[r]!, groups[r]!, r * QUESTION_WORDS)
       this.reader.classify(headers, open, answers)
@@ -316,8 +368,9 @@ export class PolicyReader {
           groups[left++] = next
           continue
         }
-        q.verdicts[i] = verdict === VERDICT.PASS ? VERDICT.ALLOW : (verdict as Verdict)
-        q.origins[i] =
+        verdicts[i] = verdict === VERDICT.PASS ? VERDICT.ALLOW : (verdict as Verdict)
+        if (logs !== undefined) logs[i] = rule === 0 ? 0 : facts.logs[rule]!
+        origins[i] =
           verdict === VERDICT.PASS
             ? -1
             : rule === 0

@@ -20,8 +20,9 @@ import type { Engine } from '../engine/engine.ts'
 import { kindOf } from '../hash/flow-key.ts'
 import { BATCH_SIZE } from '../limits.ts'
 import { type Batch, F_FRAGMENT, F_IPV6 } from '../packet/batch.ts'
+import { TOLD } from '../policy/denials.ts'
 import { FRAGMENT } from '../policy/fragments.ts'
-import { ACTION, DENIED, FLOW_CLASS, type Judge } from '../policy/judge.ts'
+import { ACTION, DENIED, FLOW_CLASS, type Judge, NO_FLOW } from '../policy/judge.ts'
 import { IPV4_PEER } from '../policy/tables.ts'
 import { IDENTITY } from '../policy-program.ts'
 import { PORT_ROLE } from '../ports/port.ts'
@@ -174,7 +175,10 @@ function portsOf(e: Engine, b: Batch, i: number, l4: number): number {
   const ipv6 = (b.flags[i]! & F_IPV6) !== 0
   if (proto !== (ipv6 ? PROTO_ICMPV6 : PROTO_ICMP)) return 0
   const type = view.getUint8(l4)
-  if (ipv6 ? type !== 128 && type !== 129 : type !== 0 && type !== 8) return 0
+  // What is no echo has its type and code for ports, which are no identifier that both ends have.
+  if (ipv6 ? type !== 128 && type !== 129 : type !== 0 && type !== 8) {
+    return ((0xffff << 16) | view.getUint16(l4)) >>> 0
+  }
   const id = view.getUint16(l4 + 4)
   return ((id << 16) | id) >>> 0
 }
@@ -243,7 +247,7 @@ function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
     } else if (kinds[i] === QUOTES) b.drop[i] = DROP_POLICY_ICMP
     else {
       judge.openRow(row)
-      classes[row] = classOf(b, i)
+      classes[row] = isEchoReply(e, b, i) && !judge.reversed(row) ? NO_FLOW : classOf(b, i)
       ask(e, b, judge, row, i)
     }
   }
@@ -253,10 +257,15 @@ function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
     for (let k = 0; k < judge.openCount; k++) {
       const row = judge.open[k]!
       const denied = judge.denied[row]!
-      if (denied === DENIED.NOBODY) continue
+      if (denied === DENIED.NOBODY) {
+        tellOfAllowed(b, judge, row)
+        continue
+      }
       // Whose policy it is: the flow's first end's for egress, the other one's for ingress.
-      const here = (denied === DENIED.EGRESS) !== judge.reversed(row)
-      judge.tell(row, here ? b.inPort : b.outPort[judge.packet(row)]!, Date.now())
+      const egress = denied === DENIED.EGRESS
+      const port = egress !== judge.reversed(row) ? b.inPort : b.outPort[judge.packet(row)]!
+      const q = egress ? judge.egress[row]! : judge.ingress[row]!
+      judge.tell(row, port, q, egress, TOLD.DENIED, Date.now())
       b.drop[judge.packet(row)] =
         denied === DENIED.EGRESS ? DROP_POLICY_EGRESS : DROP_POLICY_INGRESS
     }
@@ -266,6 +275,21 @@ function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
     if ((b.flags[i]! & F_FRAGMENT) === 0) continue
     fragmentKey(e, b, i, judge)
     judge.fragments.remember(b.drop[i] === 0, judge.tick)
+  }
+}
+
+/** A flow that is allowed is told of where a rule asks for it, and where policies that are only tried would deny it. */
+function tellOfAllowed(b: Batch, judge: Judge, row: number): void {
+  const { questions } = judge
+  const i = judge.packet(row)
+  const reversed = judge.reversed(row)
+  for (let k = 0; k < 2; k++) {
+    const q = k === 0 ? judge.egress[row]! : judge.ingress[row]!
+    if (q < 0) continue
+    const staged = questions.stagedVerdicts[q] !== questions.verdicts[q]
+    if (!staged && questions.logs[q] === 0) continue
+    const port = (k === 0) !== reversed ? b.inPort : b.outPort[i]!
+    judge.tell(row, port, q, k === 0, staged ? TOLD.STAGED : TOLD.ALLOWED, Date.now())
   }
 }
 
@@ -304,8 +328,12 @@ function ask(e: Engine, b: Batch, judge: Judge, row: number, i: number): void {
   const source = reversed ? columns.destination : columns.source
   const destination = reversed ? columns.source : columns.destination
   const pair = columns.ports[at]!
-  const icmp = b.proto[i] === PROTO_ICMP || b.proto[i] === PROTO_ICMPV6
-  const port = icmp ? 0 : reversed ? pair >>> 16 : pair & 0xffff
+  const port =
+    b.proto[i] === (family === 4 ? PROTO_ICMP : PROTO_ICMPV6)
+      ? typeAndCode(e, b, i, reversed)
+      : reversed
+        ? pair >>> 16
+        : pair & 0xffff
   if (from.role === PORT_ROLE.POD && from.egressProgram !== 0) {
     const who = identityOf(e, b, judge, i, to, to === sender, family, destination, at)
     judge.egress[row] = question(
@@ -332,6 +360,20 @@ function ask(e: Engine, b: Batch, judge: Judge, row: number, i: number): void {
       port,
     )
   }
+}
+
+/** Type << 16 | code of the ICMP message that has begun the flow of packet `i`: of an answer, of the request. */
+function typeAndCode({ view }: Engine, b: Batch, i: number, reversed: boolean): number {
+  const word = view.getUint16(b.l4[i]!)
+  if (!reversed) return ((word >>> 8) << 16) | (word & 255)
+  return ((b.flags[i]! & F_IPV6) === 0 ? 8 : 128) << 16
+}
+
+/** Whether packet `i` answers an echo request: it begins no flow. */
+function isEchoReply({ view }: Engine, b: Batch, i: number): boolean {
+  const ipv6 = (b.flags[i]! & F_IPV6) !== 0
+  if (b.proto[i] !== (ipv6 ? PROTO_ICMPV6 : PROTO_ICMP)) return false
+  return view.getUint8(b.l4[i]!) === (ipv6 ? 129 : 0)
 }
 
 function question(

@@ -301,12 +301,12 @@ describe('what is denied', () => {
     expect(missed).toBe(0)
     expect(denials).toEqual([
       {
-        ...{ pod: 'veth', direction: 'egress', source: veth, destination: tun },
+        ...{ pod: 'veth', direction: 'egress', verdict: 'denied', source: veth, destination: tun },
         ...{ sourcePort: 4000, destinationPort: 80, protocol: 6, origin: 1 },
         time: expect.stringMatching(/^\d{4}-.*Z$/),
       },
       {
-        ...{ pod: 'tun', direction: 'ingress', source: far, destination: tun },
+        ...{ pod: 'tun', direction: 'ingress', verdict: 'denied', source: far, destination: tun },
         ...{ sourcePort: 4001, destinationPort: 80, protocol: 6, origin: 1 },
         time: expect.any(String),
       },
@@ -341,4 +341,56 @@ describe('what is denied', () => {
     expect(denials.at(-1)!.sourcePort).toBe(1499)
     expect(denials.length).toBeGreaterThan(1000)
   })
+})
+
+test('policies that are only tried are counted and told, and change nothing', async () => {
+  const tiers = allow(from(VETH)).tiers
+  const staged = [
+    {
+      rules: [{ verdict: VERDICT.DENY, matches: [{ protocol: 6 }], origin: 7 }],
+      otherwise: VERDICT.PASS,
+      origin: -1,
+    },
+    ...tiers,
+  ]
+  await inForce({ tun: { ingress: { tiers, staged } } })
+  const enforcement = world.enforcement!
+  const { read } = enforcement.denials()
+  expect(passes(VETH_POD, fromVeth(segment(veth, tun, 4000, 80, SYN)))).toBe(true)
+  expect(passes(VETH_POD, fromVeth(segment(veth, tun, 4000, 80, ACK)))).toBe(true)
+  const { denials } = enforcement.denials(read)
+  expect(denials).toMatchObject([{ pod: 'tun', verdict: 'staged', origin: 7 }])
+  expect(enforcement.hits([0, 7])).toEqual([1, 1])
+  // Of a pod that nothing is enforced for, too.
+  await inForce({ tun: { ingress: { tiers: [], staged } } })
+  expect(passes(VETH_POD, fromVeth(segment(veth, tun, 4001, 80, SYN)))).toBe(true)
+  expect(enforcement.hits([7])).toEqual([2])
+})
+
+test('a rule that is logged tells of each new flow that it lets begin', async () => {
+  const rules = [{ verdict: VERDICT.ALLOW, matches: [from(VETH)], origin: 3, log: true }]
+  await inForce({ tun: { ingress: { tiers: [{ rules, otherwise: VERDICT.DENY, origin: 1 }] } } })
+  const enforcement = world.enforcement!
+  const { read } = enforcement.denials()
+  for (const flags of [SYN, ACK, ACK]) {
+    passes(VETH_POD, fromVeth(segment(veth, tun, 4000, 80, flags)))
+  }
+  expect(enforcement.denials(read).denials).toMatchObject([{ verdict: 'allowed', origin: 3 }])
+})
+
+test('ICMP by type: a ping that is allowed is answered, and an answer to nothing begins nothing', async () => {
+  const echo = (src: string, dst: string, type: number, id = 9) =>
+    icmp({ src, dst }, type, 0, Uint8Array.of(0, id, 0, 1, 1, 2, 3, 4))
+  const only = (type: number) => allow({ protocol: 1, icmp: { type } })
+  await inForce({ tun: { ingress: only(8) } })
+  expect(passes(VETH_POD, fromVeth(echo(veth, tun, 13)))).toBe(false)
+  expect(passes(VETH_POD, fromVeth(echo(veth, tun, 0)))).toBe(false)
+  expect(passes(VETH_POD, fromVeth(echo(veth, tun, 8)))).toBe(true)
+  expect(passes(TUN_POD, echo(tun, veth, 0))).toBe(true)
+  // Judged again it still is the request that counts, whichever comes next.
+  await inForce({ tun: { ingress: allow({ protocol: 1, icmp: { type: 8, code: 0 } }) } })
+  expect(passes(TUN_POD, echo(tun, veth, 0))).toBe(true)
+  await inForce({ tun: { ingress: only(0) } })
+  expect(passes(VETH_POD, fromVeth(echo(veth, tun, 0, 10)))).toBe(true)
+  expect(world.enforcement!.flows(9).map(flow => flow.sourcePort)).toEqual([9])
 })

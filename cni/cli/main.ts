@@ -7,7 +7,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Argument, Command, CommanderError, Option } from 'commander'
-import type { DropCount, FibStatus, FlowEntry, RouteEntry } from '../../dataplane/control.ts'
+import type { DropCount, FibStatus, RouteEntry } from '../../dataplane/control.ts'
 import { armFaultPoint, FAULT_VARIABLE } from '../base/fault-points.ts'
 import { createLogger, LOG_LEVELS } from '../base/logger.ts'
 import { printable } from '../base/table.ts'
@@ -24,19 +24,12 @@ import { runDaemon } from '../daemon/daemon.ts'
 import { UNDERLAY_MODES } from '../daemon/engine-config.ts'
 import { query, SWAP_MS } from '../rpc/client.ts'
 import type { PodFacts } from '../secondary/verbs.ts'
+import { addFlows } from './flows.ts'
 import { addInstall } from './install.ts'
 import { addIpam } from './ipam.ts'
 import { addPing } from './ping.ts'
 import { addPolicy, checkFolder } from './policy.ts'
-import {
-  showDrops,
-  showFlows,
-  showPods,
-  showReadiness,
-  showRoutes,
-  showStatus,
-  showSwap,
-} from './show.ts'
+import { showDrops, showPods, showReadiness, showRoutes, showStatus, showSwap } from './show.ts'
 
 const VERSION = '0.1.0'
 
@@ -82,8 +75,8 @@ program
 ask('pods', 'attached pods', (pods: PodFacts[]) => showPods(pods))
 ask('routes', 'routes of the node', (routes: RouteEntry[]) => showRoutes(routes))
 ask('drops', 'dropped packets by reason', (drops: DropCount[]) => showDrops(drops))
-ask('flows', 'flows that policy has allowed', (flows: FlowEntry[]) => showFlows(flows))
 
+addFlows(program)
 addInstall(program)
 addIpam(program)
 addPing(program)

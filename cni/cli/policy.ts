@@ -1,6 +1,8 @@
 /** `hawser policy`: what policies in a folder mean, before anybody applies them. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { printable } from '../base/table.ts'
+import { printable, table } from '../base/table.ts'
+import { DEFAULT_SOCKET } from '../daemon/config.ts'
+import type { RuleCount } from '../enforce/told.ts'
 import { readExpectations, tryExpectations } from '../policy/expectations.ts'
 import {
   EXPLAINED_PROTOCOLS,
@@ -10,6 +12,7 @@ import {
   type Flow,
 } from '../policy/explain.ts'
 import { readPolicies, remarkText } from '../policy/files.ts'
+import { query } from '../rpc/client.ts'
 
 /** Adds the command and what stands below it. */
 export function addPolicy(program: Command): void {
@@ -37,6 +40,7 @@ export function addPolicy(program: Command): void {
       const explanation = new Explainer(world).explain(flags)
       print(flags.json ? [JSON.stringify(explanation, null, 2)] : showExplanation(explanation))
     })
+  addRules(policy)
   policy
     .command('test')
     .description('try a file of expectations; exits with 1 when one is not met')
@@ -56,12 +60,35 @@ export function addPolicy(program: Command): void {
     })
 }
 
+/** The rules that have decided something, in a daemon's words. */
+export function showRules(rules: readonly RuleCount[]): string {
+  if (rules.length === 0) return 'no rule has decided anything yet'
+  return table(
+    ['COUNT', 'RULE'],
+    rules.map(({ count, rule }) => [count, rule]),
+  )
+}
+
 /** Remarks on the policies of a folder, and how many there are. Throws DocumentError. */
 export function checkFolder(folder: string): string[] {
   const { world, remarks } = readPolicies(folder)
   const { policies, namespaces, pods } = world
   const counted = `${policies.length} policies, ${namespaces.length} namespaces, ${pods.length} pods`
   return [...remarks.map(remarkText), counted]
+}
+
+function addRules(policy: Command): void {
+  policy
+    .command('rules')
+    .description(
+      'rules in force that have decided something: new flows, and packets that were denied',
+    )
+    .option('--socket <path>', "the daemon's unix socket", DEFAULT_SOCKET)
+    .option('--json', 'print the answer as JSON')
+    .action(async ({ socket, json }: { socket: string; json?: boolean }) => {
+      const rules = (await query(socket, 'policy rules')) as RuleCount[]
+      print([json ? JSON.stringify(rules, null, 2) : showRules(rules)])
+    })
 }
 
 function protocolOption(): Option {

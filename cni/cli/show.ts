@@ -3,7 +3,6 @@ import type {
   DataplaneStatus,
   DropCount,
   FibStatus,
-  FlowEntry,
   NetworkStatus,
   RouteEntry,
 } from '../../dataplane/control.ts'
@@ -192,29 +191,3 @@ export function showDrops(drops: readonly DropCount[]): string {
     seen.map(each => [each.count, each.reason, each.workers.join(' '), each.text]),
   )
 }
-
-export function showFlows(flows: readonly FlowEntry[]): string {
-  if (flows.length === 0) return 'there are no flows that policy has allowed'
-  return table(
-    ['PROTOCOL', 'SOURCE', 'PORT', 'DESTINATION', 'PORT', 'STATE', 'IDLE S', 'OVERLAY'],
-    flows.map(each => [
-      PROTOCOL_NAMES.get(each.protocol) ?? each.protocol,
-      each.source,
-      each.sourcePort,
-      each.destination,
-      each.destinationPort,
-      each.state,
-      each.idle,
-      each.network,
-    ]),
-  )
-}
-
-/** IANA's numbers of what is met most. */
-const PROTOCOL_NAMES: ReadonlyMap<number, string> = new Map([
-  [1, 'icmp'],
-  [6, 'tcp'],
-  [17, 'udp'],
-  [58, 'icmpv6'],
-  [132, 'sctp'],
-])

@@ -1,6 +1,7 @@
 /** What the command line may ask the daemon: the name of a question, and what answers it. */
 import { clean } from '../base/document.ts'
 import type { ClusterFollower } from '../cluster/follow.ts'
+import { type Rules, ruleCounts, toldDenials } from '../enforce/told.ts'
 import { lowNotes } from '../ipam/allocator.ts'
 import { wholePools } from '../ipam/pools.ts'
 import { checkAddresses, repairAddresses, showAddresses } from '../pods/address-check.ts'
@@ -10,6 +11,9 @@ import { readiness } from '../verbs/status.ts'
 
 /** The question that is an order; what stands behind it is a FIB's name or file. */
 const SWAP_FIB = 'swap fib '
+
+/** The question that says how far the one who asks has read. */
+const DENIALS = 'denials '
 
 /** Flows of one answer. */
 const MOST_FLOWS = 100_000
@@ -25,7 +29,8 @@ const QUESTIONS: Readonly<Record<string, (node: Node, notes: () => readonly stri
     pods: node => podFacts(node.plane.pods(), node.state),
     routes: node => node.plane.routes(),
     drops: node => node.plane.drops(),
-    flows: node => node.plane.flows(MOST_FLOWS),
+    flows: node => policyOf(node) && node.plane.flows(MOST_FLOWS),
+    'policy rules': node => ruleCounts(node.plane, policyOf(node)),
     'ipam show': node => showAddresses(node),
     'ipam check': node => checkAddresses(node),
     'ipam repair': node => repairAddresses(node),
@@ -41,9 +46,20 @@ export function questions(
 ): (name: string) => Promise<unknown> {
   return async name => {
     if (name.startsWith(SWAP_FIB)) return node.plane.swapFib(name.slice(SWAP_FIB.length))
+    if (name.startsWith(DENIALS)) {
+      return toldDenials(node.plane, node.state.list(), policyOf(node), name.slice(DENIALS.length))
+    }
     if (!Object.hasOwn(QUESTIONS, name)) throw new Error(`no such question: ${name}`)
     return QUESTIONS[name]?.(node, () => follower()?.notes() ?? [])
   }
+}
+
+/** Throws Error where no policy is enforced. */
+function policyOf({ policy }: Node): Rules {
+  if (policy === undefined) {
+    throw new Error('no policy is enforced here ("policy" in the configuration of the daemon)')
+  }
+  return policy
 }
 
 /** What an operator should know beside what the engine says. */

@@ -11,6 +11,7 @@ import type { ControlPlane, PodPolicy, PolicyState } from '../../dataplane/contr
 import type { Logger } from '../base/logger.ts'
 import type { ClusterView } from '../cluster/view.ts'
 import type { PolicyFiles } from '../policy/files.ts'
+import { originText } from '../policy/sources.ts'
 import { attachmentId } from '../spec/attachment.ts'
 import { CniError, CODE } from '../spec/errors.ts'
 import type { Attachment } from '../state/rows.ts'
@@ -20,6 +21,7 @@ import { type OwnPod, ownPods } from './own-pods.ts'
 import { closedState, type Nodes, PolicyStates } from './policy-state.ts'
 import { Rounds } from './rounds.ts'
 import type { PolicySource, Problem } from './source.ts'
+import type { Rules } from './told.ts'
 
 /** Milliseconds before the engine is asked again; doubled each time, up to the second. */
 export const FIRST_PAUSE_MS = 1_000
@@ -56,7 +58,7 @@ interface InForce {
   states: PolicyStates
 }
 
-export class PolicyKeeper {
+export class PolicyKeeper implements Rules {
   readonly #parts: KeeperParts
   readonly #rounds = new Rounds(() => this.#round())
   readonly #watch: { close(): void }
@@ -127,6 +129,13 @@ export class PolicyKeeper {
       ...(problem === undefined ? {} : { problem }),
     }
   }
+
+  /** As `Rules`. */
+  readonly ruleText = (origin: number): string | undefined => {
+    const rule = this.#inForce?.compiled.origin(origin)
+    return rule && originText(rule)
+  }
+  readonly ruleTexts = (): string[] => (this.#inForce?.compiled.origins() ?? []).map(originText)
 
   /** For an operator; empty while all is well. */
   notes(): string[] {

@@ -21,6 +21,9 @@ export interface Node extends AddressSources {
     /** For an operator. */
     notes(): string[]
     status(): object
+    /** Of rules by number (enforce/told.ts). */
+    ruleText(origin: number): string | undefined
+    ruleTexts(): readonly string[]
   }
   /** What plugins said against their STATUS, by network; filled by STATUS. */
   remarks?: Map<string, readonly string[]>

@@ -6,9 +6,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createLogger } from '../../../cni/base/logger.ts'
+import { showDenial } from '../../../cni/cli/flows.ts'
+import { showRules } from '../../../cni/cli/policy.ts'
 import type { DaemonConfig } from '../../../cni/daemon/config.ts'
 import { type RunningDaemon, runDaemon } from '../../../cni/daemon/daemon.ts'
 import type { HostFacts } from '../../../cni/daemon/preconditions.ts'
+import type { RuleCount, ToldDenials } from '../../../cni/enforce/told.ts'
 import { query } from '../../../cni/rpc/client.ts'
 import { encodeCni, encodeMessage, HEADER_BYTES, WORD } from '../../../cni/rpc/protocol.ts'
 import { evaluate } from '../../../dataplane/policy/evaluate.ts'
@@ -192,6 +195,33 @@ describe('an operator', () => {
     expect(await cni('STATUS')).toMatchObject({ code: 50, msg: expect.stringContaining('policy') })
   })
 
+  test('hears which rule of which policy denies what, and how often each has decided', async () => {
+    await start()
+    await cni('ADD')
+    const { origin } = plane.policy!.pods.get('hawser/c0/eth0')!.ingress.tiers[0]!
+    const begin = (await query(config.socket, 'denials ')) as ToldDenials
+    expect(begin.denials).toEqual([])
+    plane.denied = [
+      {
+        ...{ time: '2026-01-02T03:04:05.678Z', pod: 'hawser/c0/eth0', direction: 'ingress' },
+        ...{ source: 'fd00::1', sourcePort: 40000, destination: 'fd00::2', destinationPort: 80 },
+        ...{ protocol: 6, origin },
+      },
+    ]
+    const told = (await query(config.socket, `denials ${begin.read.join()}`)) as ToldDenials
+    expect(told.denials.map(showDenial)).toEqual([
+      '2026-01-02T03:04:05.678Z ingress of shop/p0: tcp [fd00::1]:40000 -> [fd00::2]:80: NetworkPolicy shop/deny-all, which isolates for ingress',
+    ])
+    const after = (await query(config.socket, `denials ${told.read.join()}`)) as ToldDenials
+    expect(after.denials).toEqual([])
+    await expect(query(config.socket, 'denials 1,x')).rejects.toThrow('not a place')
+    plane.policyHits = origins => origins.map(each => (each === origin ? 7 : 0))
+    const rules = (await query(config.socket, 'policy rules')) as RuleCount[]
+    expect(showRules(rules)).toMatch(
+      /^COUNT +RULE *\n +7 +NetworkPolicy shop\/deny-all, which isolates for ingress$/,
+    )
+  })
+
   test('who asks for no policy gets none', async () => {
     delete config.policy
     delete config.dataplane.policy
@@ -200,5 +230,8 @@ describe('an operator', () => {
     expect(plane.specs[0]).not.toHaveProperty('policy')
     expect(plane.calls.filter(call => call.startsWith('setPolicy'))).toEqual([])
     expect(await query(config.socket, 'status')).not.toHaveProperty('policy')
+    for (const question of ['flows', 'denials ', 'policy rules']) {
+      await expect(query(config.socket, question)).rejects.toThrow('no policy is enforced here')
+    }
   })
 })

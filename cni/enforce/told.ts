@@ -1,0 +1,72 @@
+/** What policy does, in words: which rule denies what, and how often each has decided. */
+import type { ControlPlane, Denial, DenialsRead } from '../../dataplane/control.ts'
+import { attachmentId } from '../spec/attachment.ts'
+import type { Attachment } from '../state/rows.ts'
+
+/** Texts of rules by the numbers that programs have for them. */
+export interface Rules {
+  /** `NetworkPolicy shop/db, ingress rule 0`; undefined for a number that is none. */
+  ruleText(origin: number): string | undefined
+  /** All that there are, in the order of their numbers. */
+  ruleTexts(): readonly string[]
+}
+
+export interface ToldDenial extends Omit<Denial, 'origin'> {
+  /** Namespace and name of the pod, if known. */
+  name?: string
+  /** The rule. */
+  by: string
+}
+
+export interface ToldDenials {
+  denials: readonly ToldDenial[]
+  /** More that have been, and that nothing is known of. */
+  missed: number
+  /** To ask for those that come after. */
+  read: DenialsRead
+}
+
+export interface RuleCount {
+  rule: string
+  /** New flows that it has decided, and packets that it has denied. */
+  count: number
+}
+
+/** Numbers of a cursor, at most. */
+const MOST_READ = 64
+
+/** What has been denied since `read`: the text of the cursor, empty for none. Throws Error for one that is none. */
+export function toldDenials(
+  plane: Pick<ControlPlane, 'denials'>,
+  attachments: readonly Attachment[],
+  { ruleText }: Rules,
+  read: string,
+): ToldDenials {
+  const names = new Map(attachments.map(each => [attachmentId(each), each.pod]))
+  const found = plane.denials(read === '' ? undefined : cursorOf(read))
+  const denials = found.denials.map(({ origin, ...denial }): ToldDenial => {
+    const name = denial.pod === undefined ? '' : (names.get(denial.pod) ?? '')
+    const by = ruleText(origin) ?? 'no policy is known for it'
+    return { ...denial, by, ...(name === '' ? {} : { name }) }
+  })
+  return { ...found, denials }
+}
+
+/** Rules that have decided something, those that did so most often first. */
+export function ruleCounts(
+  plane: Pick<ControlPlane, 'policyHits'>,
+  { ruleTexts }: Rules,
+): RuleCount[] {
+  const rules = ruleTexts()
+  const hits = plane.policyHits(rules.map((_, origin) => origin))
+  return rules
+    .map((rule, origin) => ({ rule, count: hits[origin] ?? 0 }))
+    .filter(({ count }) => count > 0)
+    .sort((a, b) => b.count - a.count)
+}
+
+function cursorOf(text: string): DenialsRead {
+  const numbers = text.split(',').map(Number)
+  if (numbers.length <= MOST_READ && numbers.every(Number.isSafeInteger)) return numbers
+  throw new Error('denials: not a place to go on from')
+}

@@ -23,7 +23,10 @@ export function addFlows(program: Command): void {
     .command('flows')
     .description('flows that policy has allowed; or packets that it denies')
     .option('--socket <path>', "the daemon's unix socket", DEFAULT_SOCKET)
-    .option('--denied', 'what is denied in the next two seconds, and by which rule')
+    .option(
+      '--denied',
+      'what is denied in the next two seconds, and what rules tell that are logged or staged',
+    )
     .option('--follow', 'with --denied: until it is interrupted')
     .option('--json', 'print the answer as JSON; of denials one a line')
     .action(flows)
@@ -42,7 +45,7 @@ async function flows({ socket, json, denied, follow }: FlowsFlags): Promise<void
     const found = await ask(read)
     read = found.read
     for (const each of found.denials) print(json ? JSON.stringify(each) : showDenial(each))
-    if (found.missed > 0) process.stderr.write(`${found.missed} more were denied\n`)
+    if (found.missed > 0) process.stderr.write(`${found.missed} more, not told one by one\n`)
   } while (follow)
 }
 
@@ -63,12 +66,21 @@ export function showFlows(found: readonly FlowEntry[]): string {
   )
 }
 
-/** A line for a denied packet. */
+/** What became of a packet; `staged`: what it would have been otherwise by. */
+const VERDICT_TEXT = {
+  denied: 'denied by',
+  allowed: 'allowed by',
+  staged: 'would be otherwise by',
+} as const
+
+/** A line for a packet that policy has denied, or tells of. */
 export function showDenial(denial: ToldDenial): string {
-  const { time, direction, pod = 'a pod that has gone', name = pod, protocol, by } = denial
+  const { time, direction, pod = 'a pod that has gone', name = pod, protocol, verdict, by } = denial
   const { source, sourcePort, destination, destinationPort } = denial
   const flow = `${end(source, sourcePort)} -> ${end(destination, destinationPort)}`
-  return printable(`${time} ${direction} of ${name}: ${protocolName(protocol)} ${flow}: ${by}`)
+  return printable(
+    `${time} ${direction} of ${name}: ${protocolName(protocol)} ${flow}: ${VERDICT_TEXT[verdict]} ${by}`,
+  )
 }
 
 function end(address: string, port: number): string {

@@ -35,7 +35,7 @@ export interface RuleCount {
 /** Numbers of a cursor, at most. */
 const MOST_READ = 64
 
-/** What has been denied since `read`: the text of the cursor, empty for none. Throws Error for one that is none. */
+/** What has been denied, or is to be told of, since `read`: the text of the cursor, empty for none. Throws Error for one that is none. */
 export function toldDenials(
   plane: Pick<ControlPlane, 'denials'>,
   attachments: readonly Attachment[],
@@ -46,7 +46,7 @@ export function toldDenials(
   const found = plane.denials(read === '' ? undefined : cursorOf(read))
   const denials = found.denials.map(({ origin, ...denial }): ToldDenial => {
     const name = denial.pod === undefined ? '' : (names.get(denial.pod) ?? '')
-    const by = ruleText(origin) ?? 'no policy is known for it'
+    const by = ruleText(origin) ?? 'no policy that is known'
     return { ...denial, by, ...(name === '' ? {} : { name }) }
   })
   return { ...found, denials }

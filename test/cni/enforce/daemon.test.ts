@@ -205,12 +205,12 @@ describe('an operator', () => {
       {
         ...{ time: '2026-01-02T03:04:05.678Z', pod: 'hawser/c0/eth0', direction: 'ingress' },
         ...{ source: 'fd00::1', sourcePort: 40000, destination: 'fd00::2', destinationPort: 80 },
-        ...{ protocol: 6, origin },
+        ...{ protocol: 6, origin, verdict: 'denied' },
       },
     ]
     const told = (await query(config.socket, `denials ${begin.read.join()}`)) as ToldDenials
     expect(told.denials.map(showDenial)).toEqual([
-      '2026-01-02T03:04:05.678Z ingress of shop/p0: tcp [fd00::1]:40000 -> [fd00::2]:80: NetworkPolicy shop/deny-all, which isolates for ingress',
+      '2026-01-02T03:04:05.678Z ingress of shop/p0: tcp [fd00::1]:40000 -> [fd00::2]:80: denied by NetworkPolicy shop/deny-all, which isolates for ingress',
     ])
     const after = (await query(config.socket, `denials ${told.read.join()}`)) as ToldDenials
     expect(after.denials).toEqual([])

@@ -142,10 +142,11 @@ export class PolicyTables {
     this.writer.quiesced()
   }
 
-  private write({ tiers: enforced, staged = [] }: Program, text: string): Kept {
-    // A program needs a first group, where the number of the others may stand.
+  private write({ tiers: enforced, staged }: Program, text: string): Kept {
+    // Each list needs a first group: the one has the number of the other's, which stands for all of it.
     const first = enforced.length > 0 ? enforced : [NO_RULES]
-    const tiers = [...first, ...staged]
+    const tried = staged?.length === 0 ? [NO_RULES] : (staged ?? [])
+    const tiers = [...first, ...tried]
     const wanted = tiers.reduce(
       (sum, { rules }) =>
         rules
@@ -165,7 +166,7 @@ export class PolicyTables {
         `policy: ${tiers.length} more tiers are needed, ${free} of ${this.limits.matches} are free (policy matches)`,
       )
     }
-    const most = Math.max(first.length, staged.length)
+    const most = Math.max(first.length, tried.length)
     if (most > MAX_TIERS) {
       throw new RangeError(`policy: ${most} tiers, more than ${MAX_TIERS} (MAX_TIERS)`)
     }

@@ -22,7 +22,7 @@ function* questions(world: PolicyWorld): Generator<Ask> {
     for (const { pod: peer, address: peerAddress } of peers) {
       for (const direction of ['ingress', 'egress'] as const) {
         for (const protocol of ['TCP', 'UDP', 'SCTP', 'ICMP'] as const) {
-          for (const port of protocol === 'ICMP' ? [0] : [...PORTS, 9000]) {
+          for (const port of protocol === 'ICMP' ? [0, 3, 8, 128] : [...PORTS, 9000]) {
             yield { direction, subject, peer, peerAddress, protocol, port }
           }
         }
@@ -49,13 +49,16 @@ test(`${WORLDS} random worlds: every question is answered as the documentation s
     for (const ask of questions(world)) {
       const { direction, subject, peer, peerAddress, protocol, port } = ask
       const program = programs.get(identities.of(subject)!.identity)![direction]
-      const { verdict, origin } = evaluate(program, {
+      const question = {
         identity: peer === undefined ? IDENTITY.WORLD : identities.of(peer)!.identity,
         address: ipWords(peerAddress),
         protocol: protocolNumber(protocol, peerAddress),
-        port,
-      })
+        port: protocol === 'ICMP' ? port << 16 : port,
+      }
+      const { verdict, origin } = evaluate(program, question)
+      const tried = evaluate({ tiers: program.staged ?? program.tiers }, question).verdict
       asked++
+      expect(tried === VERDICT.ALLOW, `world ${seed}, staged`).toBe(allowed(world, ask, true))
       if ((verdict === VERDICT.ALLOW) === allowed(world, ask)) continue
       const whose = compiler.origin(origin)
       expect.fail(

@@ -16,6 +16,7 @@ export interface Ask {
   peer: PodFacts | undefined
   peerAddress: string
   protocol: 'TCP' | 'UDP' | 'SCTP' | 'ICMP'
+  /** Of ICMP the type; its code is 0. */
   port: number
 }
 
@@ -197,10 +198,66 @@ function clusterTier(
   return undefined
 }
 
-/** Whether one end lets the flow be. */
-export function allowed(world: PolicyWorld, ask: Ask): boolean {
+/** What GlobalPolicies say (cni/model/global-policy.ts); undefined: nothing, or Pass. With `staged` those too that are only tried. */
+function globalPolicies(
+  world: PolicyWorld,
+  ask: Ask,
+  staged: boolean,
+): 'allow' | 'deny' | undefined {
+  const policies = world.policies
+    .filter(policy => policy.kind === 'GlobalPolicy')
+    .filter(({ spec }) => staged || !spec.staged)
+    .sort((a, b) => a.spec.order - b.spec.order)
+  const mine = (
+    pod: PodFacts,
+    namespaces: LabelSelector | undefined,
+    pods: LabelSelector | undefined,
+    accounts: readonly string[] | undefined,
+  ): boolean => {
+    if (namespaces && !selected(namespaces, namespaceLabels(world, pod))) return false
+    if (pods && !selected(pods, pod.labels)) return false
+    return !accounts || accounts.includes(pod.serviceAccount)
+  }
+  const ipv6 = ask.peerAddress.includes(':')
+  const number = { TCP: 6, UDP: 17, SCTP: 132, ICMP: ipv6 ? 58 : 1 }[ask.protocol]
+  const named = { TCP: 6, UDP: 17, SCTP: 132, ICMP: 1, ICMPv6: 58 }
+  const among = (ports: readonly (number | string)[]): boolean =>
+    ports.some(port => {
+      if (typeof port === 'number') return port === ask.port
+      const range = /^(\d+)-(\d+)$/.exec(port)
+      if (range) return Number(range[1]) <= ask.port && ask.port <= Number(range[2])
+      return namedPort(ask, port, ask.protocol)
+    })
+  for (const { spec } of policies) {
+    const { namespaceSelector, podSelector, serviceAccounts } = spec.subject ?? {}
+    if (!mine(ask.subject, namespaceSelector, podSelector, serviceAccounts)) continue
+    for (const rule of spec[ask.direction] ?? []) {
+      const { peer = {}, protocol, ports, notPorts, icmp } = rule
+      if (protocol !== undefined) {
+        if ((typeof protocol === 'number' ? protocol : named[protocol]) !== number) continue
+        if (ports && !among(ports)) continue
+        if (notPorts && among(notPorts)) continue
+        if (icmp && (icmp.type !== ask.port || (icmp.code ?? 0) !== 0)) continue
+      }
+      if (peer.namespaceSelector || peer.podSelector || peer.serviceAccounts) {
+        if (!real(ask.peer)) continue
+        if (!mine(ask.peer, peer.namespaceSelector, peer.podSelector, peer.serviceAccounts))
+          continue
+      }
+      if (peer.networks && !peer.networks.some(cidr => inCidr(ask.peerAddress, cidr))) continue
+      if (peer.notNetworks?.some(cidr => inCidr(ask.peerAddress, cidr))) continue
+      if (rule.action === 'Pass') return undefined
+      return rule.action === 'Allow' ? 'allow' : 'deny'
+    }
+  }
+  return undefined
+}
+
+/** Whether one end lets the flow be; with `staged` as if policies that are only tried were in force. */
+export function allowed(world: PolicyWorld, ask: Ask, staged = false): boolean {
   const verdict =
     clusterTier(world, ask, 'Admin') ??
+    globalPolicies(world, ask, staged) ??
     networkPolicies(world, ask) ??
     clusterTier(world, ask, 'Baseline') ??
     'allow'

@@ -2,6 +2,7 @@
 import type { ClusterNetworkPolicy } from '../../../cni/model/cluster-network-policy.ts'
 import { clusterNetworkPolicySpec } from '../../../cni/model/cluster-network-policy.ts'
 import type { NamedPort, NamespaceFacts, NodeFacts, PodFacts } from '../../../cni/model/facts.ts'
+import { type GlobalPolicy, globalPolicySpec } from '../../../cni/model/global-policy.ts'
 import type { NetworkPolicy } from '../../../cni/model/network-policy.ts'
 import { networkPolicySpec } from '../../../cni/model/network-policy.ts'
 import type { PolicyWorld } from '../../../cni/policy/sources.ts'
@@ -38,6 +39,7 @@ const KEYS = ['app', 'tier'] as const
 const VALUES = ['a', 'b', 'c'] as const
 export const PORTS = [80, 81, 443, 8080] as const
 const NAMES = ['web', 'dns'] as const
+const ACCOUNTS = ['default', 'robot'] as const
 const PROTOCOLS = ['TCP', 'UDP', 'SCTP'] as const
 export const OUTSIDE = ['192.0.2.7', '198.51.100.9', '2001:db8::9'] as const
 const CIDRS = [
@@ -143,6 +145,54 @@ function clusterPolicy(dice: Dice, i: number): ClusterNetworkPolicy {
   }
 }
 
+function globalPolicy(dice: Dice, i: number): GlobalPolicy {
+  const who = () => ({
+    ...(dice.chance(0.5) ? { namespaceSelector: selector(dice) } : {}),
+    ...(dice.chance(0.4) ? { podSelector: selector(dice) } : {}),
+    ...(dice.chance(0.3) ? { serviceAccounts: dice.some(2, () => dice.one(ACCOUNTS), 1) } : {}),
+  })
+  const range = () => {
+    const first = dice.one(PORTS)
+    return dice.chance(0.5) ? first : `${first}-${first + dice.below(400)}`
+  }
+  const traffic = () => {
+    const kind = dice.below(6)
+    if (kind === 0) return {}
+    if (kind === 1) return { protocol: dice.one([0, 6, 17, 58, 'SCTP']) }
+    if (kind === 2) {
+      const icmp = { type: dice.one([0, 8, 128]), ...(dice.chance(0.3) ? { code: 0 } : {}) }
+      return { protocol: dice.one(['ICMP', 'ICMPv6']), ...(dice.chance(0.8) ? { icmp } : {}) }
+    }
+    const protocol = dice.one(PROTOCOLS)
+    if (kind === 3) return { protocol, notPorts: dice.some(3, range, 1) }
+    const port = () => (dice.chance(0.3) ? dice.one(NAMES) : range())
+    return { protocol, ports: dice.some(3, port, 1) }
+  }
+  const rules = () =>
+    dice.some(3, () => ({
+      action: dice.one(['Allow', 'Deny', 'Pass']),
+      ...(dice.chance(0.2) ? { log: true } : {}),
+      ...traffic(),
+      ...(dice.chance(0.7)
+        ? {
+            peer: {
+              ...(dice.chance(0.6) ? who() : {}),
+              ...(dice.chance(0.3) ? { networks: dice.some(2, () => dice.one(CIDRS), 1) } : {}),
+              ...(dice.chance(0.3) ? { notNetworks: dice.some(2, () => dice.one(CIDRS), 1) } : {}),
+            },
+          }
+        : {}),
+    }))
+  const spec = {
+    order: i,
+    ...(dice.chance(0.3) ? { staged: true } : {}),
+    ...(dice.chance(0.7) ? { subject: who() } : {}),
+    ...(dice.chance(0.8) ? { ingress: rules() } : {}),
+    ...(dice.chance(0.8) ? { egress: rules() } : {}),
+  }
+  return { kind: 'GlobalPolicy', name: `gp${i}`, spec: globalPolicySpec.parse(spec) }
+}
+
 export function randomWorld(seed: number): PolicyWorld {
   const dice = new Dice(seed)
   const namespaces: NamespaceFacts[] = dice.some(
@@ -173,7 +223,7 @@ export function randomWorld(seed: number): PolicyWorld {
       labels: labels(dice),
       addresses: [`10.0.0.${i + 1}`, `fd00::${i + 1}`],
       ports: ports(),
-      serviceAccount: 'default',
+      serviceAccount: dice.one(ACCOUNTS),
       hostNetwork: false,
     }),
     2,
@@ -181,6 +231,7 @@ export function randomWorld(seed: number): PolicyWorld {
   const policies = [
     ...dice.some(3, i => networkPolicy(dice, i, names)),
     ...dice.some(3, i => clusterPolicy(dice, i)),
+    ...dice.some(3, i => globalPolicy(dice, i)),
   ]
   return { namespaces, pods, nodes, policies }
 }

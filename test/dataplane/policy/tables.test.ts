@@ -17,6 +17,7 @@ import {
   type Program,
   podIdentity,
   type Question,
+  type Tier,
   VERDICT,
 } from '../../../dataplane/policy-program.ts'
 import { Dice } from '../../cni/policy/worlds.ts'
@@ -38,8 +39,13 @@ const ADDRESSES = [
 const PORTS = [0, 1, 79, 80, 81, 443, 65_535]
 
 function randomMatch(dice: Dice): Match {
-  const protocol = dice.chance(0.6) ? { protocol: dice.one([6, 17, 132, 1]) } : {}
-  const ported = 'protocol' in protocol && protocol.protocol !== 1 && dice.chance(0.7)
+  const protocol = dice.chance(0.6) ? { protocol: dice.one([6, 17, 132, 1, 58]) } : {}
+  const ported =
+    'protocol' in protocol &&
+    protocol.protocol !== 1 &&
+    protocol.protocol !== 58 &&
+    dice.chance(0.7)
+  const icmp = 'protocol' in protocol && [1, 58].includes(protocol.protocol) && dice.chance(0.7)
   const first = dice.one(PORTS)
   const namespace = podIdentity(dice.one([1, 2]), 0)
   return {
@@ -55,21 +61,25 @@ function randomMatch(dice: Dice): Match {
       : {}),
     ...(dice.chance(0.4) ? { network: dice.one(NETWORKS) } : {}),
     ...(ported ? { ports: { first, last: Math.min(65_535, first + dice.below(500)) } } : {}),
+    ...(icmp ? { icmp: { type: dice.one([0, 8]), ...(dice.chance(0.5) ? { code: 1 } : {}) } } : {}),
   }
 }
 
 function randomProgram(dice: Dice): Program {
-  return {
-    tiers: dice.some(3, () => ({
-      rules: dice.some(8, () => ({
-        verdict: dice.one([VERDICT.ALLOW, VERDICT.DENY, VERDICT.PASS]),
-        matches: dice.some(3, () => randomMatch(dice), 1),
-        origin: dice.below(1000),
-      })),
-      otherwise: dice.one([VERDICT.PASS, VERDICT.DENY]),
+  const staged = dice.chance(0.3) ? { staged: randomTiers(dice) } : {}
+  return { tiers: randomTiers(dice), ...staged }
+}
+
+function randomTiers(dice: Dice): Tier[] {
+  return dice.some(3, () => ({
+    rules: dice.some(8, () => ({
+      verdict: dice.one([VERDICT.ALLOW, VERDICT.DENY, VERDICT.PASS]),
+      matches: dice.some(3, () => randomMatch(dice), 1),
       origin: dice.below(1000),
     })),
-  }
+    otherwise: dice.one([VERDICT.PASS, VERDICT.DENY]),
+    origin: dice.below(1000),
+  }))
 }
 
 function peerWords({ family, words }: Cidr): number[] {
@@ -107,14 +117,16 @@ describe.each(aclNames(6))('%s', name => {
       for (let batch = 0; batch < 6; batch++) {
         const asked = Array.from({ length: 256 }, () => {
           const address = dice.one(ADDRESSES)
+          const protocol = dice.one([6, 17, 132, 1, 58, 0])
+          const icmp = protocol === 1 || protocol === 58
           return {
             ...dice.one(programs),
             address,
             question: {
               identity: dice.one(IDENTITIES),
               address: address.words,
-              protocol: dice.one([6, 17, 132, 1, 0]),
-              port: dice.one(PORTS),
+              protocol,
+              port: icmp ? dice.one([0, 1, 8 << 16, (8 << 16) | 1]) : dice.one(PORTS),
             } satisfies Question,
           }
         })
@@ -128,6 +140,15 @@ describe.each(aclNames(6))('%s', name => {
         reader.judge(q, 256)
         const answers = asked.map((_, i) => ({ verdict: q.verdicts[i], origin: q.origins[i] }))
         expect(answers).toEqual(asked.map(({ program, question }) => evaluate(program, question)))
+        const tried = asked.map((_, i) => ({
+          verdict: q.stagedVerdicts[i],
+          origin: q.stagedOrigins[i],
+        }))
+        expect(tried).toEqual(
+          asked.map(({ program: { tiers, staged }, question }) =>
+            evaluate({ tiers: staged ?? tiers }, question),
+          ),
+        )
       }
     }
   })

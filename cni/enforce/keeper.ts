@@ -130,6 +130,11 @@ export class PolicyKeeper implements Rules {
     }
   }
 
+  /** Whether what is in force is what the files say now. */
+  get inSync(): boolean {
+    return this.#problem() === undefined
+  }
+
   /** As `Rules`. */
   readonly ruleText = (origin: number): string | undefined => {
     const rule = this.#inForce?.compiled.origin(origin)

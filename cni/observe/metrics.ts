@@ -94,7 +94,7 @@ function atOnce<T>(read: () => T): () => T {
 
 function nodeMetrics(
   registry: Registry,
-  { plane, pods }: Node,
+  { plane, pods, policy }: Node,
   status: () => DataplaneStatus,
   inSync: () => boolean,
 ): void {
@@ -103,6 +103,12 @@ function nodeMetrics(
   const following =
     'Whether the engine works by the cluster file as it is now, not by an earlier one'
   told(registry, Gauge, ['hawser_cluster_in_sync', following], [], put => put(inSync() ? 1 : 0))
+  if (policy !== undefined) {
+    const policing = 'Whether the policy in force is what its files say now'
+    told(registry, Gauge, ['hawser_policy_in_sync', policing], [], put =>
+      put(policy.inSync ? 1 : 0),
+    )
+  }
   told(registry, Gauge, ['hawser_pods', 'Interfaces of pods that are served'], [], put =>
     put(plane.pods().length),
   )

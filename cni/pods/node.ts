@@ -18,6 +18,8 @@ export interface Node extends AddressSources {
   policy?: {
     /** Why the node is not ready for its sake. */
     causes(): string[]
+    /** Whether it is what its files say now. */
+    readonly inSync: boolean
     /** For an operator. */
     notes(): string[]
     status(): object

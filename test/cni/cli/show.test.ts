@@ -8,6 +8,7 @@ import {
   showStatus,
   showSwap,
 } from '../../../cni/cli/show.ts'
+import type { PolicyStatus } from '../../../cni/enforce/keeper.ts'
 import { POD, STATUS } from '../fake-plane.ts'
 
 test('columns are as wide as their widest cell, numbers stand right', () => {
@@ -130,4 +131,17 @@ test('a swap says what is in use now', () => {
   expect(showSwap({ family: 6, name: 'mine', file: '/m.ts', routes: 3, bytes: 3 << 20 })).toBe(
     'IPv6 by mine (/m.ts), 3 MiB, 3 routes',
   )
+})
+
+test('status says which policy is in force, and why that is not what the files say', () => {
+  const policy = { folder: '/p', policies: 3, programs: 2, addresses: 9, since: '2026-01-02' }
+  const line = (more: Partial<PolicyStatus>): string | undefined =>
+    /^policy .*$/m.exec(showStatus({ ...STATUS, policy: { ...policy, ...more } }))?.[0]
+  expect(line({})).toBe(
+    'policy    /p: 3 policies, 2 programs, 9 addresses of pods, since 2026-01-02',
+  )
+  expect(line({ problem: { what: '/p/a.yaml:3: no', since: '2026-01-03' } })).toMatch(
+    /since 2026-01-02; not as it is now: \/p\/a\.yaml:3: no$/,
+  )
+  expect(showStatus(STATUS)).not.toMatch(/^policy/m)
 })

@@ -40,6 +40,19 @@ metrics: {listen: '127.0.0.1:9473'}
 `
 
 describe('the configuration', () => {
+  test('policy is enforced when it is asked for; its limits are the engine’s, its folder is from the file’s', () => {
+    const base = 'node: a\ncluster: /c\n'
+    expect(load(base)).not.toHaveProperty('policy')
+    expect(load(base).dataplane).not.toHaveProperty('policy')
+    const { policy, dataplane } = load(`${base}policy: {}\n`)
+    expect([policy, dataplane]).toEqual([{ folder: '/etc/hawser/policy' }, { policy: {} }])
+    const set = load(`${base}policy: {folder: policies, matches: 9, addresses: 8, flows: 7}\n`)
+    expect(set.policy).toEqual({ folder: join(folder, 'policies') })
+    expect(set.dataplane).toEqual({ policy: { matches: 9, addresses: 8, flows: 7 } })
+    expect(() => load(`${base}policy: {flows: 0}\n`)).toThrow(/hawser\.yaml: policy\.flows: 0/)
+    expect(() => load(`${base}policy: {rules: 1}\n`)).toThrow(/policy\.rules: unknown key/)
+  })
+
   test('exclusions are addresses and CIDRs', () => {
     const { exclude, dataplane } = load(
       'node: a\ncluster: /c\nipam: {exclude: [10.0.0.7, fd00::/120]}\n',

@@ -222,6 +222,17 @@ describe('an operator', () => {
     )
   })
 
+  test('has the policies checked with the configuration', async () => {
+    const file = join(folder, 'hawser.json')
+    const { node, cluster, policy } = config
+    writeFileSync(file, JSON.stringify({ node, cluster, policy }))
+    const check = () => run(process.execPath, [CLI, 'daemon', '--check', '--config', file])
+    expect(await check()).toMatchObject({ code: 0, stdout: expect.stringMatching(/1 policies/) })
+    put('deny.yaml', DENY_ALL.replace('podSelector', 'podSelektor'))
+    const { code, stderr } = await check()
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/deny\.yaml:4: spec\.podSelektor/)])
+  })
+
   test('who asks for no policy gets none', async () => {
     delete config.policy
     delete config.dataplane.policy

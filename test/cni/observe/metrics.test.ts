@@ -100,6 +100,15 @@ describe('what is told', () => {
     }
   })
 
+  test('whether policy is what its files say, where there is one', async () => {
+    expect((await scrape()).has('hawser_policy_in_sync')).toBe(false)
+    const policy = { ...{ causes: () => [], notes: () => [], status: () => ({}) }, inSync: false }
+    const rules = { ruleText: () => undefined, ruleTexts: () => [] }
+    const node = { ...fake.node, policy: { ...policy, ...rules } }
+    const { registry } = createMetrics(node, () => true)
+    expect(await registry.metrics()).toMatch(/^hawser_policy_in_sync 0$/m)
+  })
+
   test('whether the node is ready, and what ails it', async () => {
     expect((await scrape()).get('hawser_ready')).toBe(1)
     inSync = false

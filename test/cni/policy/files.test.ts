@@ -163,3 +163,64 @@ describe('a folder', () => {
     ])
   })
 })
+
+describe('GlobalPolicy', () => {
+  const global = (spec: string, name = 'all') =>
+    `---\napiVersion: hawser.dev/v1\nkind: GlobalPolicy\nmetadata: { name: ${name} }\nspec: ${spec}\n`
+  const ask = (flow: Partial<Flow> = {}) =>
+    new Explainer(readPolicies(folder).world).explain({
+      ...{ from: 'shop/web', to: 'shop/db', port: 5432, protocol: 'TCP' as const },
+      ...flow,
+    })
+
+  test('by order, before NetworkPolicies; the rule that decides has a name', () => {
+    put('world.yaml', WORLD)
+    put(
+      'policies.yaml',
+      global('{ order: 2, ingress: [{ action: Allow }] }', 'second') +
+        global(
+          '{ order: 1, subject: { podSelector: { matchLabels: { app: db } } }, ingress: [{ name: pg, action: Deny, protocol: TCP, notPorts: [5432] }] }',
+          'first',
+        ),
+    )
+    expect(ask().allowed).toBe(true)
+    expect(ask({ port: 80 }).ends.at(-1)).toMatchObject({
+      ...{ direction: 'ingress', allowed: false },
+      by: 'GlobalPolicy first, ingress rule 0 "pg"',
+    })
+    expect(ask({ protocol: 'UDP', port: 80 }).allowed).toBe(true)
+  })
+
+  test('ICMP types, and what is only tried', () => {
+    put('world.yaml', WORLD)
+    put(
+      'policies.yaml',
+      global(
+        '{ ingress: [{ action: Allow, protocol: ICMP, icmp: { type: 8 } }, { action: Deny }] }',
+      ),
+    )
+    expect(ask({ protocol: 'ICMP' }).allowed).toBe(true)
+    expect(ask().allowed).toBe(false)
+    put('policies.yaml', global('{ staged: true, ingress: [{ action: Deny }] }'))
+    expect(ask().allowed).toBe(true)
+  })
+
+  test.each([
+    ['{ ingress: [{ action: Drop }] }', 'spec.ingress[0].action'],
+    ['{ ingress: [{ action: Deny, ports: [80] }] }', 'needs protocol TCP, UDP or SCTP'],
+    ['{ ingress: [{ action: Deny, protocol: TCP, ports: ["90-80"] }] }', 'spec.ingress[0].ports'],
+    [
+      '{ ingress: [{ action: Deny, protocol: TCP, icmp: { type: 8 } }] }',
+      'needs protocol ICMP or ICMPv6',
+    ],
+    [
+      '{ egress: [{ action: Deny, peer: { notNetworks: [10.0.0.0/40] } }] }',
+      'spec.egress[0].peer.notNetworks[0]',
+    ],
+    ['{ orders: 1 }', 'orders'],
+  ])('%s is refused', (spec, cause) => {
+    put('world.yaml', WORLD)
+    put('policies.yaml', global(spec))
+    expect(() => readPolicies(folder)).toThrow(cause)
+  })
+})

@@ -84,17 +84,15 @@ function markOf(file: string): string {
 
 /** The objects of one file; `kind: List` is taken apart. Throws DocumentError with the line. */
 export function parseManifests(file: string, text: string): Manifest[] {
-  const lines = new LineCounter()
-  const documents = parseAllDocuments(text, { ...YAML, lineCounter: lines })
-  if (!Array.isArray(documents)) return []
-  return documents.flatMap(document => {
+  const source = new Source(text)
+  return source.documents().flatMap((document, index) => {
     const broken = document.errors[0] ?? document.warnings[0]
     if (broken !== undefined) {
       throw new DocumentError(file, [{ path: [], cause: yamlCause(broken) }], { cause: broken })
     }
-    const object = contentOf(file, document as Document)
+    const object = contentOf(file, document)
     if (object === null || object === undefined) return []
-    const at = (path: FieldPath): number => lineOf(document as Document, lines, path)
+    const at = (path: FieldPath): number => source.line(index, path)
     const { kind, items } = object as { kind?: unknown; items?: unknown }
     if (typeof kind !== 'string' || !kind.endsWith('List') || !Array.isArray(items)) {
       return [{ file, object, line: at }]
@@ -105,6 +103,39 @@ export function parseManifests(file: string, text: string): Manifest[] {
       line: (path: FieldPath) => at(['items', i, ...path]),
     }))
   })
+}
+
+/**
+ * A file's text, which knows lines. What the parser has made of it takes thirty times its room, and is kept only as long as
+ * nobody needs that.
+ */
+class Source {
+  readonly #text: string
+  #parsed: WeakRef<{ documents: Document[]; lines: LineCounter }> | undefined
+
+  constructor(text: string) {
+    this.#text = text
+  }
+
+  documents(): Document[] {
+    return this.#parse().documents
+  }
+
+  /** Line of a field of the `index`th document. */
+  line(index: number, path: FieldPath): number {
+    const { documents, lines } = this.#parse()
+    return lineOf(documents[index]!, lines, path)
+  }
+
+  #parse(): { documents: Document[]; lines: LineCounter } {
+    const known = this.#parsed?.deref()
+    if (known !== undefined) return known
+    const lines = new LineCounter()
+    const found = parseAllDocuments(this.#text, { ...YAML, lineCounter: lines })
+    const parsed = { documents: Array.isArray(found) ? (found as Document[]) : [], lines }
+    this.#parsed = new WeakRef(parsed)
+    return parsed
+  }
 }
 
 function contentOf(file: string, document: Document): unknown {

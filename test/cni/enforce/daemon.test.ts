@@ -14,6 +14,7 @@ import type { HostFacts } from '../../../cni/daemon/preconditions.ts'
 import type { RuleCount, ToldDenials } from '../../../cni/enforce/told.ts'
 import { query } from '../../../cni/rpc/client.ts'
 import { encodeCni, encodeMessage, HEADER_BYTES, WORD } from '../../../cni/rpc/protocol.ts'
+import type { Denial } from '../../../dataplane/control.ts'
 import { evaluate } from '../../../dataplane/policy/evaluate.ts'
 import { type Program, VERDICT } from '../../../dataplane/policy-program.ts'
 import { Namespaces } from '../../harness/netns.ts'
@@ -201,19 +202,30 @@ describe('an operator', () => {
     const { origin } = plane.policy!.pods.get('hawser/c0/eth0')!.ingress.tiers[0]!
     const begin = (await query(config.socket, 'denials ')) as ToldDenials
     expect(begin.denials).toEqual([])
-    plane.denied = [
+    const denied: Denial[] = [
       {
         ...{ time: '2026-01-02T03:04:05.678Z', pod: 'hawser/c0/eth0', direction: 'ingress' },
         ...{ source: 'fd00::1', sourcePort: 40000, destination: 'fd00::2', destinationPort: 80 },
         ...{ protocol: 6, origin, verdict: 'denied' },
       },
     ]
+    plane.denied = denied
     const told = (await query(config.socket, `denials ${begin.read.join()}`)) as ToldDenials
     expect(told.denials.map(showDenial)).toEqual([
       '2026-01-02T03:04:05.678Z ingress of shop/p0: tcp [fd00::1]:40000 -> [fd00::2]:80: denied by NetworkPolicy shop/deny-all, which isolates for ingress',
     ])
     const after = (await query(config.socket, `denials ${told.read.join()}`)) as ToldDenials
     expect(after.denials).toEqual([])
+    const denials = plane.denials.bind(plane)
+    plane.denials = read => {
+      const found = denials(read)
+      // It comes when the one who asks knows where to begin.
+      plane.denied = [...denied, ...denied]
+      return found
+    }
+    const flows = [CLI, 'flows', '--denied', '--json', '--socket', config.socket]
+    const { stdout, stderr } = await run(process.execPath, flows)
+    expect([JSON.parse(stdout), stderr]).toEqual([told.denials[0], ''])
     await expect(query(config.socket, 'denials 1,x')).rejects.toThrow('not a place')
     plane.policyHits = origins => origins.map(each => (each === origin ? 7 : 0))
     const rules = (await query(config.socket, 'policy rules')) as RuleCount[]

@@ -2,58 +2,63 @@
 import { compile } from '../../bench/harness/compile.ts'
 import type { TestPod } from '../harness/node.ts'
 import { Running } from '../harness/processes.ts'
-import { isAllowed, PODS, pairs, type Table } from './world.ts'
+import { isAllowed, pairs, type Table } from './world.ts'
 
 /** Milliseconds in which an answer comes back, on a machine that is not overloaded. */
 const ROUND_MS = 300
 /** Rounds that what must be answered may take: a busy machine may lose a packet, or be late. */
 const MOST_ROUNDS = 20
 
-interface Pair {
+interface Probe {
   from: string
   to: string
   family: 4 | 6
+  table: Table
 }
 
-const textOf = ({ from, to, family }: Pair): string => `${from} to ${to} by IPv${family}`
+function textOf({ from, to, family, table: { protocol, port } }: Probe): string {
+  return `${from} to ${to}, ${protocol} ${port} by IPv${family}`
+}
 
 export class Prober {
   readonly #process: Running
+  readonly #pods: readonly string[]
   #rounds = 0
 
   /** `pods`: by `namespace/name`. */
   constructor(pods: ReadonlyMap<string, TestPod>) {
-    const words = PODS.map(each => {
-      const { netns, ip4, ip6 } = pods.get(each)!
-      return `${netns},${ip4},${ip6}`
-    })
+    this.#pods = [...pods.keys()]
+    const words = [...pods.values()].map(({ netns, ip4, ip6 }) => `${netns},${ip4},${ip6}`)
     this.#process = new Running(compile('test/policy/native/prober.cc'), words)
   }
 
   /**
-   * Tries all pairs, by both families. What the table allows is tried until there is an answer, what it denies in each of
-   * these rounds, too: a denied one is one that never was answered, a late answer only makes an allowed one slow.
+   * Tries all pairs for all tables at once, by both families. What a table allows is tried until there is an answer, what it
+   * denies as often: what is denied never was answered in any round, a late answer only makes an allowed one slow.
    */
-  async observe(table: Table): Promise<{ answered: string[]; expected: string[] }> {
-    const all = pairs().flatMap(pair => [4, 6].map(family => ({ ...pair, family }) as Pair))
-    const expected = all.filter(({ from, to }) => isAllowed(table, from, to))
-    const answered = new Set<Pair>()
+  async observe(tables: readonly Table[]): Promise<{ answered: string[]; expected: string[] }> {
+    const all = tables.flatMap(table =>
+      pairs(this.#pods).flatMap(pair =>
+        ([4, 6] as const).map((family): Probe => ({ ...pair, family, table })),
+      ),
+    )
+    const expected = all.filter(({ table, from, to }) => isAllowed(table, from, to))
+    const answered = new Set<Probe>()
     for (let round = 0; round < MOST_ROUNDS; round++) {
-      const open = all.filter(pair => !answered.has(pair))
-      for (const pair of await this.#round(table, open)) answered.add(pair)
-      if (expected.every(pair => answered.has(pair))) break
+      const open = all.filter(probe => !answered.has(probe))
+      for (const probe of await this.#round(open)) answered.add(probe)
+      if (expected.every(probe => answered.has(probe))) break
     }
-    return {
-      answered: all.filter(each => answered.has(each)).map(textOf),
-      expected: expected.map(textOf),
-    }
+    const inOrder = all.filter(probe => answered.has(probe))
+    return { answered: inOrder.map(textOf), expected: expected.map(textOf) }
   }
 
-  async #round({ protocol, port }: Table, probes: readonly Pair[]): Promise<Pair[]> {
-    const text = ({ from, to, family }: Pair): string =>
-      `${PODS.indexOf(from)}>${PODS.indexOf(to)}/${family}`
-    const words = [protocol.toLowerCase(), port, ROUND_MS, ...probes.map(text)]
-    this.#process.child.stdin!.write(`${words.join(' ')}\n`)
+  async #round(probes: readonly Probe[]): Promise<Probe[]> {
+    const text = ({ from, to, family, table: { protocol, port } }: Probe): string => {
+      const way = `${this.#pods.indexOf(from)}>${this.#pods.indexOf(to)}/${family}`
+      return `${protocol.toLowerCase()}:${port}:${way}`
+    }
+    this.#process.child.stdin!.write(`${[ROUND_MS, ...probes.map(text)].join(' ')}\n`)
     const { lines } = this.#process
     const wanted = ++this.#rounds
     await this.#process.until(() => lines.length >= wanted)

@@ -1,21 +1,23 @@
 /**
- * The world of the truth tables: namespaces x, y and z, in each the pods a, b and c, which serve ports 80 and 81. A case
- * takes it through steps; a step has policies, labels beyond those of the start, and what may be reached then.
+ * The world of the truth tables: namespaces with pods that serve ports 80 and 81. A case takes it through steps; a step
+ * has policies, labels beyond those of the start, and what may be reached then.
  */
 import type { PortProtocol } from '../../cni/model/network-policy.ts'
 
-export const NAMESPACES = ['x', 'y', 'z'] as const
-const NAMES = ['a', 'b', 'c'] as const
-/** `namespace/name` of all nine. */
-export const PODS: readonly string[] = NAMESPACES.flatMap(namespace =>
-  NAMES.map(name => `${namespace}/${name}`),
-)
+function podsOf(namespaces: string, names: string): readonly string[] {
+  return [...namespaces].flatMap(namespace => [...names].map(name => `${namespace}/${name}`))
+}
+
+/** `namespace/name` of the pods that the cases of NetworkPolicy have: three namespaces of three pods. */
+export const NINE = podsOf('xyz', 'abc')
+/** Of ClusterNetworkPolicy: four of two. */
+export const EIGHT = podsOf('wxyz', 'ab')
 export const SERVED = [80, 81] as const
 
 export type Labels = Record<string, string>
 export type Manifest = Record<string, unknown>
 
-/** Where a pod is: a policy may name its addresses. */
+/** A pod's node and addresses, which a policy may name. */
 export interface Place {
   node: string
   ip4: string
@@ -64,8 +66,8 @@ export function isAllowed({ lines }: Table, from: string, to: string): boolean {
 }
 
 /** All pairs. What a pod sends to itself never reaches its node, and nothing is said of it. */
-export function pairs(): { from: string; to: string }[] {
-  return PODS.flatMap(from => PODS.filter(to => to !== from).map(to => ({ from, to })))
+export function pairs(pods: readonly string[]): { from: string; to: string }[] {
+  return pods.flatMap(from => pods.filter(to => to !== from).map(to => ({ from, to })))
 }
 
 /** NetworkPolicy `spec` in `namespace`. */
@@ -74,10 +76,11 @@ export function networkPolicy(namespace: string, name: string, spec: object): Ma
   return { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata, spec }
 }
 
-/** All objects of a step: what a cluster would show, and the step's policies. */
+/** All objects of a step: what a cluster would show of these pods, and the step's policies. */
 export function manifests(step: Step, places: Places): Manifest[] {
   const { labels = {} } = step
-  const namespaces = NAMESPACES.map(name => ({
+  const names = new Set([...places.keys()].map(pod => pod.split('/')[0]!))
+  const namespaces = [...names].map(name => ({
     apiVersion: 'v1',
     kind: 'Namespace',
     metadata: { name, labels: { ns: name, ...labels[name] } },
@@ -88,16 +91,28 @@ export function manifests(step: Step, places: Places): Manifest[] {
       ...{ containerPort, protocol },
     })),
   )
-  const pods = PODS.map(each => {
-    const [namespace, name = ''] = each.split('/')
-    const { node, ip4, ip6 } = places.get(each)!
+  const pods = [...places].map(([each, { node, ip4, ip6 }]) => {
+    const [namespace = '', name = ''] = each.split('/')
     return {
       apiVersion: 'v1',
       kind: 'Pod',
-      metadata: { namespace, name, labels: { pod: name, ...labels[each] } },
+      metadata: { namespace, name, labels: { ns: namespace, pod: name, ...labels[each] } },
       spec: { nodeName: node, containers: [{ name: 'server', ports }] },
       status: { podIPs: [{ ip: ip4 }, { ip: ip6 }] },
     }
   })
   return [...namespaces, ...pods, ...step.policies(places)]
+}
+
+/** ClusterNetworkPolicy with these rules. */
+export function clusterPolicy(
+  name: string,
+  tier: 'Admin' | 'Baseline',
+  priority: number,
+  subject: object,
+  rules: { ingress?: object[]; egress?: object[] },
+): Manifest {
+  const spec = { tier, priority, subject, ...rules }
+  const apiVersion = 'policy.networking.k8s.io/v1beta1'
+  return { apiVersion, kind: 'ClusterNetworkPolicy', metadata: { name }, spec }
 }

@@ -14,6 +14,8 @@ const USUAL: Readonly<Record<string, number>> = {
   'test/conformance/control.test.ts': 80,
   'test/netns/kill.test.ts': 80,
   'test/kubernetes/kubelet.test.ts': 70,
+  'test/policy/tun.test.ts': 70,
+  'test/policy/xdp.test.ts': 70,
   'test/containerd/pods.test.ts': 60,
   'test/containerd/reboot.test.ts': 60,
   'test/netns/power-loss.test.ts': 50,

@@ -6,11 +6,11 @@
 // with INIT ACK on raw sockets, since few kernels have SCTP. A line on stdin is a round of probes,
 // all at once:
 //
-//   tcp 80 300 0>3/4 0>3/6          protocol, port, milliseconds, probes: from pod 0 to pod 3 by
-//   IPv4, by IPv6
+//   300 tcp:80:0>3/4 udp:81:0>3/6   milliseconds; protocol, port, from pod 0 to pod 3 by IPv4, by
+//   IPv6
 //
-// and a line on stdout says which of them were answered, as JSON: ["0>3/4"]. A round ends when all
-// are, or its time is over. It ends with stdin.
+// and a line on stdout says which of them were answered, as JSON: ["tcp:80:0>3/4"]. A round ends
+// when all are, or its time is over. It ends with stdin.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -275,9 +275,8 @@ class Prober {
 
   void round(const std::string& line) {
     std::istringstream words(line);
-    std::string protocol;
-    int port = 0, milliseconds = 0;
-    words >> protocol >> port >> milliseconds;
+    int milliseconds = 0;
+    words >> milliseconds;
     probes_.clear();
     open_.clear();
     for (Probe probe; words >> probe.text;) {
@@ -287,7 +286,7 @@ class Prober {
     }
     missing_ = probes_.size();
     std::vector<int> sockets;
-    for (const Probe& probe : probes_) start(probe, protocol, static_cast<uint16_t>(port), sockets);
+    for (const Probe& probe : probes_) start(probe, sockets);
     using Clock = std::chrono::steady_clock;
     const auto end = Clock::now() + std::chrono::milliseconds(milliseconds);
     while (missing_ > 0) {
@@ -303,11 +302,14 @@ class Prober {
     std::cout << "[" << answered << "]" << std::endl;
   }
 
-  void start(const Probe& probe, const std::string& protocol, uint16_t port,
-             std::vector<int>& sockets) {
-    unsigned from = 0, to = 0, version = 0;
-    if (std::sscanf(probe.text.c_str(), "%u>%u/%u", &from, &to, &version) != 3 ||
-        from >= pods_.size() || to >= pods_.size() || (version != 4 && version != 6)) {
+  void start(const Probe& probe, std::vector<int>& sockets) {
+    char name[5] = "";
+    unsigned port = 0, from = 0, to = 0, version = 0;
+    const int fields =
+        std::sscanf(probe.text.c_str(), "%4[a-z]:%u:%u>%u/%u", name, &port, &from, &to, &version);
+    const std::string protocol = name;
+    if (fields != 5 || port > 65535 || from >= pods_.size() || to >= pods_.size() ||
+        (version != 4 && version != 6)) {
       std::fprintf(stderr, "not a probe: %s\n", probe.text.c_str());
       std::exit(2);
     }
@@ -317,12 +319,12 @@ class Prober {
     const uint32_t tag = probe.tag;
     if (protocol == "sctp") {
       const auto own = static_cast<uint16_t>(1024 + tag % 60000);
-      const auto packet = sctp_packet(own, port, 0, kInit, tag);
+      const auto packet = sctp_packet(own, static_cast<uint16_t>(port), 0, kInit, tag);
       sendto(pods_[from].sctp[family], packet.data(), packet.size(), 0, address, target.length);
       return;
     }
     // sin_port and sin6_port lie at the same place.
-    reinterpret_cast<sockaddr_in*>(address)->sin_port = htons(port);
+    reinterpret_cast<sockaddr_in*>(address)->sin_port = htons(static_cast<uint16_t>(port));
     check(setns(pods_[from].netns, CLONE_NEWNET), "setns");
     const int type = protocol == "tcp" ? SOCK_STREAM : SOCK_DGRAM;
     const int fd =

@@ -5,7 +5,7 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
 function nativeSources(root: string): string[] {
-  return ['native', 'bench'].flatMap(folder =>
+  return ['native', 'bench', 'test/policy/native'].flatMap(folder =>
     readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
       .filter(entry => /\.(cc|h)$/.test(entry.name))
       .map(entry => join(entry.parentPath, entry.name)),

@@ -1,6 +1,5 @@
 /** Servers in all pods, and probes between them: one process for all (native/prober.cc). */
 import { compile } from '../../bench/harness/compile.ts'
-import type { TestPod } from '../harness/node.ts'
 import { Running } from '../harness/processes.ts'
 import { isAllowed, pairs, type Table } from './world.ts'
 
@@ -8,6 +7,12 @@ import { isAllowed, pairs, type Table } from './world.ts'
 const ROUND_MS = 300
 /** Rounds that what must be answered may take: a busy machine may lose a packet, or be late. */
 const MOST_ROUNDS = 20
+
+interface Endpoint {
+  netns: string
+  ip4: string
+  ip6: string
+}
 
 interface Probe {
   from: string
@@ -22,13 +27,16 @@ function textOf({ from, to, family, table: { protocol, port } }: Probe): string 
 
 export class Prober {
   readonly #process: Running
+  readonly #ends: readonly string[]
   readonly #pods: readonly string[]
   #rounds = 0
 
-  /** `pods`: by `namespace/name`. */
-  constructor(pods: ReadonlyMap<string, TestPod>) {
+  /** Both by name: pods in their order, and what else is served and probed. */
+  constructor(pods: ReadonlyMap<string, Endpoint>, others: ReadonlyMap<string, Endpoint>) {
     this.#pods = [...pods.keys()]
-    const words = [...pods.values()].map(({ netns, ip4, ip6 }) => `${netns},${ip4},${ip6}`)
+    this.#ends = [...this.#pods, ...others.keys()]
+    const ends = [...pods.values(), ...others.values()]
+    const words = ends.map(({ netns, ip4, ip6 }) => `${netns},${ip4},${ip6}`)
     this.#process = new Running(compile('test/policy/native/prober.cc'), words)
   }
 
@@ -38,7 +46,7 @@ export class Prober {
    */
   async observe(tables: readonly Table[]): Promise<{ answered: string[]; expected: string[] }> {
     const all = tables.flatMap(table =>
-      pairs(this.#pods).flatMap(pair =>
+      pairs(table, this.#pods).flatMap(pair =>
         ([4, 6] as const).map((family): Probe => ({ ...pair, family, table })),
       ),
     )
@@ -55,7 +63,7 @@ export class Prober {
 
   async #round(probes: readonly Probe[]): Promise<Probe[]> {
     const text = ({ from, to, family, table: { protocol, port } }: Probe): string => {
-      const way = `${this.#pods.indexOf(from)}>${this.#pods.indexOf(to)}/${family}`
+      const way = `${this.#ends.indexOf(from)}>${this.#ends.indexOf(to)}/${family}`
       return `${protocol.toLowerCase()}:${port}:${way}`
     }
     this.#process.child.stdin!.write(`${[ROUND_MS, ...probes.map(text)].join(' ')}\n`)

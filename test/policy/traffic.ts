@@ -14,10 +14,7 @@ import { until } from '../harness/until.ts'
 import { dropsOf, expectSound, tellLogsOnFailure } from '../netns/expect.ts'
 import { SUITES, type Suite } from './cases.ts'
 import { Prober } from './prober.ts'
-import { type Manifest, manifests, type Place, type Step } from './world.ts'
-
-/** Pods of a suite on node a. */
-const ON_A = 4
+import { type Manifest, manifests, NODES, ON_A, type Place, type Step } from './world.ts'
 
 /** Declares a test for each case of each suite, with pods of this kind. */
 export function truthTables(attach: 'tun' | 'xdp'): void {
@@ -68,7 +65,8 @@ function truthTablesOf({ pods: names, cases }: Suite, attach: 'tun' | 'xdp'): vo
       const netns = name.replace('/', '-')
       pods.set(name, await addPod(nodes.namespaces, node, netns, attach, {}, name))
     }
-    prober = new Prober(pods)
+    const { netns } = nodes.b
+    prober = new Prober(pods, new Map([['node/b', { netns, ...NODES.get('node/b')! }]]))
   })
   afterAll(async () => {
     await prober?.close()

@@ -12,6 +12,13 @@ function podsOf(namespaces: string, names: string): readonly string[] {
 export const NINE = podsOf('xyz', 'abc')
 /** Of ClusterNetworkPolicy: four of two. */
 export const EIGHT = podsOf('wxyz', 'ab')
+/** Nodes are known by these, and node b serves the same ports at its addresses; the first four pods are on node a. */
+export const NODES: ReadonlyMap<string, Place> = new Map([
+  ['node/a', { node: 'node-a', ip4: '192.168.77.1', ip6: 'fd77::1' }],
+  ['node/b', { node: 'node-b', ip4: '192.168.77.2', ip6: 'fd77::2' }],
+])
+export const ON_A = 4
+
 export const SERVED = [80, 81] as const
 
 export type Labels = Record<string, string>
@@ -33,6 +40,8 @@ export interface Table {
   port: (typeof SERVED)[number]
   /** A later one overrules; where none speaks, all is allowed. */
   lines: readonly Line[]
+  /** It is about what pods of node a send to `node/b`; without it, about all pairs of pods. */
+  node?: boolean
 }
 
 export interface Step {
@@ -65,8 +74,12 @@ export function isAllowed({ lines }: Table, from: string, to: string): boolean {
   return lines.findLast(([f, t]) => meets(f, from) && meets(t, to))?.[2] ?? true
 }
 
-/** All pairs. What a pod sends to itself never reaches its node, and nothing is said of it. */
-export function pairs(pods: readonly string[]): { from: string; to: string }[] {
+/**
+ * What a table speaks of: all pairs of pods, or each pod of node a and node b. What a pod sends to itself never reaches
+ * its node, and nothing is said of it.
+ */
+export function pairs({ node }: Table, pods: readonly string[]): { from: string; to: string }[] {
+  if (node) return pods.slice(0, ON_A).map(from => ({ from, to: 'node/b' }))
   return pods.flatMap(from => pods.filter(to => to !== from).map(to => ({ from, to })))
 }
 
@@ -101,7 +114,13 @@ export function manifests(step: Step, places: Places): Manifest[] {
       status: { podIPs: [{ ip: ip4 }, { ip: ip6 }] },
     }
   })
-  return [...namespaces, ...pods, ...step.policies(places)]
+  const nodes = [...NODES.values()].map(({ node, ip4, ip6 }) => ({
+    apiVersion: 'v1',
+    kind: 'Node',
+    metadata: { name: node, labels: { 'kubernetes.io/os': 'linux' } },
+    status: { addresses: [ip4, ip6].map(address => ({ type: 'InternalIP', address })) },
+  }))
+  return [...namespaces, ...nodes, ...pods, ...step.policies(places)]
 }
 
 /** ClusterNetworkPolicy with these rules. */

@@ -161,6 +161,33 @@ function networks(tier: Tier): Case {
   }
 }
 
+function nodes(tier: Tier): Case {
+  const linux = { nodes: { matchLabels: { 'kubernetes.io/os': 'linux' } } }
+  const y = { pods: { namespaceSelector: ns('y'), podSelector: ns('y') } }
+  const to = (protocol: string, number: number) => ({
+    ...{ to: [linux], protocols: [{ [protocol]: { destinationPort: { number } } }] },
+  })
+  const pass = tier === 'Admin'
+  const egress = [
+    { action: 'Accept', ...to('tcp', 80) },
+    ...(pass ? [{ action: 'Pass', ...to('udp', 81) }] : []),
+    { action: 'Deny', to: [y, linux, { networks: ['0.0.0.0/0', '::/0'] }] },
+  ]
+  const table = (protocol: Table['protocol'], port: Table['port'], ...lines: Line[]): Table => ({
+    ...{ protocol, port, lines, node: true },
+  })
+  const nothing = no('w/*', 'node/b')
+  return once(
+    `${tier}: nodes`,
+    [clusterPolicy('nodes', tier, 75, W, { egress })],
+    table('TCP', 80),
+    table('TCP', 81, nothing),
+    table('UDP', 80, nothing),
+    table('UDP', 81, ...(pass ? [] : [nothing])),
+    tcp(80, no('w/*', '*')),
+  )
+}
+
 const toAndFromY = (action: string, egressAction = action) => ({
   ingress: rules(action, namespaces('y')).ingress,
   egress: rules(egressAction, namespaces('y')).egress,
@@ -221,6 +248,7 @@ export const CLUSTER: readonly Case[] = [
     podSelectors(tier),
     portRanges(tier),
     networks(tier),
+    nodes(tier),
   ]),
   PRIORITY,
   TOGETHER,

@@ -197,6 +197,7 @@ class Prober {
     any.sin6_port = htons(port);
     check(bind(fd, reinterpret_cast<sockaddr*>(&any), sizeof any), "bind");
     if (type == SOCK_DGRAM) {
+      check(setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on), "IPV6_RECVPKTINFO");
       watch(fd, EPOLLIN, [fd](uint32_t) { echo_datagrams(fd); });
       return;
     }
@@ -208,15 +209,28 @@ class Prober {
     });
   }
 
+  // The answer goes out from the address that was asked: a node has several.
   static void echo_datagrams(int fd) {
     uint8_t bytes[64];
+    alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(in6_pktinfo))];
     Address from;
     for (;;) {
-      from.length = sizeof from.storage;
-      auto* const address = reinterpret_cast<sockaddr*>(&from.storage);
-      const ssize_t length = recvfrom(fd, bytes, sizeof bytes, 0, address, &from.length);
+      iovec data{.iov_base = bytes, .iov_len = sizeof bytes};
+      msghdr message{};
+      message.msg_name = &from.storage;
+      message.msg_namelen = sizeof from.storage;
+      message.msg_iov = &data;
+      message.msg_iovlen = 1;
+      message.msg_control = control;
+      message.msg_controllen = sizeof control;
+      const ssize_t length = recvmsg(fd, &message, 0);
       if (length < 0) return;
-      sendto(fd, bytes, static_cast<size_t>(length), 0, address, from.length);
+      data.iov_len = static_cast<size_t>(length);
+      message.msg_flags = 0;
+      if (cmsghdr* const asked = CMSG_FIRSTHDR(&message); asked != nullptr) {
+        reinterpret_cast<in6_pktinfo*>(CMSG_DATA(asked))->ipi6_ifindex = 0;
+      }
+      sendmsg(fd, &message, 0);
     }
   }
 

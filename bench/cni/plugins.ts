@@ -33,16 +33,29 @@ export function start(name: PluginName): Promise<Plugin> {
   return name === 'hawser' ? startHawser() : startReference(name)
 }
 
-/** The daemon with pods of kind TUN, a durable state file, one worker. */
-async function startHawser(): Promise<Plugin> {
-  const executable = join(root, HAWSER)
-  if (!existsSync(executable)) throw new Error(`${HAWSER}: missing (run npm run build)`)
+interface Daemon {
+  program: Program
+  node: Namespace
+  socket: string
+  /** Folder of its state. */
+  state: string
+}
+
+/** A daemon that is ready: a durable state file, one worker, and so many other nodes in its cluster. */
+export async function startDaemon(peers = 0): Promise<Daemon> {
   const node = underlayNode()
   const state = folder(join(root, 'build/bench'))
   const run = folder(tmpdir())
   const socket = join(run, 'run/cni.sock')
   const cluster = join(state, 'cluster.json')
-  const nodes = [{ name: 'bench', vtep: VTEP, podCIDRs: [PODS] }]
+  const others = Array.from({ length: peers }, (_, n) => {
+    const [high, low] = [n >> 8, n & 255]
+    const vtep = `198.18.${high}.${low}`
+    const podCIDRs = [`10.${100 + (n >> 8)}.${low}.0/24`, `fd10:0:${n.toString(16)}::/64`]
+    return { name: `peer${n}`, vtep, podCIDRs }
+  })
+  const own = peers === 0 ? [PODS] : [PODS, 'fd10:1::/64']
+  const nodes = [{ name: 'bench', vtep: VTEP, podCIDRs: own }, ...others]
   writeFileSync(cluster, JSON.stringify({ nodes }))
   const config = join(state, 'daemon.json')
   writeFileSync(
@@ -57,9 +70,18 @@ async function startHawser(): Promise<Plugin> {
       log: { level: 'info' },
     }),
   )
-  const main = join(root, 'cni/cli/main.ts')
-  const daemon = new Program('daemon', process.execPath, [main, 'daemon', '--config', config], node)
-  await daemon.logged('"msg":"ready"')
+  // As cni/bin/hawser.mjs starts it.
+  const words = ['--max-semi-space-size=2', join(root, 'cni/cli/main.ts'), 'daemon']
+  const program = new Program('daemon', process.execPath, [...words, '--config', config], node)
+  await program.logged('"msg":"ready"')
+  return { program, node, socket, state }
+}
+
+/** The daemon with pods of kind TUN. */
+async function startHawser(): Promise<Plugin> {
+  const executable = join(root, HAWSER)
+  if (!existsSync(executable)) throw new Error(`${HAWSER}: missing (run npm run build)`)
+  const { program: daemon, node, socket, state } = await startDaemon()
   const netconf = { cniVersion: '1.0.0', name: 'hawser', type: 'hawser', attach: 'tun', socket }
   const spawner = await startSpawner(executable, join(root, 'build/Release'), state, netconf, node)
   return {

@@ -16,6 +16,7 @@ import {
 } from '../harness/suite.ts'
 import { grouped, type Table } from '../harness/table.ts'
 import { call, containerIn, prove } from './calls.ts'
+import { type ClusterFigures, clusterFigures } from './cluster.ts'
 import { PLUGINS, type Plugin, type PluginName, start } from './plugins.ts'
 
 const ROUNDS = 40
@@ -68,7 +69,8 @@ async function run(options: Options): Promise<Report> {
     const full = plugins.has('hawser')
       ? await fill(plugins.get('hawser')!, places.slice(0, pods))
       : undefined
-    return report(names, one, burst, full)
+    const cluster = plugins.has('hawser') ? await clusterFigures(options.quick === true) : undefined
+    return report(names, one, burst, full, cluster)
   } finally {
     for (const plugin of plugins.values()) await plugin.stop()
     for (const place of places) place.remove()
@@ -122,6 +124,7 @@ function report(
   one: Record<PluginName, Sample[]>,
   burst: Record<PluginName, Sample[]>,
   full: Full | undefined,
+  cluster: ClusterFigures | undefined,
 ): Report {
   const both = (samples: readonly Sample[]) => samples.map(({ add, del }) => add + del)
   const rounds = one[names[0]!]!.length
@@ -181,6 +184,7 @@ function report(
       ],
     })
   }
+  Object.assign(figures, cluster)
   return {
     samples: { one, burst, ...(full === undefined ? {} : { full }) },
     ratios,

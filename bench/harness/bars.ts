@@ -34,6 +34,9 @@ const BARS: Record<string, Bar> = {
   parallel_vs_bridge: { atMost: 0.45 },
   add_p99_full_vs_first: { atMost: 2 },
   cni_memory_per_pod: { atMost: 1024 },
+  cluster_5000_start: { atMost: 10 },
+  cluster_5000_memory: { atMost: 300 },
+  cluster_5000_cpu: { atMost: 1 },
 }
 /** Any `NAME_native_vs_ts`. */
 const NATIVE_TWIN: Bar = { atLeast: 1.3 }

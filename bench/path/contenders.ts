@@ -11,7 +11,14 @@ import {
   type Topology,
 } from './topology.ts'
 
-export const CONTENDERS = ['hawser', 'bare', 'kernel', 'kernel-bridge', 'generator'] as const
+export const CONTENDERS = [
+  'hawser',
+  'hawser-policy',
+  'bare',
+  'kernel',
+  'kernel-bridge',
+  'generator',
+] as const
 export type Name = (typeof CONTENDERS)[number]
 
 /** `live`: XDP frames straight from a page pool. `afxdp`: an AF_XDP socket in copy mode. */
@@ -47,12 +54,17 @@ export function prepare(name: Name, generator: Generator, cpus: Cpus): Contender
         forwarder: { file: compile('bench/path/native/forward.cc'), args: bareArguments(cpus) },
       }
     case 'hawser':
+    case 'hawser-policy':
       return {
         layer: 'routed',
         topology: bareTopology(),
         forwarder: {
           file: join(root, 'node_modules/.bin/node'),
-          args: [join(root, 'bench/path/hawser-forwarder.ts'), ...hawserArguments(cpus)],
+          args: [
+            join(root, 'bench/path/hawser-forwarder.ts'),
+            ...hawserArguments(cpus),
+            ...(name === 'hawser' ? [] : ['--policy']),
+          ],
         },
       }
   }

@@ -3,7 +3,9 @@
  * all stages, FIB, VXLAN, send on the underlay's veth. The packet engine as a library, one worker.
  *
  *   hawser-forwarder.ts --pod-device D --underlay-device D --node-address A --peer-address A
- *                       --peer-mac M --pod-address A --pod-mac M --remote-cidr C [--cpu N]
+ *                       --peer-mac M --pod-address A --pod-mac M --remote-cidr C [--cpu N] [--policy]
+ *
+ * With `--policy` what the pod sends is judged, and its flows are kept: 10 rules, of which the last one lets them.
  *
  * Prints "ready", then {"packets":N,"cpuNs":N,"idleNs":N,"ns":N} for each line on stdin: totals of
  * the worker's thread. Ends by SIGTERM or at the end of stdin.
@@ -16,17 +18,20 @@ import { Umem } from '../../dataplane/afxdp/umem.ts'
 import { podProgram } from '../../dataplane/bpf/programs.ts'
 import { vtepMac } from '../../dataplane/control.ts'
 import { openXdpQueues, openXdpUnderlay } from '../../dataplane/devices/underlay.ts'
+import { Enforcement } from '../../dataplane/enforce/enforcement.ts'
 import { defaultFib, fibByName } from '../../dataplane/fib/index.ts'
 import { UNDERLAY_FILL_FRAMES } from '../../dataplane/limits.ts'
 import { NextHopSlots } from '../../dataplane/manage/next-hop-slots.ts'
 import { writeXskOffsets } from '../../dataplane/manage/node-facts.ts'
 import { outerHeader } from '../../dataplane/manage/outer-header.ts'
+import { policed } from '../../dataplane/manage/pods.ts'
 import { PortSlots } from '../../dataplane/manage/port-slots.ts'
 import { tableIn } from '../../dataplane/manage/routes.ts'
 import { readDrops } from '../../dataplane/manage/status.ts'
 import { Arena, COUNTER, HEADER, planArena } from '../../dataplane/memory/arena.ts'
 import { getLink } from '../../dataplane/netlink/link.ts'
 import { Netlink } from '../../dataplane/netlink/socket.ts'
+import { OPEN, type Program, podIdentity, VERDICT } from '../../dataplane/policy-program.ts'
 import { PORT_KIND, PORT_ROLE } from '../../dataplane/ports/port.ts'
 import { HOP } from '../../dataplane/tables/next-hops.ts'
 import { macWords, NO_PORT, PORT_FLAG } from '../../dataplane/tables/ports.ts'
@@ -50,10 +55,11 @@ const { values } = parseArgs({
     'pod-mac': { type: 'string' },
     'remote-cidr': { type: 'string' },
     cpu: { type: 'string' },
+    policy: { type: 'boolean' },
   },
 })
 
-function option(name: keyof typeof values): string {
+function option(name: Exclude<keyof typeof values, 'policy'>): string {
   const value = values[name]
   if (value === undefined) throw new Error(`--${name} is missing`)
   return value
@@ -63,6 +69,17 @@ function device(name: string) {
   const link = getLink(nl, name)
   if (link?.mac === undefined) throw new Error(`${name}: no such Ethernet device`)
   return { ...link, mac: link.mac }
+}
+
+/** The last of `rules` rules lets the pod send to the remote CIDR by UDP. */
+function egressOf(rules: number): Program {
+  const others = Array.from({ length: rules - 1 }, (_, n) => ({
+    ...{ verdict: VERDICT.DENY, origin: n },
+    matches: [{ peer: { value: podIdentity(2, n + 1), bits: 32 }, protocol: 6 }],
+  }))
+  const network = parseCidr(option('remote-cidr'))
+  const last = { verdict: VERDICT.ALLOW, origin: rules, matches: [{ network, protocol: 17 }] }
+  return { tiers: [{ rules: [...others, last], otherwise: VERDICT.DENY, origin: rules + 1 }] }
 }
 
 const limits = { routes: ROUTES }
@@ -98,6 +115,18 @@ const facts = { vtep: node, vxlanPort: VXLAN_PORT, vni: VNI }
 const underlayQueues = await openXdpUnderlay(umem, slots, underlay.index, facts)
 
 const podPort = ports.reserve()
+const enforcement =
+  values.policy === true
+    ? new Enforcement(
+        { arena, tables, ports, hops, rings: slots, workers: 1, umem, log: () => {} },
+        {},
+        () => undefined,
+      )
+    : undefined
+const judged = await enforcement?.enter({
+  ...{ id: 'pod', kind: 'xdp', netns: '', ifname: '' },
+  policy: { identity: podIdentity(1, 1), ingress: OPEN, egress: egressOf(10) },
+})
 const underlayPort = ports.reserve()
 const metadata = umem.txMetadata ? PORT_FLAG.TX_METADATA : 0
 tables.change(() => {
@@ -123,6 +152,7 @@ tables.change(() => {
     fillFrames: UNDERLAY_FILL_FRAMES,
     fds: [podQueues.sockets[0]!.fd],
     rings: [podQueues.sockets[0]!.ringsOffset],
+    ...(judged === undefined ? {} : policed(metadata | PORT_FLAG.HAS_IPV4, judged)),
   })
   const mac = macWords(underlay.mac)
   ports.activate(underlayPort, {
@@ -167,6 +197,7 @@ const pool = new WorkerPool({
   arena,
   fib4: tableIn(arena, { family: 4, name: defaultFib(4) }, fib4.bytes(limits), limits),
   fib6: tableIn(arena, { family: 6, name: defaultFib(6) }, fib6.bytes(limits), limits),
+  ...(enforcement === undefined ? {} : { policy: enforcement.memory }),
   ...(values.cpu === undefined ? {} : { cpus: [Number(values.cpu)] }),
   onFailure: (_, error) => {
     process.stderr.write(`${error.stack}\n`)

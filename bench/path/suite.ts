@@ -71,6 +71,8 @@ function ratios(samples: Samples): Record<string, number> {
     found[key] = significant(pairedRatio(rates(a), rates(b)))
   }
   compare('hawser_vs_bare_afxdp', 'hawser', 'bare')
+  compare('hawser_policy_vs_bare_afxdp', 'hawser-policy', 'bare')
+  compare('hawser_policy_vs_hawser', 'hawser-policy', 'hawser')
   compare('hawser_vs_kernel_vxlan', 'hawser', 'kernel')
   compare('hawser_vs_kernel_bridged_vxlan', 'hawser', 'kernel-bridge')
   compare('bare_afxdp_vs_kernel_vxlan', 'bare', 'kernel')

@@ -7,16 +7,11 @@
  */
 import type { PodPolicy } from '../../dataplane/control.ts'
 import { IDENTITY, type Program, VERDICT } from '../../dataplane/policy-program.ts'
-import {
-  NAMESPACE_NAME_LABEL,
-  type NamespaceFacts,
-  type PodFacts,
-  qualified,
-} from '../model/facts.ts'
+import { type PodFacts, qualified } from '../model/facts.ts'
 import { Compiler } from '../policy/compile.ts'
 import { Identities, type PodKind } from '../policy/identities.ts'
 import { Origins } from '../policy/origins.ts'
-import type { Origin, PolicyWorld } from '../policy/sources.ts'
+import { type Origin, type PolicyWorld, withNamespaces } from '../policy/sources.ts'
 import type { OwnPod } from './own-pods.ts'
 
 const NOTHING: Program = { tiers: [{ rules: [], otherwise: VERDICT.DENY, origin: -1 }] }
@@ -106,9 +101,7 @@ function withAdded(world: PolicyWorld, { bare, attached }: Added): PolicyWorld {
     ...world.pods.map(pod => (attached.has(qualified(pod)) ? { ...pod, hostNetwork: false } : pod)),
     ...[...bare].map(barePod),
   ]
-  const known = new Set(world.namespaces.map(({ name }) => name))
-  const missing = new Set(pods.map(pod => pod.namespace).filter(name => !known.has(name)))
-  return { ...world, pods, namespaces: [...world.namespaces, ...[...missing].map(bareNamespace)] }
+  return withNamespaces({ ...world, pods })
 }
 
 /** Stands for all pods of a namespace that nothing else is known of; no pod of the files has its name. */
@@ -117,8 +110,4 @@ function barePod(namespace: string): PodFacts {
     ...{ namespace, name: '', labels: {}, addresses: [], ports: [] },
     ...{ serviceAccount: 'default', hostNetwork: false },
   }
-}
-
-function bareNamespace(name: string): NamespaceFacts {
-  return { name, labels: { [NAMESPACE_NAME_LABEL]: name } }
 }

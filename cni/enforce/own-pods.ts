@@ -12,15 +12,13 @@ export interface OwnPod {
 }
 
 /**
- * Those that policy is for: the first interface in the cluster's own network of each. `rows`: the
- * oldest first, as the state lists them.
+ * Those that policy is for: each interface in the cluster's own network. A pod's further ones there have the same policy and
+ * identity as its first: they would lead around it else.
  */
 export function ownPods(rows: readonly Attachment[]): OwnPod[] {
-  const seen = new Set<string>()
   return rows.flatMap(row => {
-    const { containerId, overlay, runtime, pod, ip4, ip6 } = row
-    if (overlay !== undefined || runtime?.further !== undefined || seen.has(containerId)) return []
-    seen.add(containerId)
+    const { overlay, pod, ip4, ip6 } = row
+    if (overlay !== undefined) return []
     const [namespace = '', name = ''] = pod.split('/').map(part => (part === '-' ? '' : part))
     const addresses = [ip4, ip6].filter(address => address !== undefined)
     return [{ id: attachmentId(row), namespace, name, addresses }]

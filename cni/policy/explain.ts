@@ -8,7 +8,7 @@ import { Compiler } from './compile.ts'
 import { Identities } from './identities.ts'
 import { PROTOCOL_NUMBER } from './matches.ts'
 import type { Direction } from './network-policy.ts'
-import { originText, type PolicyWorld } from './sources.ts'
+import { originText, type PolicyWorld, withNamespaces } from './sources.ts'
 
 export const EXPLAINED_PROTOCOLS = ['TCP', 'UDP', 'SCTP', 'ICMP'] as const
 export type ExplainedProtocol = (typeof EXPLAINED_PROTOCOLS)[number]
@@ -53,8 +53,9 @@ export class Explainer {
 
   constructor(world: PolicyWorld) {
     this.#pods = new Map(world.pods.map(pod => [qualified(pod), pod]))
-    this.#identities.follow(world.namespaces, world.pods)
-    this.#compiler = new Compiler(world, this.#identities)
+    const whole = withNamespaces(world)
+    this.#identities.follow(whole.namespaces, whole.pods)
+    this.#compiler = new Compiler(whole, this.#identities)
   }
 
   /** Throws Error when an end is neither a pod that is there nor an address. */
@@ -79,9 +80,7 @@ export class Explainer {
     if (pod === undefined) return []
     const kind = this.#identities.of(pod)
     if (kind === undefined) {
-      const why = pod.hostNetwork
-        ? "it has the node's network, and no policy selects it"
-        : `namespace ${pod.namespace} is not known`
+      const why = "it has the node's network, and no policy selects it"
       return [{ direction, pod: text, allowed: true, why }]
     }
     const { identity } = (peer.pod && this.#identities.of(peer.pod)) ?? { identity: IDENTITY.WORLD }

@@ -1,6 +1,11 @@
 /** What policy is made from: a cluster's objects and its policies, whole. */
 import type { ClusterNetworkPolicy } from '../model/cluster-network-policy.ts'
-import type { NamespaceFacts, NodeFacts, PodFacts } from '../model/facts.ts'
+import {
+  NAMESPACE_NAME_LABEL,
+  type NamespaceFacts,
+  type NodeFacts,
+  type PodFacts,
+} from '../model/facts.ts'
 import type { GlobalPolicy } from '../model/global-policy.ts'
 import type { NetworkPolicy } from '../model/network-policy.ts'
 
@@ -11,6 +16,14 @@ export interface PolicyWorld {
   pods: readonly PodFacts[]
   nodes: readonly NodeFacts[]
   policies: readonly Policy[]
+}
+
+/** With a namespace for each pod: one that nobody tells of has its name for its only label. */
+export function withNamespaces(world: PolicyWorld): PolicyWorld {
+  const known = new Set(world.namespaces.map(({ name }) => name))
+  const missing = new Set(world.pods.map(pod => pod.namespace).filter(name => !known.has(name)))
+  const bare = [...missing].map(name => ({ name, labels: { [NAMESPACE_NAME_LABEL]: name } }))
+  return { ...world, namespaces: [...world.namespaces, ...bare] }
 }
 
 /** A rule for people: which policy, and which rule of it (from 0); without a rule it is the policy's isolation. */

@@ -155,18 +155,18 @@ describe('files and pods', () => {
     expect(mayReach('198.51.100.1', nameless, 80)).toBe(true)
   })
 
-  test('only the first interface in the cluster’s own network has policy and identity', async () => {
+  test('every interface in the cluster’s own network has the pod’s policy and identity, others have none', async () => {
     put('world.json', DENY_ALL)
     const first = row('shop/web', '10.0.0.2')
-    const others = [
-      row('shop/web', '10.60.0.2', { ifname: 'net1', overlay: 'blue' }),
-      row('shop/web', '10.0.0.3', { ifname: 'net2', runtime: { further: [] } }),
-      row('shop/web', '10.0.0.4', { ifname: 'net3', created: 2 }),
-    ]
+    const other = row('shop/web', '10.60.0.2', { ifname: 'net1', overlay: 'blue' })
+    const further = row('shop/web', '10.0.0.3', { ifname: 'net2', runtime: { further: [] } })
     await start()
-    expect([...plane.policy!.pods.keys()]).toEqual([attachmentId(first)])
-    expect(plane.policy!.identities.map(({ address }) => address)).toEqual(['10.0.0.2'])
-    for (const other of others) expect(await keeper.admit(other)).toBeUndefined()
+    const { pods, identities } = plane.policy!
+    expect([...pods.keys()]).toEqual([first, further].map(attachmentId))
+    expect(pods.get(attachmentId(further))).toBe(pods.get(attachmentId(first)))
+    expect(identities.map(({ address }) => address)).toEqual(['10.0.0.2', '10.0.0.3'])
+    expect(new Set(identities.map(({ identity }) => identity)).size).toBe(1)
+    expect(await keeper.admit(other)).toBeUndefined()
   })
 
   test('what has the network of its node, or has ended, has no identity; an address that two claim is nobody’s', async () => {

@@ -11,27 +11,17 @@ import {
   tcp,
   yes,
 } from '../world.ts'
+import { both, namespaces, ns, rules, W } from './cluster-rules.ts'
 import { ORDER } from './rule-order.ts'
+import { PRIORITY, TOGETHER } from './tiers.ts'
 
 const TIERS = ['Admin', 'Baseline'] as const
 type Tier = (typeof TIERS)[number]
 
-const ns = (name: string) => ({ matchLabels: { ns: name } })
-const namespaces = (name: string) => ({ namespaces: ns(name) })
-const W = namespaces('w')
-const both = (...lines: Line[]) =>
-  lines.flatMap(([from, to, allowed]): Line[] => [
-    [from, to, allowed],
-    [to, from, allowed],
-  ])
 const of = (protocol: Table['protocol'], ...lines: Line[]): Table => ({
   ...{ protocol, port: 80, lines },
 })
 
-const rules = (action: string, peer: object, more: object = {}) => ({
-  ingress: [{ action, from: [peer], ...more }],
-  egress: [{ action, to: [peer], ...more }],
-})
 const at = (port: number) => ({ protocols: [{ tcp: { destinationPort: { number: port } } }] })
 
 function oneDirection(tier: Tier): Case[] {
@@ -186,58 +176,6 @@ function nodes(tier: Tier): Case {
     table('UDP', 81, ...(pass ? [] : [nothing])),
     tcp(80, no('w/*', '*')),
   )
-}
-
-const toAndFromY = (action: string, egressAction = action) => ({
-  ingress: rules(action, namespaces('y')).ingress,
-  egress: rules(egressAction, namespaces('y')).egress,
-})
-
-const PRIORITY: Case = {
-  name: 'Admin: the lower priority comes first',
-  steps: [60, 40].map(priority => ({
-    policies: () => [
-      clusterPolicy('deny', 'Admin', 50, W, toAndFromY('Deny')),
-      clusterPolicy('pass', 'Admin', priority, W, toAndFromY('Pass')),
-      clusterPolicy('accept', 'Baseline', 10, W, toAndFromY('Accept')),
-    ],
-    tables: [tcp(80, ...(priority === 60 ? both(no('w/*', 'y/*')) : []))],
-  })),
-}
-
-const NETWORK_POLICY: Manifest = {
-  ...{ apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy' },
-  metadata: { name: 'y-alone', namespace: 'w' },
-  spec: {
-    ...{ podSelector: {}, policyTypes: ['Ingress', 'Egress'] },
-    ingress: [{ from: [{ namespaceSelector: ns('y') }] }],
-    egress: [{ to: [{ namespaceSelector: ns('y') }] }],
-  },
-}
-
-const TOGETHER: Case = {
-  name: 'Admin, NetworkPolicy and Baseline',
-  steps: [
-    step('Deny', 'Deny', [NETWORK_POLICY], ...isolated()),
-    step('Pass', 'Deny', [NETWORK_POLICY], ...isolated(), yes('y/*', 'w/*')),
-    step('Pass', 'Pass', [NETWORK_POLICY], ...isolated(), ...both(yes('y/*', 'w/*'))),
-    step('Pass', 'Pass', [], ...both(no('y/*', 'w/*'))),
-  ],
-}
-
-function isolated(): Line[] {
-  return both(no('*', 'w/*'))
-}
-
-function step(ingress: string, egress: string, more: Manifest[], ...lines: Line[]) {
-  return {
-    policies: () => [
-      clusterPolicy('admin', 'Admin', 10, W, toAndFromY(ingress, egress)),
-      clusterPolicy('baseline', 'Baseline', 10, W, toAndFromY('Deny')),
-      ...more,
-    ],
-    tables: [tcp(80, ...lines), tcp(81, ...lines)],
-  }
 }
 
 export const CLUSTER: readonly Case[] = [

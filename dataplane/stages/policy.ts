@@ -5,7 +5,7 @@
  *
  * **The node itself reaches its pods, and they reach it**: kubelet's probes must ("Network Policies" of Kubernetes'
  * documentation: traffic to and from the node where a pod runs is always allowed). That is the rule `node`: what
- * the host port brings from, or takes to, an address of the node's own. No flow is kept of it.
+ * the host port brings from, or takes to, the VTEP or a gateway address of the node's. No flow is kept of it.
  *
  * ICMP errors belong to the flow that they quote (RFC 5927 section 4); fragments to their first one (fragments.ts).
  */

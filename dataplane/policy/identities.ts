@@ -57,6 +57,7 @@ export class IdentityWriter {
       }
     }
     const pairs = new Set([...next.values()].map(keyOf))
+    // Those that are given back now are used again only later.
     const room = MAX_WHO - this.leaving.length
     if (new Set([...pairs, ...this.uses.keys()]).size > room) {
       throw new RangeError(
@@ -65,6 +66,14 @@ export class IdentityWriter {
     }
     const moved: string[] = []
     let changed = false
+    // What goes goes first: the FIBs have room for as many as there will be.
+    for (const [address, { key }] of this.byAddress) {
+      if (next.has(address)) continue
+      this.fib(address).remove(ipWords(address), bitsOf(address))
+      this.byAddress.delete(address)
+      this.giveBack(key)
+      moved.push(address)
+    }
     for (const [address, each] of next) {
       const known = this.byAddress.get(address)
       const key = keyOf(each)
@@ -77,13 +86,6 @@ export class IdentityWriter {
         this.giveBack(known.key)
         changed = true
       }
-    }
-    for (const [address, { key }] of this.byAddress) {
-      if (next.has(address)) continue
-      this.fib(address).remove(ipWords(address), bitsOf(address))
-      this.byAddress.delete(address)
-      this.giveBack(key)
-      moved.push(address)
     }
     return { moved, changed }
   }

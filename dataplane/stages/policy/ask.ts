@@ -1,0 +1,135 @@
+/** What is asked about a flow that is not known: the programs of the ends that are pods of this node, and who is at the other end. */
+import type { Engine } from '../../engine/engine.ts'
+import { type Batch, F_IPV6 } from '../../packet/batch.ts'
+import type { Judge } from '../../policy/judge.ts'
+import { IPV4_PEER } from '../../policy/tables.ts'
+import { IDENTITY } from '../../policy-program.ts'
+import { PORT_ROLE } from '../../ports/port.ts'
+import type { PortRecord } from '../../tables/ports.ts'
+import { PROTO_ICMP, PROTO_ICMPV6 } from '../../wire/numbers.ts'
+
+/** Asks the programs of the ends that are pods of this node. */
+export function ask(e: Engine, b: Batch, judge: Judge, row: number, i: number): void {
+  const reversed = judge.reversed(row)
+  const sender = e.records[b.inPort]!
+  const receiver = e.records[b.outPort[i]!]!
+  const from = reversed ? receiver : sender
+  const to = reversed ? sender : receiver
+  const family = row < judge.ipv4.n ? 4 : 6
+  const at = family === 4 ? row : row - judge.ipv4.n
+  const columns = family === 4 ? judge.ipv4 : judge.ipv6
+  const source = reversed ? columns.destination : columns.source
+  const destination = reversed ? columns.source : columns.destination
+  const pair = columns.ports[at]!
+  const port =
+    b.proto[i] === (family === 4 ? PROTO_ICMP : PROTO_ICMPV6)
+      ? typeAndCode(e, b, i, reversed)
+      : reversed
+        ? pair >>> 16
+        : pair & 0xffff
+  if (from.role === PORT_ROLE.POD && from.egressProgram !== 0) {
+    const who = identityOf(e, b, judge, i, to, to === sender, family, destination, at)
+    judge.egress[row] = question(
+      judge,
+      from.egressProgram,
+      who,
+      family,
+      destination,
+      at,
+      b.proto[i]!,
+      port,
+    )
+  }
+  if (to.role === PORT_ROLE.POD && to.ingressProgram !== 0) {
+    const who = identityOf(e, b, judge, i, from, from === sender, family, source, at)
+    judge.ingress[row] = question(
+      judge,
+      to.ingressProgram,
+      who,
+      family,
+      source,
+      at,
+      b.proto[i]!,
+      port,
+    )
+  }
+}
+
+/** Type << 16 | code of the ICMP message that has begun the flow of packet `i`: of an answer, of the request. */
+function typeAndCode({ view }: Engine, b: Batch, i: number, reversed: boolean): number {
+  const word = view.getUint16(b.l4[i]!)
+  if (!reversed) return ((word >>> 8) << 16) | (word & 255)
+  return ((b.flags[i]! & F_IPV6) === 0 ? 8 : 128) << 16
+}
+
+/** Whether packet `i` answers an echo request: it begins no flow. */
+export function isEchoReply({ view }: Engine, b: Batch, i: number): boolean {
+  const ipv6 = (b.flags[i]! & F_IPV6) !== 0
+  if (b.proto[i] !== (ipv6 ? PROTO_ICMPV6 : PROTO_ICMP)) return false
+  return view.getUint8(b.l4[i]!) === (ipv6 ? 129 : 0)
+}
+
+function question(
+  judge: Judge,
+  program: number,
+  identity: number,
+  family: 4 | 6,
+  peer: Uint32Array,
+  row: number,
+  protocol: number,
+  port: number,
+): number {
+  const { questions } = judge
+  const q = judge.ask()
+  questions.programs[q] = program
+  questions.identities[q] = identity
+  questions.protocols[q] = protocol
+  questions.ports[q] = port
+  const at = q * 4
+  if (family === 4) {
+    questions.addresses[at] = IPV4_PEER
+    questions.addresses[at + 1] = 0
+    questions.addresses[at + 2] = 0
+    questions.addresses[at + 3] = peer[row]!
+  } else {
+    for (let w = 0; w < 4; w++) questions.addresses[at + w] = peer[row * 4 + w]!
+  }
+  return q
+}
+
+/** Bytes from the outer UDP header, which lies in front of a packet that came by the overlay, to the inner packet. */
+const OUTER_UDP = 30
+
+/** Who is at the end that `record` is the port of. `sends`: this packet comes from there. */
+function identityOf(
+  e: Engine,
+  b: Batch,
+  judge: Judge,
+  i: number,
+  record: PortRecord,
+  sends: boolean,
+  family: 4 | 6,
+  addresses: Uint32Array,
+  row: number,
+): number {
+  if (record.role === PORT_ROLE.POD) return record.identity
+  const { identities } = judge
+  const index = identities.find(family, addresses, family === 4 ? row : row * 4)
+  if (index === 0) return IDENTITY.WORLD
+  if (!sends) return identities.identity(index)
+  // A pod's packets come by the overlay, from its own node.
+  if (record.role !== PORT_ROLE.UNDERLAY) return IDENTITY.WORLD
+  const { view } = e
+  const udp = b.l3[i]! - OUTER_UDP
+  const known =
+    e.vtep4 !== 0
+      ? identities.comesFrom(index, 0, 0, 0xffff, view.getUint32(udp - 8))
+      : identities.comesFrom(
+          index,
+          view.getUint32(udp - 32),
+          view.getUint32(udp - 28),
+          view.getUint32(udp - 24),
+          view.getUint32(udp - 20),
+        )
+  return known ? identities.identity(index) : IDENTITY.WORLD
+}

@@ -1,0 +1,112 @@
+/**
+ * policy: a packet of a pod passes when its flow is known and allowed, or the programs of
+ * both ends on this node let it begin. The end that is no pod of this node is known by its address and the node
+ * that its packets come from.
+ *
+ * **The node itself reaches its pods, and they reach it**: kubelet's probes must ("Network Policies" of Kubernetes'
+ * documentation: traffic to and from the node where a pod runs is always allowed). That is the rule `node`: what
+ * the host port brings from, or takes to, the VTEP or a gateway address of the node's. No flow is kept of it.
+ *
+ * ICMP errors belong to the flow that they quote (RFC 5927 section 4); fragments to their first one (fragments.ts).
+ */
+import { DROP_POLICY_EGRESS, DROP_POLICY_ICMP, DROP_POLICY_INGRESS } from '../../drops.ts'
+import type { Engine } from '../../engine/engine.ts'
+import { BATCH_SIZE } from '../../limits.ts'
+import { type Batch, F_FRAGMENT } from '../../packet/batch.ts'
+import { TOLD } from '../../policy/denials.ts'
+import { ACTION, DENIED, FLOW_CLASS, type Judge, NO_FLOW } from '../../policy/judge.ts'
+import { PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP } from '../../wire/numbers.ts'
+import { ask, isEchoReply } from './ask.ts'
+import { follow, fragmentKey } from './later-fragments.ts'
+import { ACK, FIN, gather4, gather6, kinds, marks, QUOTES, RST, SYN } from './rows.ts'
+
+/** By row: the class of timeout of a flow that begins. */
+const classes = new Uint8Array(BATCH_SIZE)
+
+export function policy(e: Engine, b: Batch): void {
+  const { judge } = e
+  if (judge === undefined || !e.policed) return
+  judge.begin(e.clock())
+  const fragments = b.n4 > 0 && gather4(e, b, judge)
+  const fragments6 = b.n6 > 0 && gather6(e, b, judge)
+  const n = judge.probe()
+  if (n > 0) settle(e, b, judge, n)
+  if (fragments || fragments6) follow(e, b, judge)
+}
+
+/** Lets known flows pass, and decides the others. */
+function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
+  for (let row = 0; row < n; row++) {
+    const i = judge.packet(row)
+    if (judge.allowed(row)) {
+      if (marks[i] !== 0 && b.proto[i] === PROTO_TCP) mark(judge, row, marks[i]!)
+    } else if (kinds[i] === QUOTES) b.drop[i] = DROP_POLICY_ICMP
+    else {
+      judge.openRow(row)
+      classes[row] = isEchoReply(e, b, i) && !judge.reversed(row) ? NO_FLOW : classOf(b, i)
+      ask(e, b, judge, row, i)
+    }
+  }
+  judge.touch(n)
+  if (judge.openCount > 0) {
+    judge.decide(b.inPort, classes)
+    for (let k = 0; k < judge.openCount; k++) {
+      const row = judge.open[k]!
+      const denied = judge.denied[row]!
+      if (denied === DENIED.NOBODY) {
+        tellOfAllowed(b, judge, row)
+        continue
+      }
+      // Whose policy it is: the flow's first end's for egress, the other one's for ingress.
+      const egress = denied === DENIED.EGRESS
+      const port = egress !== judge.reversed(row) ? b.inPort : b.outPort[judge.packet(row)]!
+      const q = egress ? judge.egress[row]! : judge.ingress[row]!
+      judge.tell(row, port, q, egress, TOLD.DENIED, Date.now())
+      b.drop[judge.packet(row)] =
+        denied === DENIED.EGRESS ? DROP_POLICY_EGRESS : DROP_POLICY_INGRESS
+    }
+  }
+  for (let row = 0; row < n; row++) {
+    const i = judge.packet(row)
+    if ((b.flags[i]! & F_FRAGMENT) === 0) continue
+    fragmentKey(e, b, i, judge)
+    judge.fragments.remember(b.drop[i] === 0, judge.tick)
+  }
+}
+
+/** A flow that is allowed is told of where a rule asks for it, and where policies that are only tried would deny it. */
+function tellOfAllowed(b: Batch, judge: Judge, row: number): void {
+  const { questions } = judge
+  const i = judge.packet(row)
+  const reversed = judge.reversed(row)
+  for (let k = 0; k < 2; k++) {
+    const q = k === 0 ? judge.egress[row]! : judge.ingress[row]!
+    if (q < 0) continue
+    const staged = questions.stagedVerdicts[q] !== questions.verdicts[q]
+    if (!staged && questions.logs[q] === 0) continue
+    const port = (k === 0) !== reversed ? b.inPort : b.outPort[i]!
+    judge.tell(row, port, q, k === 0, staged ? TOLD.STAGED : TOLD.ALLOWED, Date.now())
+  }
+}
+
+/** What a TCP segment's flags say of a flow that is known. */
+function mark(judge: Judge, row: number, flags: number): void {
+  const slot = judge.answers.slots[row]!
+  if ((flags & (FIN | RST)) !== 0) judge.table.classify(slot, FLOW_CLASS.CLOSING)
+  else if ((flags & SYN) === 0) return
+  else if ((flags & ACK) === 0) judge.table.classify(slot, FLOW_CLASS.OPENING)
+  else if ((judge.answers.actions[row]! & ACTION.REPLY) !== 0) {
+    judge.table.classify(slot, FLOW_CLASS.ESTABLISHED)
+  }
+}
+
+/** How long a flow that begins with packet `i` is kept without another one. */
+function classOf(b: Batch, i: number): number {
+  const proto = b.proto[i]!
+  if (proto === PROTO_ICMP || proto === PROTO_ICMPV6) return FLOW_CLASS.ICMP
+  if (proto !== PROTO_TCP) return FLOW_CLASS.DATAGRAM
+  const flags = marks[i]!
+  if ((flags & (FIN | RST)) !== 0) return FLOW_CLASS.CLOSING
+  // In the middle of a connection: this node has forgotten it, as after a start.
+  return (flags & SYN) !== 0 ? FLOW_CLASS.OPENING : FLOW_CLASS.ESTABLISHED
+}

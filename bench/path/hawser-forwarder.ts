@@ -123,10 +123,13 @@ const enforcement =
         () => undefined,
       )
     : undefined
-const judged = await enforcement?.enter({
-  ...{ id: 'pod', kind: 'xdp', netns: '', ifname: '' },
-  policy: { identity: podIdentity(1, 1), ingress: OPEN, egress: egressOf(10) },
-})
+const judged = await enforcement?.enter(
+  {
+    ...{ id: 'pod', kind: 'xdp', netns: '', ifname: '' },
+    policy: { identity: podIdentity(1, 1), ingress: OPEN, egress: egressOf(10) },
+  },
+  podPort,
+)
 const underlayPort = ports.reserve()
 const metadata = umem.txMetadata ? PORT_FLAG.TX_METADATA : 0
 tables.change(() => {

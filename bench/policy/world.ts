@@ -84,7 +84,8 @@ export class PolicyWorld {
     const world = new PolicyWorld(flows)
     const { enforcement, engine } = world
     if (enforcement === undefined) return world
-    const entry = await enforcement.enter({ id: ID, kind: 'tun', netns: '', ifname: 'eth0' })
+    const spec = { id: ID, kind: 'tun', netns: '', ifname: 'eth0' } as const
+    const entry = await enforcement.enter(spec, POD)
     entry!.port = POD
     for (let port = 0; port < 2; port++) enforcement.table.setQuota(port, flows!)
     await world.set(egressOf(rules))

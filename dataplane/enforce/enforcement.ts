@@ -84,9 +84,8 @@ export class Enforcement implements PodGuard {
     this.table.setTimeout(FLOW_CLASS.CLOSING, FLOW_TIMEOUTS.closing)
     this.table.setTimeout(FLOW_CLASS.DATAGRAM, FLOW_TIMEOUTS.datagram)
     this.table.setTimeout(FLOW_CLASS.ICMP, FLOW_TIMEOUTS.icmp)
-    for (let port = 0; port < MAX_PORTS; port++) {
-      this.table.setQuota(port, Math.min(FLOWS_OF_POD, room.flows))
-    }
+    // What comes from other nodes and by the host is many pods'.
+    for (let port = 0; port < MAX_PORTS; port++) this.table.setQuota(port, room.flows)
     Atomics.store(this.memory.clock, CLOCK.EPOCH, 1)
   }
 
@@ -95,7 +94,7 @@ export class Enforcement implements PodGuard {
     return this.inTurn(() => this.change(policy))
   }
 
-  enter(spec: PodSpec): Promise<PortPolicy | undefined> {
+  enter(spec: PodSpec, port: number): Promise<PortPolicy | undefined> {
     return this.inTurn(async () => {
       // Policies are for the cluster's own network.
       if (spec.network !== undefined) return undefined
@@ -109,6 +108,7 @@ export class Enforcement implements PodGuard {
         throw error
       }
       this.byPod.set(spec.id, entry)
+      this.table.setQuota(port, Math.min(FLOWS_OF_POD, this.memory.room.flows))
       return entry
     })
   }
@@ -118,6 +118,7 @@ export class Enforcement implements PodGuard {
       const entry = this.byPod.get(id)
       if (entry === undefined) return
       this.byPod.delete(id)
+      if (entry.port >= 0) this.table.setQuota(entry.port, this.memory.room.flows)
       await this.quiesce()
       this.giveBack(entry)
       await this.programs.commit()

@@ -34,8 +34,8 @@ export interface PortPolicy {
 
 /** Who knows what policy says of pods (enforce/enforcement.ts). */
 export interface PodGuard {
-  /** Before the pod's port is opened; undefined for one that policy has nothing to do with. Rejects when there is no room. */
-  enter(spec: PodSpec): Promise<PortPolicy | undefined>
+  /** Before the pod's port, which is reserved, is opened; undefined for one that policy has nothing to do with. Rejects when there is no room. */
+  enter(spec: PodSpec, port: number): Promise<PortPolicy | undefined>
   /** Its port is gone, and these addresses are nobody's. */
   leave(id: string, addresses: readonly string[]): Promise<void>
 }
@@ -129,7 +129,7 @@ export class Pods {
     )
     undo.push(() => device.remove())
     faultPoint('attach.configured')
-    const policy = await this.guard?.enter(spec)
+    const policy = await this.guard?.enter(spec, port)
     undo.push(() => this.guard?.leave(spec.id, addressesOf(spec)))
     let hop = 0
     const served = tables.change(() => {

@@ -305,7 +305,8 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
   }
   const entered = Promise.all(
     [['tun', TUN_POD] as const, ['veth', VETH_POD] as const].map(async ([id, port]) => {
-      const entry = await enforcement?.enter({ id, kind: 'tun', netns: '', ifname: 'eth0' })
+      const spec = { id, kind: 'tun', netns: '', ifname: 'eth0' } as const
+      const entry = await enforcement?.enter(spec, port)
       if (entry !== undefined) entry.port = port
     }),
   )

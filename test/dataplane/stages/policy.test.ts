@@ -394,3 +394,16 @@ test('ICMP by type: a ping that is allowed is answered, and an answer to nothing
   expect(passes(VETH_POD, fromVeth(echo(veth, tun, 0, 10)))).toBe(true)
   expect(world.enforcement!.flows(9).map(flow => flow.sourcePort)).toEqual([9])
 })
+
+test('a pod may begin so many flows, and what others begin with it is not counted', async () => {
+  await inForce({ tun: { ingress: allow({ protocol: 6 }) } })
+  world.enforcement!.table.setQuota(VETH_POD, 3)
+  for (let k = 0; k < 10; k++) {
+    expect(passes(VETH_POD, fromVeth(segment(veth, tun, 4000 + k, 80, SYN)))).toBe(true)
+  }
+  expect(world.enforcement!.flows(99)).toHaveLength(3)
+  for (let k = 0; k < 10; k++) {
+    expect(passes(UNDERLAY, fromFar(segment(far, tun, 4000 + k, 80, SYN)))).toBe(true)
+  }
+  expect(world.enforcement!.flows(99)).toHaveLength(13)
+})

@@ -60,7 +60,7 @@ export interface AclRule {
   /** Only with a protocol that has ports: TCP 6, UDP 17, DCCP 33, SCTP 132, UDP-Lite 136. */
   readonly sourcePorts?: PortRange
   readonly destinationPorts?: PortRange
-  /** Only with protocol 1 (IPv4) or 58 (IPv6), 0 .. 255. */
+  /** 0 .. 255; only with protocol 1, and in an ACL of IPv6 with 58 or 1 (whose headers may stand for IPv4's). */
   readonly icmpType?: number
   /** Only together with `icmpType`, 0 .. 255. */
   readonly icmpCode?: number

@@ -115,10 +115,10 @@ const BAD: [string, 4 | 6, unknown, RegExp][] = [
     /^rule 7: icmpType needs protocol 1, not 58/,
   ],
   [
-    'an ICMP protocol in IPv6',
+    'a protocol without types in IPv6',
     6,
-    { ...base, protocol: 1, icmpType: 8 },
-    /^rule 7: icmpType needs protocol 58, not 1/,
+    { ...base, protocol: 6, icmpType: 8 },
+    /^rule 7: icmpType needs protocol 58 or 1, not 6/,
   ],
   ['an ICMP type of 9 bits', 4, { ...base, protocol: 1, icmpType: 256 }, /^rule 7: icmpType 256/],
   [

@@ -30,8 +30,8 @@ export const NODE_FOLDERS = [
 
 /**
  * Unit tests that `check` leaves to `npm test`: what measures, what races threads for seconds, what takes
- * whole tables or whole rule sets, what runs every algorithm of a family through everything, and daemons as
- * processes. The same code is in `check` with smaller input: each algorithm's own file, the daemon's parts.
+ * whole tables or whole rule sets, what runs every algorithm of a family through everything, and daemons
+ * and the executable as processes. The same code is in `check` with smaller input: each algorithm's own file, the daemon's parts.
  */
 export const NOT_IN_CHECK = [
   'test/bench/**/suite.test.ts',
@@ -40,7 +40,7 @@ export const NOT_IN_CHECK = [
   'test/**/*concurrent.test.ts',
   'test/dataplane/fib/{fib,full-table,load,property,steps}.test.ts',
   'test/dataplane/acl/{acl,sets,steps}.test.ts',
-  'test/cni/daemon/daemon.test.ts',
+  'test/cni/{daemon/daemon,plugin/plugin}.test.ts',
 ] as const
 
 /**

@@ -113,12 +113,18 @@ export class Enforcement implements PodGuard {
     })
   }
 
+  closing(id: string): void {
+    const entry = this.byPod.get(id)
+    if (entry === undefined || entry.port < 0) return
+    this.table.setQuota(entry.port, this.memory.room.flows)
+    entry.port = -1
+  }
+
   leave(id: string, addresses: readonly string[]): Promise<void> {
     return this.inTurn(async () => {
       const entry = this.byPod.get(id)
       if (entry === undefined) return
       this.byPod.delete(id)
-      if (entry.port >= 0) this.table.setQuota(entry.port, this.memory.room.flows)
       await this.quiesce()
       this.giveBack(entry)
       await this.programs.commit()
@@ -206,8 +212,7 @@ export class Enforcement implements PodGuard {
     for (const id of ids) {
       const { port, ...policy } = this.byPod.get(id)!
       const record = port < 0 ? undefined : ports.record(port)
-      if (record === undefined) continue
-      ports.activate(port, { ...record, ...policed(record.flags, policy) })
+      if (record !== undefined) ports.update(port, policed(record.flags, policy))
     }
   }
 

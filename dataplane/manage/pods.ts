@@ -36,6 +36,8 @@ export interface PortPolicy {
 export interface PodGuard {
   /** Before the pod's port, which is reserved, is opened; undefined for one that policy has nothing to do with. Rejects when there is no room. */
   enter(spec: PodSpec, port: number): Promise<PortPolicy | undefined>
+  /** Its port is about to close, and may be another's before `leave`. */
+  closing(id: string): void
   /** Its port is gone, and these addresses are nobody's. */
   leave(id: string, addresses: readonly string[]): Promise<void>
 }
@@ -147,6 +149,7 @@ export class Pods {
       for (const prefix of prefixes) routing.remove(prefix, hop)
       await routing.quiesce(tables)
       tables.change(() => hops.free(hop))
+      this.guard?.closing(spec.id)
       await ports.remove(port, () => device.remove())
     })
     await tables.acknowledged(served)
@@ -171,6 +174,7 @@ export class Pods {
       await this.routing.quiesce(tables)
       tables.change(() => hops.free(hop))
       faultPoint('detach.unrouted')
+      this.guard?.closing(id)
       await ports.remove(attachment.port, async () => {
         faultPoint('detach.closing')
         await device.remove()
@@ -237,10 +241,7 @@ export class Pods {
     const { high: peerMacHigh, low: peerMacLow } = macWords(mac)
     log('info', 'the MAC of a pod is followed', { pod: pod.spec.id, mac })
     pod.attachment = { ...pod.attachment, mac }
-    tables.change(() => {
-      const record = ports.record(port)
-      if (record !== undefined) ports.activate(port, { ...record, peerMacHigh, peerMacLow })
-    })
+    tables.change(() => ports.update(port, { peerMacHigh, peerMacLow }))
   }
 
   /** Closes every descriptor; the interfaces stay. No worker may use them any more. */

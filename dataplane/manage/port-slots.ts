@@ -43,6 +43,12 @@ export class PortSlots {
     this.write(index, { ...record, state: PORT_STATE.ACTIVE })
   }
 
+  /** Call inside a change of the tables: a port that is served has these fields from then on; one that closes stays closed. */
+  update(index: number, fields: Partial<Omit<PortRecord, 'state'>>): void {
+    const record = this.records[index]
+    if (record?.state === PORT_STATE.ACTIVE) this.write(index, { ...record, ...fields })
+  }
+
   record(index: number): PortRecord | undefined {
     return this.records[index]
   }

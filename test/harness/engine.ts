@@ -68,6 +68,7 @@ export interface TestEngine {
   /** Puts policy in force (option `policy`); the pods are called `tun` and `veth`. */
   setPolicy(policy: PolicyState): Promise<void>
   enforcement: Enforcement | undefined
+  slots: PortSlots
 }
 
 export interface TestEngineOptions {
@@ -338,6 +339,7 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
     counter: index => counters[index]!,
     leaked: () => frames.leaked(),
     enforcement,
+    slots,
     async setPolicy(policy) {
       await entered
       await enforcement!.set(policy)

@@ -90,6 +90,8 @@ export class PolicyTables {
   private nextId = 1
   private nextGroup = 1
   private readonly byText = new Map<string, Kept>()
+  /** The same by object: pods of one kind are given the same one again and again. */
+  private readonly byObject = new WeakMap<Program, Kept>()
   private readonly byNumber = new Map<number, Kept>()
 
   constructor(writer: AclWriter, facts: PolicyFacts, limits: PolicyLimits) {
@@ -109,15 +111,18 @@ export class PolicyTables {
    */
   add(program: Program): number {
     if (program.tiers.length === 0 && program.staged === undefined) return 0
+    const same = this.byObject.get(program)
+    if (same !== undefined && same.uses > 0) {
+      same.uses++
+      return same.number
+    }
     const text = JSON.stringify(program, plain)
     const known = this.byText.get(text)
-    if (known !== undefined) {
-      known.uses++
-      return known.number
-    }
-    const kept = this.write(program, text)
+    if (known !== undefined) known.uses++
+    const kept = known ?? this.write(program, text)
     this.byText.set(text, kept)
     this.byNumber.set(kept.number, kept)
+    this.byObject.set(program, kept)
     return kept.number
   }
 

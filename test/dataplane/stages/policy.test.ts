@@ -250,6 +250,35 @@ describe('ICMP', () => {
   })
 })
 
+test('ICMPv6: an error passes about a flow that is allowed, and about no other', async () => {
+  const [src, dst] = ['fd44:0:0:1::2', 'fd44:0:0:2::9']
+  await inForce({ tun: { ingress: NOTHING } })
+  const sent = udp({ src, dst, sport: 5000, dport: 53 }, data)
+  const tooBig = fromFar(
+    icmp({ src: dst, dst: src }, 2, 0, concat(Uint8Array.of(0, 0, 5, 0), sent.subarray(0, 48))),
+  )
+  expect(passes(UNDERLAY, tooBig)).toBe(false)
+  expect(passes(TUN_POD, sent)).toBe(true)
+  expect(passes(UNDERLAY, tooBig)).toBe(true)
+  expect(world.drops()).toEqual({ 'policy-icmp': 1 })
+})
+
+test('a routing header of type 0 takes no packet past its judge', async () => {
+  const [src, dst] = ['fd44:0:0:1::3', 'fd44:0:0:1::2']
+  await inForce({})
+  const inner = udp({ src, dst }, data).subarray(40)
+  const routed = (type: number, left: number) => {
+    const header = new Uint8Array(24)
+    header.set([17, 2, type, left])
+    return fromVeth(ip({ src, dst, proto: 43, payload: concat(header, inner) }))
+  }
+  expect(passes(VETH_POD, routed(0, 1))).toBe(false)
+  expect(world.drops()).toEqual({ 'ip-header': 1 })
+  // Nothing is left to visit (RFC 5095 section 3), or another type.
+  expect(passes(VETH_POD, routed(0, 0))).toBe(true)
+  expect(passes(VETH_POD, routed(4, 1))).toBe(true)
+})
+
 describe('fragments', () => {
   const fragments = (src: string, dst: string, dport: number, id: number): Uint8Array[] => {
     const whole = udp({ src, dst, sport: 4000, dport }, new Uint8Array(72).fill(5)).subarray(20)
@@ -271,6 +300,35 @@ describe('fragments', () => {
     expect(passes(VETH_POD, fromVeth(bad!))).toBe(false)
     expect(passes(VETH_POD, fromVeth(after!))).toBe(false)
     expect(world.drops()).toEqual({ 'policy-ingress': 1, 'policy-fragment': 1 })
+  })
+
+  test('of TCP none begins inside of the header that was judged', async () => {
+    await inForce({ tun: { ingress: allow(from(VETH)) } })
+    const whole = segment(veth, tun, 4000, 80, SYN).subarray(20)
+    const part = (fragment: number, payload: Uint8Array) =>
+      fromVeth(ip({ src: veth, dst: tun, proto: 6, id: 11, fragment, payload }))
+    expect(passes(VETH_POD, part(0x2000, whole.subarray(0, 24)))).toBe(true)
+    expect(passes(VETH_POD, part(0x2001, whole.subarray(8, 24)))).toBe(false)
+    expect(passes(VETH_POD, part(3, whole.subarray(24)))).toBe(false)
+    expect(passes(VETH_POD, part(8, whole.subarray(0, 8)))).toBe(true)
+    expect(world.drops()).toEqual({ 'policy-fragment': 2 })
+  })
+
+  test('of IPv6 alike, by the identification of their header', () => {
+    const [src, dst] = ['fd44:0:0:1::3', 'fd44:0:0:1::2']
+    const part = (dport: number, id: number, offset: number) => {
+      const whole = udp({ src, dst, sport: 4000, dport }, new Uint8Array(72).fill(5)).subarray(40)
+      const more = offset === 0 ? 1 : 0
+      const header = Uint8Array.of(17, 0, offset >> 8, offset | more, 0, 0, 0, id)
+      const payload = concat(header, whole.subarray(offset, offset + 40))
+      return fromVeth(ip({ src, dst, proto: 44, payload }))
+    }
+    expect(passes(VETH_POD, part(80, 1, 0))).toBe(true)
+    expect(passes(VETH_POD, part(80, 1, 40))).toBe(true)
+    expect(passes(VETH_POD, part(80, 2, 40))).toBe(false)
+    expect(passes(VETH_POD, part(81, 3, 0))).toBe(false)
+    expect(passes(VETH_POD, part(81, 3, 40))).toBe(false)
+    expect(world.drops()).toEqual({ 'policy-fragment': 2, 'policy-ingress': 1 })
   })
 
   test('in one burst, too; one without its first, or after a minute, is dropped', () => {

@@ -42,7 +42,7 @@ const RESERVED: readonly [family: 4 | 6, first: string, prefixLength: number, wh
 
 /**
  * `text` has passed `isIPv4` or `isIPv6`. A cluster of thousands of nodes, and each choice of an address among a
- * node's, is mostly this for IPv4, so that takes no library: a hundred times faster.
+ * node's, is mostly this for IPv4, so that takes no library: less than a fifth of its time.
  */
 function toBigInt(family: 4 | 6, text: string): bigint {
   if (family === 6) return new Address6(text).bigInt()

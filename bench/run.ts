@@ -62,8 +62,8 @@ const SUITES: Record<string, Entry> = {
     load: async () => (await import('./wire/suite.ts')).wire,
   },
   policy: {
-    about: 'policy in the path: established and new flows, rules, flows, changes',
-    micro: true,
+    about: 'policy in the path: flows, rules, changes; beside nftables (root)',
+    micro: false,
     load: async () => (await import('./policy/suite.ts')).policy,
   },
   lb: {

@@ -26,6 +26,8 @@ const BARS: Record<string, Bar> = {
   established_12500_vs_0: { atLeast: 0.97 },
   new_12500_vs_10: { atLeast: 0.5 },
   flows_1m_vs_1k: { atLeast: 0.7 },
+  new_flows_vs_nft: { atLeast: 1.5 },
+  packets_vs_nft: { atLeast: 2 },
   flow_memory_1m: { atMost: 192 },
   compile_12500_rules: { atMost: 2000 },
   change_of_1000_p99: { atMost: 100 },

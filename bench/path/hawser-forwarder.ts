@@ -3,12 +3,14 @@
  * all stages, FIB, VXLAN, send on the underlay's veth. The packet engine as a library, one worker.
  *
  *   hawser-forwarder.ts --pod-device D --underlay-device D --node-address A --peer-address A
- *                       --peer-mac M --pod-address A --pod-mac M --remote-cidr C [--cpu N] [--policy]
+ *                       --peer-mac M --pod-address A --pod-mac M --remote-cidr C [--cpu N]
+ *                       [--rules N --flows N]
  *
- * With `--policy` what the pod sends is judged, and its flows are kept: 10 rules, of which the last one lets them.
+ * With `--rules` what the pod sends is judged by so many (rules.ts), and `--flows` flows are kept.
  *
  * Prints "ready", then {"packets":N,"cpuNs":N,"idleNs":N,"ns":N} for each line on stdin: totals of
- * the worker's thread. Ends by SIGTERM or at the end of stdin.
+ * the worker's thread; with `--rules` also {"denied":N,"live":N,"refused":N} of packets and flows. Ends by SIGTERM
+ * or at the end of stdin.
  */
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
@@ -21,7 +23,7 @@ import { openXdpQueues, openXdpUnderlay } from '../../dataplane/devices/underlay
 import { Enforcement } from '../../dataplane/enforce/enforcement.ts'
 import { defaultFib, fibByName } from '../../dataplane/fib/index.ts'
 import { UNDERLAY_FILL_FRAMES } from '../../dataplane/limits.ts'
-import { NextHopSlots } from '../../dataplane/manage/next-hop-slots.ts'
+import { NextHopSlots, NO_HOP } from '../../dataplane/manage/next-hop-slots.ts'
 import { writeXskOffsets } from '../../dataplane/manage/node-facts.ts'
 import { outerHeader } from '../../dataplane/manage/outer-header.ts'
 import { policed } from '../../dataplane/manage/pods.ts'
@@ -31,13 +33,15 @@ import { readDrops } from '../../dataplane/manage/status.ts'
 import { Arena, COUNTER, HEADER, planArena } from '../../dataplane/memory/arena.ts'
 import { getLink } from '../../dataplane/netlink/link.ts'
 import { Netlink } from '../../dataplane/netlink/socket.ts'
-import { OPEN, type Program, podIdentity, VERDICT } from '../../dataplane/policy-program.ts'
+import { OPEN, podIdentity } from '../../dataplane/policy-program.ts'
 import { PORT_KIND, PORT_ROLE } from '../../dataplane/ports/port.ts'
 import { HOP } from '../../dataplane/tables/next-hops.ts'
 import { macWords, NO_PORT, PORT_FLAG } from '../../dataplane/tables/ports.ts'
 import { TableWriter } from '../../dataplane/tables/tables.ts'
+import { vtepTable, writeVteps } from '../../dataplane/tables/vteps.ts'
 import { WorkerPool } from '../../dataplane/worker/pool.ts'
 import { native } from '../../native/native.ts'
+import { identitiesOf, programOf, rulesOf } from './rules.ts'
 
 const VXLAN_PORT = 4789
 const VNI = 1
@@ -55,11 +59,12 @@ const { values } = parseArgs({
     'pod-mac': { type: 'string' },
     'remote-cidr': { type: 'string' },
     cpu: { type: 'string' },
-    policy: { type: 'boolean' },
+    rules: { type: 'string' },
+    flows: { type: 'string' },
   },
 })
 
-function option(name: Exclude<keyof typeof values, 'policy'>): string {
+function option(name: keyof typeof values): string {
   const value = values[name]
   if (value === undefined) throw new Error(`--${name} is missing`)
   return value
@@ -71,16 +76,9 @@ function device(name: string) {
   return { ...link, mac: link.mac }
 }
 
-/** The last of `rules` rules lets the pod send to the remote CIDR by UDP. */
-function egressOf(rules: number): Program {
-  const others = Array.from({ length: rules - 1 }, (_, n) => ({
-    ...{ verdict: VERDICT.DENY, origin: n },
-    matches: [{ peer: { value: podIdentity(2, n + 1), bits: 32 }, protocol: 6 }],
-  }))
-  const network = parseCidr(option('remote-cidr'))
-  const last = { verdict: VERDICT.ALLOW, origin: rules, matches: [{ network, protocol: 17 }] }
-  return { tiers: [{ rules: [...others, last], otherwise: VERDICT.DENY, origin: rules + 1 }] }
-}
+const POD = 'pod'
+const rules = values.rules === undefined ? undefined : rulesOf(Number(values.rules))
+const flows = Number(values.flows)
 
 const limits = { routes: ROUTES }
 const fib4 = fibByName(defaultFib(4), 4)
@@ -116,20 +114,21 @@ const underlayQueues = await openXdpUnderlay(umem, slots, underlay.index, facts)
 
 const podPort = ports.reserve()
 const enforcement =
-  values.policy === true
-    ? new Enforcement(
+  rules === undefined
+    ? undefined
+    : new Enforcement(
         { arena, tables, ports, hops, rings: slots, workers: 1, umem, log: () => {} },
-        {},
+        { flows },
         () => undefined,
       )
-    : undefined
+const policy = { identity: podIdentity(1, 1), ingress: OPEN, egress: programOf(rules ?? []) }
 const judged = await enforcement?.enter(
-  {
-    ...{ id: 'pod', kind: 'xdp', netns: '', ifname: '' },
-    policy: { identity: podIdentity(1, 1), ingress: OPEN, egress: egressOf(10) },
-  },
+  { ...{ id: POD, kind: 'xdp', netns: '', ifname: '' }, policy },
   podPort,
 )
+if (judged !== undefined) judged.port = podPort
+// One pod has the room of all.
+enforcement?.table.setQuota(podPort, flows)
 const underlayPort = ports.reserve()
 const metadata = umem.txMetadata ? PORT_FLAG.TX_METADATA : 0
 tables.change(() => {
@@ -194,6 +193,12 @@ tables.change(() => {
   })
   const remote = parseCidr(option('remote-cidr'))
   routes.insert(remote.words, remote.prefix, hop)
+  // The way back: answers make a flow established.
+  const podHop = hops.add({ ...NO_HOP, kind: HOP.PORT, port: podPort, mtu: 1450 })
+  routes.insert(ipWords(option('pod-address')), 32, podHop)
+  const vtep = new Uint32Array(4)
+  vtep.set(ipWords(option('peer-address')))
+  writeVteps(arena, vtepTable([{ family: 4, words: vtep }]))
 })
 
 const pool = new WorkerPool({
@@ -208,6 +213,9 @@ const pool = new WorkerPool({
   },
 })
 await pool.start()
+if (rules !== undefined) {
+  await enforcement!.set({ identities: identitiesOf(rules), pods: new Map([[POD, policy]]) })
+}
 const started = native.monotonic()
 process.stdout.write('ready\n')
 
@@ -215,6 +223,7 @@ process.stdout.write('ready\n')
 async function report(): Promise<string> {
   await tables.acknowledged(tables.change(() => {}))
   const counters = arena.counters(0)
+  const drops = Object.fromEntries(readDrops(arena).map(({ reason, count }) => [reason, count]))
   return JSON.stringify({
     packets: counters[COUNTER.ENCAPSULATED],
     cpuNs: counters[COUNTER.CPU_NS],
@@ -222,8 +231,15 @@ async function report(): Promise<string> {
     ns: native.monotonic() - started,
     kicks: counters[COUNTER.KICKS],
     batches: counters[COUNTER.BATCHES],
-    drops: Object.fromEntries(readDrops(arena).map(({ reason, count }) => [reason, count])),
+    drops,
+    ...(enforcement === undefined ? {} : policyFacts(enforcement, drops)),
   })
+}
+
+function policyFacts({ table }: Enforcement, drops: Record<string, number>) {
+  const { live, refusedQuota, refusedFull, refusedBusy } = table.counters()
+  const refused = refusedQuota + refusedFull + refusedBusy
+  return { denied: drops['policy-egress'] ?? 0, live, refused }
 }
 
 async function end(): Promise<never> {

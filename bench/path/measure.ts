@@ -6,15 +6,23 @@ import {
   type Cpus,
   type Generator,
   type Name,
+  type PolicyFacts,
+  STEADY,
   startForwarder,
   startGenerator,
   startSink,
+  type Traffic,
 } from './contenders.ts'
+import { DENIED_PORT } from './rules.ts'
 
 /** Packets at the sink that are compared byte by byte before anything is counted. */
 const VERIFY = 64
 /** Long enough for a JIT compiler to have finished. */
 const WARM_UP_MS = 1500
+/** The same where every packet begins a flow, and room for flows is what the run ends with. */
+const FRESH_WARM_UP_MS = 800
+/** What is denied is sent for so long. */
+const DENIED_MS = 200
 
 export interface Sample {
   /** Packets a second at the sink. */
@@ -40,6 +48,7 @@ export async function measure(
   generator: Generator,
   cpus: Cpus,
   seconds: number,
+  traffic: Traffic = STEADY,
 ): Promise<Sample> {
   const alone = name === 'generator'
   const running: Program[] = []
@@ -50,11 +59,26 @@ export async function measure(
     return program
   }
   try {
-    const sink = (await start(startSink(contender, alone, alone ? 0 : VERIFY, cpus)))!
+    const { flows, fresh } = traffic
+    // A flow of UDP is established, for the kernel, with its first answer.
+    const proof = { verify: alone ? 0 : VERIFY, replies: contender.policed && !fresh ? flows : 0 }
+    const sink = (await start(startSink(contender, alone, { ...proof, flows }, cpus)))!
     const forwarder = await start(startForwarder(name, contender))
-    const source = (await start(startGenerator(generator, contender, cpus)))!
+    const policy = async () => contender.kernelPolicy?.facts() ?? (await policyOf(forwarder!))
+    if (contender.policed) {
+      contender.kernelPolicy?.forget()
+      const { denied } = await policy()
+      const wrong = startGenerator(generator, contender, cpus, traffic, DENIED_PORT)
+      await wrong.ready()
+      await during(DENIED_MS)
+      await wrong.stop()
+      // Had one reached the sink, that would have ended with an error.
+      if ((await policy()).denied === denied) throw new Error('nothing was denied')
+      contender.kernelPolicy?.forget()
+    }
+    const source = (await start(startGenerator(generator, contender, cpus, traffic)))!
     await sink.figures(['verified'])
-    await during(WARM_UP_MS)
+    await during(fresh ? FRESH_WARM_UP_MS : WARM_UP_MS)
     const read = async (): Promise<Counters> => ({
       sink: await sink.ask(['packets', 'other', 'ns']),
       generator: await source.ask(['packets', 'cpuNs', 'ns']),
@@ -63,12 +87,34 @@ export async function measure(
     })
     const before = await read()
     await during(seconds * 1000)
-    return evaluate(name, before, await read())
+    const after = await read()
+    if (fresh) checkFresh(flows, before, after, await policy())
+    else if ((contender.kernelPolicy?.answered() ?? flows) < flows) {
+      throw new Error('there are flows that were never established')
+    }
+    return evaluate(name, before, after)
   } catch (error) {
     throw new Error(`${name}: ${error instanceof Error ? error.message : error}`)
   } finally {
     for (const program of running) await program.stop()
+    contender.kernelPolicy?.forget()
   }
+}
+
+async function policyOf(forwarder: Program): Promise<PolicyFacts> {
+  return forwarder.ask(['denied', 'live', 'refused'])
+}
+
+/** Throws unless every packet that was counted has begun a flow, which was kept. */
+function checkFresh(flows: number, before: Counters, after: Counters, policy: PolicyFacts): void {
+  if (after.generator.packets > flows) {
+    throw new Error(`all ${flows} flows were sent: fewer --seconds are needed`)
+  }
+  if (policy.refused > 0) {
+    throw new Error(`${policy.refused} flows found no room: fewer --seconds are needed`)
+  }
+  const counted = after.sink.packets - before.sink.packets
+  if (policy.live < counted) throw new Error(`${policy.live} flows are kept of ${counted}`)
 }
 
 function evaluate(name: Name, a: Counters, b: Counters): Sample {

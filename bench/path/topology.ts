@@ -68,7 +68,8 @@ export function kernelTopology(polled: boolean): Topology {
   const { node } = topology
   bridge(node, polled)
   node.ip(`address add ${plan.gateway.address}/24 dev bridge0`)
-  const { vtep, remote, peer } = plan
+  const { pod, vtep, remote, peer } = plan
+  node.ip(`neighbour add ${pod.address} lladdr ${pod.mac} dev bridge0 nud permanent`)
   vxlan(node)
   node.ip(`route add ${remote.cidr} via ${remote.vtep} dev ${vtep.device} onlink`)
   node.ip(`neighbour add ${remote.vtep} lladdr ${remote.mac} dev ${vtep.device} nud permanent`)

@@ -3,8 +3,10 @@
 //   pod frame, 64 bytes (no FCS): Ethernet 14 | IPv4 20 | UDP 8 | payload 22
 //   outer, 50 bytes in front of it: Ethernet 14 | IPv4 20 | UDP 8 | VXLAN 8
 //
-// Flows differ in the UDP source port. The first two payload bytes are its complement, so that the
-// UDP checksum is the same in every frame and the sink can prove that no bytes were mixed up.
+// Flows differ in the UDP ports: flow N has source port kFirstPort + N % kSourcePorts, and
+// destination port kPodPort + N / kSourcePorts. The first four payload bytes are their complements,
+// so that the UDP checksum is the same in every frame and the sink can prove that no bytes were
+// mixed up.
 #pragma once
 
 #include <arpa/inet.h>
@@ -18,8 +20,9 @@ namespace bench {
 constexpr uint32_t kFrameBytes = 64;
 constexpr uint32_t kOuterBytes = 50;
 constexpr uint16_t kFirstPort = 10000;
-constexpr uint16_t kFlows = 16;  // a power of two
+constexpr uint32_t kSourcePorts = 1U << 15;
 constexpr uint16_t kPodPort = 9000;
+constexpr uint32_t kMaxFlows = kSourcePorts << 15;
 constexpr uint16_t kVxlanPort = 4789;
 constexpr uint32_t kVni = 1;
 
@@ -87,21 +90,33 @@ inline uint16_t udp_sum(const uint8_t* ip, const uint8_t* udp, uint16_t bytes) {
   return fold(sum16(udp, bytes, sum16(ip + 12, 8, 17U + bytes)));
 }
 
-/// Writes flow `flow`'s frame: `kFrameBytes` bytes.
-inline void put_frame(uint8_t* frame, const Pod& pod, uint16_t flow) {
+/// How many flows there are: `--flows`, a power of two.
+inline uint32_t parse_flows(const std::string& text) {
+  const unsigned long flows = std::stoul(text);
+  if (flows == 0 || flows > kMaxFlows || (flows & (flows - 1)) != 0) {
+    throw std::runtime_error("--flows " + text + ": a power of two up to " +
+                             std::to_string(kMaxFlows));
+  }
+  return static_cast<uint32_t>(flows);
+}
+
+/// Writes flow `flow`'s frame: `kFrameBytes` bytes. The first destination port is `pod_port`.
+inline void put_frame(uint8_t* frame, const Pod& pod, uint32_t flow, uint16_t pod_port = kPodPort) {
   std::memcpy(frame, pod.gateway_mac.data(), 6);
   std::memcpy(frame + 6, pod.source_mac.data(), 6);
   put16(frame + 12, 0x0800);
   uint8_t* ip = frame + 14;
   put_ipv4(ip, kFrameBytes - 14, pod.source, pod.destination);
   uint8_t* udp = ip + 20;
-  const auto port = static_cast<uint16_t>(kFirstPort + flow % kFlows);
-  put16(udp, port);
-  put16(udp + 2, kPodPort);
+  const auto source_port = static_cast<uint16_t>(kFirstPort + flow % kSourcePorts);
+  const auto destination_port = static_cast<uint16_t>(pod_port + flow / kSourcePorts);
+  put16(udp, source_port);
+  put16(udp + 2, destination_port);
   put16(udp + 4, kFrameBytes - 34);
   put16(udp + 6, 0);
-  put16(udp + 8, static_cast<uint16_t>(~port));
-  for (uint32_t i = 44; i < kFrameBytes; i++) frame[i] = static_cast<uint8_t>(i);
+  put16(udp + 8, static_cast<uint16_t>(~source_port));
+  put16(udp + 10, static_cast<uint16_t>(~destination_port));
+  for (uint32_t i = 46; i < kFrameBytes; i++) frame[i] = static_cast<uint8_t>(i);
   put16(udp + 6, static_cast<uint16_t>(~udp_sum(ip, udp, kFrameBytes - 34)));
 }
 

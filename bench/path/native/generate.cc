@@ -1,10 +1,11 @@
 // Sends the pod's frames from an AF_XDP socket as fast as one core can.
 //
-//   generate --device D --cpu N --source-mac M --gateway-mac M --source A --destination A
+//   generate --device D --cpu N --flows N --pod-port P --source-mac M --gateway-mac M --source A
+//            --destination A
 //
 // Prints "ready", then {"packets":N,"cpuNs":N,"ns":N} for each line on stdin. `packets` is what the
 // kernel has finished with. Nothing is built while it sends: every frame lies ready in the UMEM and
-// only its descriptor goes round.
+// only its descriptor goes round; so there are at most kFrames flows.
 #include <algorithm>
 #include <cstdint>
 
@@ -22,10 +23,13 @@ void run(int argc, char** argv) {
                 .gateway_mac = parse_mac(argument(argc, argv, "--gateway-mac")),
                 .source = parse_ipv4(argument(argc, argv, "--source")),
                 .destination = parse_ipv4(argument(argc, argv, "--destination"))};
+  const uint32_t flows = parse_flows(argument(argc, argv, "--flows"));
+  if (flows > kFrames) throw std::runtime_error("--flows: at most " + std::to_string(kFrames));
+  const auto pod_port = static_cast<uint16_t>(std::stoul(argument(argc, argv, "--pod-port")));
   pin(std::stoi(argument(argc, argv, "--cpu")));
   Umem umem(kFrames);
   for (uint32_t i = 0; i < kFrames; i++) {
-    put_frame(umem.base + static_cast<uint64_t>(i) * kChunk, pod, static_cast<uint16_t>(i));
+    put_frame(umem.base + static_cast<uint64_t>(i) * kChunk, pod, i % flows, pod_port);
   }
   Socket socket(umem, device_index(argument(argc, argv, "--device")), false, true, nullptr);
   socket.raise_tx_budget(256);

@@ -4,10 +4,12 @@
 // socket in copy mode does, which is what it takes to find a forwarder's limit rather than the
 // generator's.
 //
-//   inject --device D --cpu N --source-mac M --gateway-mac M --source A --destination A
+//   inject --device D --cpu N --flows N --pod-port P --source-mac M --gateway-mac M --source A
+//          --destination A
 //
 // Prints "ready", then {"packets":N,"cpuNs":N,"ns":N} for each line on stdin. The far side of D has
 // to poll (an XDP program or GRO on it), else veth takes no such frames.
+#include <bit>
 #include <cstdint>
 #include <thread>
 
@@ -26,9 +28,12 @@ constexpr Insn alu32(int op, int dst, int imm) {
   return insn(BPF_ALU | op | BPF_K, dst, 0, 0, imm);
 }
 
+constexpr Insn to_be16(int dst) { return insn(BPF_ALU | BPF_END | BPF_TO_BE, dst, 0, 0, 16); }
+
 /// Writes the whole frame (its page comes back with what a router did to it), puts the next flow's
-/// port and its complement in, and redirects.
-int redirect_program(unsigned ifindex, int counter, const uint8_t* frame) {
+/// ports and their complements in, and redirects. r7 and r8 are its source and destination port.
+int redirect_program(unsigned ifindex, int counter, const uint8_t* frame, uint32_t flows,
+                     uint16_t pod_port) {
   std::vector<Insn> program{
       mov_reg(BPF_REG_6, BPF_REG_1),
       store_imm(BPF_W, BPF_REG_10, -4, 0),
@@ -43,7 +48,11 @@ int redirect_program(unsigned ifindex, int counter, const uint8_t* frame) {
       load(BPF_DW, BPF_REG_7, BPF_REG_0, 0),
       add_imm(BPF_REG_7, 1),
       store_reg(BPF_DW, BPF_REG_0, 0, BPF_REG_7),
-      alu32(BPF_AND, BPF_REG_7, kFlows - 1),
+      alu32(BPF_AND, BPF_REG_7, static_cast<int>(flows - 1)),
+      mov_reg(BPF_REG_8, BPF_REG_7),
+      alu32(BPF_RSH, BPF_REG_8, std::countr_zero(kSourcePorts)),
+      alu32(BPF_ADD, BPF_REG_8, pod_port),
+      alu32(BPF_AND, BPF_REG_7, kSourcePorts - 1),
       alu32(BPF_ADD, BPF_REG_7, kFirstPort),
       load(BPF_W, BPF_REG_2, BPF_REG_6, offsetof(xdp_md, data)),
       load(BPF_W, BPF_REG_3, BPF_REG_6, offsetof(xdp_md, data_end)),
@@ -61,10 +70,14 @@ int redirect_program(unsigned ifindex, int counter, const uint8_t* frame) {
     program.push_back(store_reg(BPF_DW, BPF_REG_2, static_cast<int>(at), BPF_REG_5));
   }
   for (const Insn& last : {
-           insn(BPF_ALU | BPF_END | BPF_TO_BE, BPF_REG_7, 0, 0, 16),
+           to_be16(BPF_REG_7),
            store_reg(BPF_H, BPF_REG_2, 34, BPF_REG_7),
            alu32(BPF_XOR, BPF_REG_7, 0xffff),
            store_reg(BPF_H, BPF_REG_2, 42, BPF_REG_7),
+           to_be16(BPF_REG_8),
+           store_reg(BPF_H, BPF_REG_2, 36, BPF_REG_8),
+           alu32(BPF_XOR, BPF_REG_8, 0xffff),
+           store_reg(BPF_H, BPF_REG_2, 44, BPF_REG_8),
            mov_imm(BPF_REG_1, static_cast<int>(ifindex)),
            mov_imm(BPF_REG_2, 0),
            call(BPF_FUNC_redirect),
@@ -81,11 +94,13 @@ void run(int argc, char** argv) {
                 .source = parse_ipv4(argument(argc, argv, "--source")),
                 .destination = parse_ipv4(argument(argc, argv, "--destination"))};
   pin(std::stoi(argument(argc, argv, "--cpu")));
+  const uint32_t flows = parse_flows(argument(argc, argv, "--flows"));
+  const auto pod_port = static_cast<uint16_t>(std::stoul(argument(argc, argv, "--pod-port")));
   uint8_t frame[kFrameBytes];
-  put_frame(frame, pod, 0);
+  put_frame(frame, pod, 0, pod_port);
   const int counter = map_create(BPF_MAP_TYPE_PERCPU_ARRAY, 8, 1);
-  const int program =
-      redirect_program(device_index(argument(argc, argv, "--device")), counter, frame);
+  const int program = redirect_program(device_index(argument(argc, argv, "--device")), counter,
+                                       frame, flows, pod_port);
 
   bpf_attr attr{};
   attr.test.prog_fd = static_cast<uint32_t>(program);

@@ -1,17 +1,19 @@
 // The far end of the underlay: proves the first packets byte by byte, then counts in XDP and drops.
 //
-//   sink --device D --cpu N --verify N --layer bridged|routed --node-mac M --peer-mac M
-//        --node-address A --peer-address A --source-mac M --gateway-mac M --source A --destination
-//        A
+//   sink --device D --cpu N --verify N --replies N --layer bridged|routed --flows N --node-mac M
+//        --peer-mac M --node-address A --peer-address A --source-mac M --gateway-mac M --source A
+//        --destination A
 //
 // Prints "ready" when it listens; {"verified":N} when N packets were right (a wrong one ends it
-// with a message) and counting has begun; then {"packets":N,"other":N,"ns":N} for each line on
-// stdin. `packets` counts frames of the right length, IPv4, UDP, port 4789, with a valid VNI field
-// and the right VNI.
+// with a message), the first N flows were answered and counting has begun; then
+// {"packets":N,"other":N,"ns":N} for each line on stdin. `packets` counts frames of the right
+// length, IPv4, UDP, port 4789, with a valid VNI field and the right VNI.
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "bpf.h"
 #include "frame.h"
@@ -24,10 +26,35 @@ constexpr uint32_t kTotal = kFrameBytes + kOuterBytes;
 
 struct Expected {
   bool routed;
+  uint32_t flows;
   Mac node_mac, peer_mac;
   uint32_t node, peer;
   Pod pod;
 };
+
+/// Number of the flow that the packet's inner ports stand for; too large for any when they stand
+/// for none.
+uint32_t flow_of(const uint8_t* packet) {
+  const uint8_t* udp = packet + kOuterBytes + 34;
+  const uint32_t source = get16(udp) - static_cast<uint32_t>(kFirstPort);
+  const uint32_t destination = get16(udp + 2) - static_cast<uint32_t>(kPodPort);
+  if (source >= kSourcePorts || destination >= kMaxFlows / kSourcePorts) return kMaxFlows;
+  return destination * kSourcePorts + source;
+}
+
+/// Turns a right packet into its answer: who sent it gets it back, outer and inner. No checksum
+/// changes.
+void turn_round(uint8_t* packet) {
+  const auto swap = [&](size_t one, size_t other, size_t bytes) {
+    std::swap_ranges(packet + one, packet + one + bytes, packet + other);
+  };
+  swap(0, 6, 6);
+  swap(26, 30, 4);
+  const size_t inner = kOuterBytes;
+  swap(inner, inner + 6, 6);
+  swap(inner + 26, inner + 30, 4);
+  swap(inner + 34, inner + 36, 2);
+}
 
 /// Empty if `packet` is what a frame of ours must have become, else what is wrong with it.
 std::string wrong(const uint8_t* packet, size_t bytes, const Expected& expected) {
@@ -49,8 +76,8 @@ std::string wrong(const uint8_t* packet, size_t bytes, const Expected& expected)
 
   const uint8_t* inner = packet + kOuterBytes;
   uint8_t sent[kFrameBytes];
-  const auto flow = static_cast<uint16_t>(get16(inner + 34) - kFirstPort);
-  if (flow >= kFlows) return "inner UDP source port";
+  const uint32_t flow = flow_of(packet);
+  if (flow >= expected.flows) return "inner UDP ports";
   put_frame(sent, expected.pod, flow);
   if (expected.routed) {
     // A router writes MAC addresses of its own choice and counts the TTL down (RFC 1812).
@@ -85,9 +112,13 @@ int packet_socket(unsigned ifindex) {
   return fd;
 }
 
-void verify(int fd, int wanted, const Expected& expected) {
+/// Returns when `wanted` packets were right, and each of the first `replies` flows was answered
+/// once.
+void verify(int fd, int wanted, uint32_t replies, const Expected& expected) {
   uint8_t packet[2048];
-  for (int seen = 0; seen < wanted && !stopping;) {
+  std::vector<bool> answered(replies);
+  uint32_t open = replies;
+  for (int seen = 0; (seen < wanted || open > 0) && !stopping;) {
     const ssize_t n = recv(fd, packet, sizeof packet, 0);
     if (n < 0 && errno == EINTR) continue;
     const auto bytes = static_cast<size_t>(check(n, "packet socket"));
@@ -97,6 +128,12 @@ void verify(int fd, int wanted, const Expected& expected) {
       throw std::runtime_error("wrong packet (" + what + "): " + hex(packet, bytes));
     }
     seen++;
+    const uint32_t flow = flow_of(packet);
+    if (flow >= replies || answered[flow]) continue;
+    turn_round(packet);
+    check(send(fd, packet, bytes, 0), "packet socket");
+    answered[flow] = true;
+    open--;
   }
 }
 
@@ -137,6 +174,7 @@ int counting_program(int counts) {
 void run(int argc, char** argv) {
   const auto text = [&](const char* name) { return argument(argc, argv, name); };
   const Expected expected{.routed = text("--layer") == "routed",
+                          .flows = parse_flows(text("--flows")),
                           .node_mac = parse_mac(text("--node-mac")),
                           .peer_mac = parse_mac(text("--peer-mac")),
                           .node = parse_ipv4(text("--node-address")),
@@ -152,7 +190,7 @@ void run(int argc, char** argv) {
   std::fflush(stdout);
 
   const int wanted = std::stoi(text("--verify"));
-  verify(listener, wanted, expected);
+  verify(listener, wanted, static_cast<uint32_t>(std::stoul(text("--replies"))), expected);
   close(listener);
   const int counts = map_create(BPF_MAP_TYPE_PERCPU_ARRAY, 8, 2);
   attach_xdp(counting_program(counts), device);

@@ -107,7 +107,7 @@ export interface PodIdentity {
   vtep?: string
 }
 
-/** A flow that policy has allowed. Addresses are text, ports 0 where a protocol has none (ICMP echo: its identifier, both). */
+/** A flow that policy has allowed. Addresses are text, ports 0 where a protocol has none (ICMP echo: its identifier, both; other ICMP: type << 8 | code). */
 export interface FlowEntry {
   source: string
   destination: string

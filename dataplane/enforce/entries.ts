@@ -7,11 +7,21 @@ import { ENTRY } from '../flow/flow.ts'
 import { classOf } from '../flow/region.ts'
 import { KEY } from '../hash/flow-key.ts'
 import { FLOW_TICK_MS } from '../limits.ts'
+import { icmpNumber } from '../packet/icmp-ports.ts'
 import type { RawDenial } from '../policy/denials.ts'
 import { ACTION } from '../policy/judge.ts'
+import { PROTO_ICMP, PROTO_ICMPV6 } from '../wire/numbers.ts'
 
 /** By class of timeout (policy/judge.ts, FLOW_CLASS). */
 const STATES = ['opening', 'established', 'closing', 'datagram', 'icmp'] as const
+
+function shownPorts(protocol: number, source: number, destination: number) {
+  if (protocol !== PROTO_ICMP && protocol !== PROTO_ICMPV6) {
+    return { sourcePort: source, destinationPort: destination }
+  }
+  const number = icmpNumber(source, destination)
+  return { sourcePort: number, destinationPort: number }
+}
 
 /** A copy of an entry (flow/flow.ts), its first packet's direction first. */
 export function flowEntry(
@@ -23,20 +33,20 @@ export function flowEntry(
   const ipv6 = ((kind >>> 8) & 255) === 6
   const address = (at: number): string =>
     wordsToIp(ipv6 ? entry.subarray(key + at, key + at + 4) : [entry[key + at + 3]!])
-  const ports = entry[key + KEY.PORTS]!
-  const a = { address: address(KEY.A), port: ports >>> 16 }
-  const b = { address: address(KEY.B), port: ports & 0xffff }
+  const pair = entry[key + KEY.PORTS]!
+  const a = { address: address(KEY.A), port: pair >>> 16 }
+  const b = { address: address(KEY.B), port: pair & 0xffff }
   // The direction from A to B has the first action.
   const begunByA = (entry[ENTRY.ACTION]! & ACTION.REPLY) === 0
   const [from, to] = begunByA ? [a, b] : [b, a]
+  const ports = shownPorts(kind & 255, from.port, to.port)
   const tail = entry[ENTRY.TAIL]!
   const tick = Math.floor(native.monotonic() / (FLOW_TICK_MS * 1e6)) & 0xffff
   const network = networkName(kind >>> 16)
   return {
     source: from.address,
     destination: to.address,
-    sourcePort: from.port,
-    destinationPort: to.port,
+    ...ports,
     protocol: kind & 255,
     ...(network === undefined ? {} : { network }),
     idle: (((tick - (tail & 0xffff)) & 0xffff) * FLOW_TICK_MS) / 1000,
@@ -59,8 +69,7 @@ export function denialOf(
     verdict: VERDICTS[told] ?? 'denied',
     source: wordsToIp(source),
     destination: wordsToIp(destination),
-    sourcePort: ports >>> 16,
-    destinationPort: ports & 0xffff,
+    ...shownPorts(protocol, ports >>> 16, ports & 0xffff),
     protocol,
     origin,
   }

@@ -1,7 +1,8 @@
 /**
  * What becomes of fragments: only the first one has ports, the others follow its verdict. A bounded cache from
  * (addresses, protocol, network, identification) to it; one place a hash, the newest stays. A fragment that comes
- * before its first one, or after FRAGMENT_TICKS, is dropped: nothing passes that nobody has judged (RFC 1858, RFC 5722).
+ * before its first one, or after FRAGMENT_TICKS, or that overlaps it, is dropped: nothing passes that nobody has judged, or
+ * that could take the place of what was (RFC 1858, RFC 5722).
  */
 
 /** Places; a power of two. */
@@ -11,7 +12,7 @@ const FRAGMENT_TICKS = 60
 
 export const FRAGMENT = { UNKNOWN: 0, ALLOWED: 1, DENIED: 2 } as const
 
-/** Words of an entry: addresses 8, identification, protocol and network, verdict and tick. */
+/** Words of an entry: addresses 8, identification, protocol and network, verdict | end << 8, tick. */
 const WORDS = 12
 
 /** Allocates nothing after it was made. */
@@ -20,21 +21,23 @@ export class Fragments {
   /** The key that `remember` and `verdict` are for: source and destination (IPv4: words 3 and 7), identification, protocol | network << 8 | family << 16. */
   readonly key = new Uint32Array(10)
 
-  remember(allowed: boolean, tick: number): void {
+  /** `end`: bytes of the first fragment behind its headers, where the next one may begin. */
+  remember(allowed: boolean, end: number, tick: number): void {
     const { entries, key } = this
     const at = this.place()
     for (let w = 0; w < 10; w++) entries[at + w] = key[w]!
-    entries[at + 10] = allowed ? FRAGMENT.ALLOWED : FRAGMENT.DENIED
+    entries[at + 10] = (allowed ? FRAGMENT.ALLOWED : FRAGMENT.DENIED) | (end << 8)
     entries[at + 11] = tick
   }
 
-  /** FRAGMENT.UNKNOWN when its first fragment has not come by. */
-  verdict(tick: number): number {
+  /** Of the fragment that begins at byte `offset`; FRAGMENT.UNKNOWN when its first one has not come by. */
+  verdict(offset: number, tick: number): number {
     const { entries, key } = this
     const at = this.place()
     for (let w = 0; w < 10; w++) if (entries[at + w] !== key[w]) return FRAGMENT.UNKNOWN
     if (((tick - entries[at + 11]!) & 0xffff) > FRAGMENT_TICKS) return FRAGMENT.UNKNOWN
-    return entries[at + 10]!
+    const known = entries[at + 10]!
+    return offset < known >>> 8 ? FRAGMENT.DENIED : known & 255
   }
 
   private place(): number {

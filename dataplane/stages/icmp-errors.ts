@@ -2,7 +2,7 @@
  * icmp-errors: a dropped packet that was marked becomes the ICMP error that its sender gets. The
  * error is built around the offending packet where it lies, so nothing is copied: new headers go in
  * front, the end is cut off. It then takes the next hop of its own destination, in the network of the
- * packet, whose gateway is its source.
+ * packet, whose gateway is its source; that must lead back to where the packet came from.
  *
  * Never about an ICMP error, a fragment that is not the first, or a packet whose source is no
  * single host (RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e)); never more than the limiter lets a
@@ -70,14 +70,25 @@ export function icmpErrors(e: Engine, b: Batch): void {
     const kind = e.tables.view.getUint16(at + HOP_KIND, true)
     if (back === 0 || kind === HOP.REJECT) continue
     if (e.tables.view.getUint16(at + HOP_NETWORK, true) !== network) continue
+    const out = e.tables.view.getUint32(at + HOP_PORT, true)
+    if (!leadsBack(e, b.inPort, out)) continue
     e.countDrop(reason, b.inPort)
     e.counters[COUNTER.ICMP_ERRORS]!++
     b.nextHop[i] = back
-    b.outPort[i] = e.tables.view.getUint32(at + HOP_PORT, true)
+    b.outPort[i] = out
     b.flags[i] = ipv6 ? F_IPV6 : 0
     b.gsoType[i] = GSO_NONE
     b.drop[i] = 0
   }
+}
+
+/**
+ * Whether port `out` leads to where a packet of port `from` can have come from: to the same pod, to other nodes, to the
+ * host. What comes in the name of somebody else doesn't make the node speak to him.
+ */
+function leadsBack(e: Engine, from: number, out: number): boolean {
+  const role = e.records[from]!.role
+  return role === PORT_ROLE.POD ? out === from : e.records[out]?.role === role
 }
 
 /** Asks the limiter. Time is read once an error. */

@@ -118,7 +118,8 @@ export function parseIp(e: Engine, b: Batch, i: number, hiddenPartial: boolean):
 
 /**
  * A partial checksum that the device placed elsewhere than in this packet's own transport header
- * (a tunnel that the pod made itself) is completed here; nothing behind this looks so deep.
+ * (a tunnel that the pod made itself) is completed here; nothing behind this looks so deep. It may not lie in front
+ * of the transport header: a pod can have it written anywhere, and those headers have been read already.
  */
 function settlePartial(e: Engine, b: Batch, i: number): void {
   const { view } = e
@@ -127,7 +128,8 @@ function settlePartial(e: Engine, b: Batch, i: number): void {
   if (own && b.csumOffset[i] === checksumOffset(b.proto[i]!) && !isFragment(b, i)) return
   const at = b.l3[i]! + start
   const left = b.len[i]! - start
-  if (b.gsoType[i] !== GSO_NONE || left < b.csumOffset[i]! + 2 || start < 20) {
+  const ahead = b.l4[i] === 0 || at < b.l4[i]!
+  if (b.gsoType[i] !== GSO_NONE || left < b.csumOffset[i]! + 2 || ahead) {
     b.drop[i] = DROP_OFFLOAD
     return
   }
@@ -196,6 +198,7 @@ function parseIpv6(e: Engine, b: Batch, i: number, l3: number, len: number): voi
   const end = l3 + total
   let next = view.getUint8(l3 + 6)
   let at = l3 + 40
+  let fragment = false
   for (let count = 0; ; count++) {
     let length: number
     if (next === 0 || next === 43 || next === 60) {
@@ -209,9 +212,13 @@ function parseIpv6(e: Engine, b: Batch, i: number, l3: number, len: number): voi
       if (at + 8 > end) break
       length = (view.getUint8(at + 1) + 2) * 4
     } else if (next === 44) {
-      if (at + 8 > end) break
-      b.flags[i]! |= F_FRAGMENT
-      if ((view.getUint16(at + 2) & 0xfff8) !== 0) {
+      // A fragment in a fragment: whoever judges the one knows nothing of the other (RFC 8200 section 4.1).
+      if (fragment || at + 8 > end) break
+      fragment = true
+      const place = view.getUint16(at + 2) & 0xfff9
+      // One that is the whole packet is none (RFC 6946).
+      if (place !== 0) b.flags[i]! |= F_FRAGMENT
+      if (place > 1) {
         b.proto[i] = view.getUint8(at)
         b.l4[i] = 0
         return

@@ -7,6 +7,7 @@ import type { Engine } from '../../engine/engine.ts'
 import { kindOf } from '../../hash/flow-key.ts'
 import { BATCH_SIZE } from '../../limits.ts'
 import { type Batch, F_IPV6 } from '../../packet/batch.ts'
+import { icmpPorts } from '../../packet/icmp-ports.ts'
 import type { Judge } from '../../policy/judge.ts'
 import { PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP } from '../../wire/numbers.ts'
 import { concerns, networkOf } from './concerns.ts'
@@ -26,18 +27,14 @@ export const kinds = new Uint8Array(BATCH_SIZE)
 /** By packet: the TCP flags that change what is known of a flow; 0: none. */
 export const marks = new Uint8Array(BATCH_SIZE)
 
-/** Rows of the IPv4 packets; whether some are fragments that follow another one. */
-export function gather4(e: Engine, b: Batch, judge: Judge): boolean {
+/** Rows of the IPv4 packets but those fragments that follow another one. */
+export function gather4(e: Engine, b: Batch, judge: Judge): void {
   const { view } = e
   const { ipv4 } = judge
-  let later = false
   for (let i = 0; i < b.n; i++) {
     if (b.drop[i] !== 0 || (b.flags[i]! & F_IPV6) !== 0 || !concerns(e, b, i)) continue
     const l4 = b.l4[i]!
-    if (l4 === 0) {
-      later = true
-      continue
-    }
+    if (l4 === 0) continue
     const row = ipv4.n
     const proto = b.proto[i]!
     const error = proto === PROTO_ICMP && isError4(view.getUint8(l4))
@@ -55,20 +52,16 @@ export function gather4(e: Engine, b: Batch, judge: Judge): boolean {
     kinds[i] = error ? QUOTES : ORDINARY
     ipv4.n++
   }
-  return later
 }
 
-export function gather6(e: Engine, b: Batch, judge: Judge): boolean {
+/** The same of IPv6. */
+export function gather6(e: Engine, b: Batch, judge: Judge): void {
   const { view } = e
   const { ipv6 } = judge
-  let later = false
   for (let i = 0; i < b.n; i++) {
     if (b.drop[i] !== 0 || (b.flags[i]! & F_IPV6) === 0 || !concerns(e, b, i)) continue
     const l4 = b.l4[i]!
-    if (l4 === 0) {
-      later = true
-      continue
-    }
+    if (l4 === 0) continue
     const row = ipv6.n
     const proto = b.proto[i]!
     const error = proto === PROTO_ICMPV6 && view.getUint8(l4) < 128
@@ -89,7 +82,6 @@ export function gather6(e: Engine, b: Batch, judge: Judge): boolean {
     kinds[i] = error ? QUOTES : ORDINARY
     ipv6.n++
   }
-  return later
 }
 
 /** Both ports of packet `i` as flow keys have them; below 0, and dropped, when they are not there. */
@@ -113,13 +105,7 @@ function portsOf(e: Engine, b: Batch, i: number, l4: number): number {
   // `parse` has proven eight bytes of the family's own ICMP.
   const ipv6 = (b.flags[i]! & F_IPV6) !== 0
   if (proto !== (ipv6 ? PROTO_ICMPV6 : PROTO_ICMP)) return 0
-  const type = view.getUint8(l4)
-  // What is no echo has its type and code for ports, which are no identifier that both ends have.
-  if (ipv6 ? type !== 128 && type !== 129 : type !== 0 && type !== 8) {
-    return ((0xffff << 16) | view.getUint16(l4)) >>> 0
-  }
-  const id = view.getUint16(l4 + 4)
-  return ((id << 16) | id) >>> 0
+  return icmpPorts(view, l4, ipv6 ? 128 : 8, ipv6 ? 129 : 0)
 }
 
 /** RFC 792: unreachable, source quench, redirect, time exceeded, parameter problem. */
@@ -172,7 +158,6 @@ function quote6(e: Engine, b: Batch, i: number, judge: Judge, row: number): bool
 
 function quotedPorts({ view }: Engine, proto: number, l4: number): number {
   if (proto === PROTO_TCP || proto === PROTO_UDP || proto === PROTO_SCTP) return view.getUint32(l4)
-  if (proto !== PROTO_ICMP && proto !== PROTO_ICMPV6) return 0
-  const id = view.getUint16(l4 + 4)
-  return ((id << 16) | id) >>> 0
+  if (proto === PROTO_ICMP) return icmpPorts(view, l4, 8, 0)
+  return proto === PROTO_ICMPV6 ? icmpPorts(view, l4, 128, 129) : 0
 }

@@ -12,12 +12,12 @@
 import { DROP_POLICY_EGRESS, DROP_POLICY_ICMP, DROP_POLICY_INGRESS } from '../../drops.ts'
 import type { Engine } from '../../engine/engine.ts'
 import { BATCH_SIZE } from '../../limits.ts'
-import { type Batch, F_FRAGMENT } from '../../packet/batch.ts'
+import type { Batch } from '../../packet/batch.ts'
 import { TOLD } from '../../policy/denials.ts'
 import { ACTION, DENIED, FLOW_CLASS, type Judge, NO_FLOW } from '../../policy/judge.ts'
 import { PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP } from '../../wire/numbers.ts'
 import { ask, isEchoReply } from './ask.ts'
-import { follow, fragmentKey } from './later-fragments.ts'
+import { follow } from './later-fragments.ts'
 import { ACK, FIN, gather4, gather6, kinds, marks, QUOTES, RST, SYN } from './rows.ts'
 
 /** By row: the class of timeout of a flow that begins. */
@@ -27,11 +27,11 @@ export function policy(e: Engine, b: Batch): void {
   const { judge } = e
   if (judge === undefined || !e.policed) return
   judge.begin(e.clock())
-  const fragments = b.n4 > 0 && gather4(e, b, judge)
-  const fragments6 = b.n6 > 0 && gather6(e, b, judge)
+  if (b.n4 > 0) gather4(e, b, judge)
+  if (b.n6 > 0) gather6(e, b, judge)
   const n = judge.probe()
   if (n > 0) settle(e, b, judge, n)
-  if (fragments || fragments6) follow(e, b, judge)
+  follow(e, b, judge)
 }
 
 /** Lets known flows pass, and decides the others. */
@@ -65,12 +65,6 @@ function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
       b.drop[judge.packet(row)] =
         denied === DENIED.EGRESS ? DROP_POLICY_EGRESS : DROP_POLICY_INGRESS
     }
-  }
-  for (let row = 0; row < n; row++) {
-    const i = judge.packet(row)
-    if ((b.flags[i]! & F_FRAGMENT) === 0) continue
-    fragmentKey(e, b, i, judge)
-    judge.fragments.remember(b.drop[i] === 0, judge.tick)
   }
 }
 

@@ -331,6 +331,25 @@ describe('fragments', () => {
     expect(world.drops()).toEqual({ 'policy-fragment': 2, 'policy-ingress': 1 })
   })
 
+  test('none overlaps its first one, or has another in it, and what is no fragment opens nothing', async () => {
+    const [src, dst] = ['fd44:0:0:1::3', 'fd44:0:0:1::2']
+    const header = (next: number, place: number, id: number) =>
+      Uint8Array.of(next, 0, place >> 8, place & 255, 0, 0, 0, id)
+    const sent = (...parts: Uint8Array[]) =>
+      passes(VETH_POD, fromVeth(ip({ src, dst, proto: 44, payload: concat(...parts) })))
+    const whole = udp({ src, dst, sport: 4000, dport: 80 }, data).subarray(40)
+    const options = concat(Uint8Array.of(17, 0, 1, 4, 0, 0, 0, 0), whole)
+    const bad = udp({ src, dst, sport: 4000, dport: 81 }, data).subarray(40)
+    expect(sent(header(60, 1, 1), options)).toBe(true)
+    expect(sent(header(60, 8, 1), bad)).toBe(false)
+    expect(sent(header(60, options.length, 1), data)).toBe(true)
+    // One that is whole (RFC 6946), and a fragment of the same name.
+    expect(sent(header(17, 0, 2), whole)).toBe(true)
+    expect(sent(header(17, 8, 2), data)).toBe(false)
+    expect(sent(header(44, 1, 3), header(17, 0, 1), whole)).toBe(false)
+    expect(world.drops()).toEqual({ 'policy-fragment': 2, 'ip-header': 1 })
+  })
+
   test('in one burst, too; one without its first, or after a minute, is dropped', () => {
     const [first, second] = fragments(veth, tun, 80, 9)
     expect(world.send(VETH_POD, fromVeth(first!), fromVeth(second!))[TUN_POD]).toHaveLength(2)
@@ -451,6 +470,58 @@ test('ICMP by type: a ping that is allowed is answered, and an answer to nothing
   await inForce({ tun: { ingress: only(0) } })
   expect(passes(VETH_POD, fromVeth(echo(veth, tun, 0, 10)))).toBe(true)
   expect(world.enforcement!.flows(9).map(flow => flow.sourcePort)).toEqual([9])
+})
+
+describe('an echo that is allowed opens nothing beside its reply', () => {
+  const message = (src: string, dst: string, type: number, code: number, id: number) =>
+    icmp({ src, dst }, type, code, Uint8Array.of(id >> 8, id & 255, 0, 1, 1, 2, 3, 4))
+
+  test.each([9, 0xffff, 0x0800, 0xfffe])('identifier %i', async id => {
+    const only = allow({ protocol: 1, icmp: { type: 8, code: 0 } })
+    await inForce({ tun: { ingress: only }, veth: { ingress: NOTHING } })
+    expect(passes(VETH_POD, fromVeth(message(veth, tun, 8, 0, id)))).toBe(true)
+    for (const [type, code] of [
+      [8, 1],
+      [0, 0],
+      [13, 0],
+      [255, 255],
+      [255, 254],
+    ] as const) {
+      const strange = message(veth, tun, type, code, id)
+      expect(passes(VETH_POD, fromVeth(strange)), `${type}/${code}`).toBe(false)
+    }
+    expect(passes(TUN_POD, message(tun, veth, 8, 0, id))).toBe(false)
+    expect(passes(TUN_POD, message(tun, veth, 0, 1, id))).toBe(false)
+    expect(passes(TUN_POD, message(tun, veth, 0, 0, id))).toBe(true)
+    const [flow, ...others] = world.enforcement!.flows(9)
+    expect(flow).toMatchObject({ sourcePort: id, destinationPort: id, protocol: 1 })
+    expect(others).toEqual([])
+  })
+
+  test('a kind that nothing answers goes one way', async () => {
+    const only = allow({ protocol: 1, icmp: { type: 13 } })
+    await inForce({ tun: { ingress: only }, veth: { ingress: NOTHING } })
+    expect(passes(VETH_POD, fromVeth(message(veth, tun, 13, 0, 1)))).toBe(true)
+    expect(passes(TUN_POD, message(tun, veth, 13, 0, 1))).toBe(false)
+    expect(passes(TUN_POD, message(tun, veth, 14, 0, 1))).toBe(false)
+  })
+})
+
+test('a checksum that a pod has written elsewhere changes no header that was judged', async () => {
+  const [src, dst] = ['fd44:0:0:1::2', 'fd44:0:0:2::9']
+  await inForce({ tun: { egress: allow({ protocol: 17, ports: { first: 80, last: 80 } }) } })
+  const inner = udp({ src, dst, dport: 80 }, data).subarray(40)
+  const bytes = ip({
+    src,
+    dst,
+    proto: 60,
+    payload: concat(Uint8Array.of(17, 0, 1, 4, 0, 0, 0, 0), inner),
+  })
+  expect(passes(TUN_POD, bytes)).toBe(true)
+  for (const csumStart of [20, 24, 40, 44]) {
+    expect(passes(TUN_POD, { bytes, partial: true, csumStart, csumOffset: 0 })).toBe(false)
+  }
+  expect(world.drops()).toEqual({ offload: 4 })
 })
 
 test('a pod may begin so many flows, and what others begin with it is not counted', async () => {

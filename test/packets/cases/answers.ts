@@ -238,13 +238,24 @@ export const answers: Record<string, PacketCase> = {
     counters: { icmpErrors: 1, encapsulated: 1, decapsulated: 1 },
   }),
   'error-that-cannot-return': simple(
-    'The sender of the packet has no way back to it: the error is lost too, and counted.',
+    'There is no way back to the sender of the packet, or none that leads to the host.',
     'host',
     [
       udp({ src: GONE, dst: FOUR.nobody }, data),
       udp({ src: '192.88.99.1', dst: FOUR.nobody }, data),
+      udp({ src: FOUR.far, dst: FOUR.nobody }, data),
     ],
-    { drops: { unreachable: 2, 'port-gone': 1 }, counters: { icmpErrors: 1 } },
+    { drops: { unreachable: 3 } },
+  ),
+  'error-that-would-reach-another': simple(
+    "Another node sends in the name of this node's pods, and of the node: no error leads them to it.",
+    'underlay',
+    FAMILIES.flatMap(family =>
+      [family.tun, family.veth, family.gateway].map(src =>
+        fromPeer(udp({ src, dst: family.nobody }, data)),
+      ),
+    ),
+    { drops: { unreachable: 6 }, counters: { decapsulated: 6 } },
   ),
   'no-error-about': simple('ICMP errors and later fragments get no answer.', 'tun', silent, {
     drops: { ttl: 4 },

@@ -52,13 +52,20 @@ export const DROPS = [
   ['other-network', "the destination is in another network than the packet's"],
   ['port-down', 'the device of the port of the next hop is down'],
   ['fill-empty', 'a burst was larger than what its AF_XDP socket had frames for'],
-  ['rx-full', 'packets came to an AF_XDP socket faster than its worker took them'],
+  [
+    'rx-full',
+    "packets came to an AF_XDP socket, or the node's TAP, faster than a worker took them",
+  ],
   ['rx-long', 'a packet was longer than a frame of its AF_XDP socket'],
   ['descriptor', 'the kernel refused a frame of an AF_XDP ring: a bug of this program'],
   ['policy-egress', 'policy does not let the pod send it'],
   ['policy-ingress', 'policy does not let the pod receive it'],
   ['policy-fragment', 'a fragment whose first one policy has not seen, or has not let pass'],
   ['policy-icmp', 'an ICMP error about a flow that policy has not let pass'],
+  [
+    'vxlan-peer',
+    "the kernel's vxlan device got it from no known VTEP, or of a network that its node is not in",
+  ],
 ] as const
 
 export type DropName = (typeof DROPS)[number][0]
@@ -119,6 +126,7 @@ export const DROP_POLICY_EGRESS = number('policy-egress')
 export const DROP_POLICY_INGRESS = number('policy-ingress')
 export const DROP_POLICY_FRAGMENT = number('policy-fragment')
 export const DROP_POLICY_ICMP = number('policy-icmp')
+export const DROP_VXLAN_PEER = number('vxlan-peer')
 
 /** Not a reason: the packet is finished at layer 2 and goes straight to `transmit`. */
 export const DELIVER_AS_IS = 255

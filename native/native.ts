@@ -135,9 +135,15 @@ export interface Native {
    * Opens `queues` queues of the TUN device `name` in `netns`: IFF_TUN | IFF_NO_PI | IFF_VNET_HDR |
    * IFF_MULTI_QUEUE, non-blocking, close-on-exec, 10-byte virtio_net_hdr, little endian. The device
    * is made if it is not there; `persistent` keeps it when the descriptors close (TUNSETPERSIST).
-   * Undoes everything on failure.
+   * With `ethernet` it is a TAP (IFF_TAP): each packet has its Ethernet header. Undoes everything on failure.
    */
-  tunOpen(netns: string, name: string, queues: number, persistent: boolean): number[]
+  tunOpen(
+    netns: string,
+    name: string,
+    queues: number,
+    persistent: boolean,
+    ethernet?: boolean,
+  ): number[]
   /** TUNSETOFFLOAD. Returns 0 or -errno (a refused mask is an answer, not an error). */
   tunSetOffload(fd: number, mask: number): number
   tunSetPersistent(fd: number, persistent: boolean): void
@@ -292,10 +298,20 @@ export interface Native {
   bpfMapLookup(fd: number, key: Uint8Array, value: Uint8Array): boolean
   /** BPF_PROG_LOAD of an XDP program. `instructions`: 8 bytes each (bpf_insn). Throws with the verifier's log. */
   bpfLoadXdp(instructions: Uint8Array, name: string): number
-  /** BPF_PROG_TEST_RUN: runs an XDP program once over `packet` (14 to some 3,500 bytes), which it may rewrite. Returns its answer. */
-  bpfRunXdp(program: number, packet: Uint8Array): number
+  /** BPF_PROG_TEST_RUN: runs an XDP or tc program once over `packet` (14 to some 3,500 bytes), which it may rewrite; a tc program as on loopback. Returns its answer. */
+  bpfRun(program: number, packet: Uint8Array): number
   /** BPF_LINK_CREATE for XDP on `ifindex` in `netns`; flags: SKB (generic) 2, DRV (native) 4. Returns the link's descriptor (closing it detaches). */
   bpfAttachXdp(netns: string, program: number, ifindex: number, flags: number): number
+  /** BPF_PROG_LOAD of a program for tc (BPF_PROG_TYPE_SCHED_CLS). As bpfLoadXdp. */
+  bpfLoadTc(instructions: Uint8Array, name: string): number
+  /**
+   * Attaches a tc program to `ifindex` in `netns`, for what comes in (BPF_TCX_INGRESS, kernel
+   * 6.6: EINVAL before), in front of others' programs; where one called `name` is attached, in its
+   * place, and no packet goes by neither. It needs no descriptor from then on: it stays until the interface goes.
+   */
+  bpfAttachTcx(netns: string, program: number, ifindex: number, name: string): void
+  /** Names of the programs that `bpfAttachTcx` and others have attached to `ifindex`, in order. */
+  bpfTcxNames(netns: string, ifindex: number): string[]
   possibleCpus(): number
 
   // ---- checksums and copies (burst) ------------------------------------------------------------

@@ -1,5 +1,5 @@
 /**
- * A small eBPF assembler: what the XDP programs of this folder need, no more. Instruction encoding:
+ * A small eBPF assembler: what the XDP programs of this folder and the tc programs of `tc/` need, no more. Instruction encoding:
  * Documentation/bpf/standardization/instruction-set.rst (RFC 9669).
  *
  * An instruction is 8 bytes, little endian: opcode u8, registers u8 (destination in the low nibble,
@@ -42,7 +42,18 @@ export const ALU = {
 export type Alu = (typeof ALU)[keyof typeof ALU]
 
 /** Helper functions (linux/bpf.h, enum bpf_func_id). */
-export const HELPER = { MAP_LOOKUP_ELEM: 1, REDIRECT_MAP: 51 } as const
+export const HELPER = {
+  MAP_LOOKUP_ELEM: 1,
+  SKB_STORE_BYTES: 9,
+  SKB_GET_TUNNEL_KEY: 20,
+  SKB_SET_TUNNEL_KEY: 21,
+  REDIRECT: 23,
+  SKB_LOAD_BYTES: 26,
+  SKB_CHANGE_TYPE: 32,
+  REDIRECT_MAP: 51,
+  /** Kernel 5.10. */
+  REDIRECT_PEER: 155,
+} as const
 
 const CLASS_LD = 0x00
 const CLASS_LDX = 0x01
@@ -81,6 +92,11 @@ export class Assembler {
     }
     this.instructions.push({ opcode, registers: to | (from << 4), offset, immediate })
     return this
+  }
+
+  /** Instructions so far. */
+  get length(): number {
+    return this.instructions.length
   }
 
   /** `to = from`. */

@@ -1,4 +1,4 @@
-// BPF maps, XDP programs and their links, by the bpf(2) system call: no libbpf.
+// BPF maps, XDP and tc programs and how they are attached, by the bpf(2) system call: no libbpf.
 #include <linux/bpf.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,6 +20,11 @@ constexpr size_t kLogBytes = 64 * 1024;
 constexpr size_t kMaxInstructions = 4096;
 constexpr int kLoadAttempts = 10;
 constexpr const char* kRemedy = "needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN";
+/** BPF_TCX_INGRESS of enum bpf_attach_type, and BPF_F_BEFORE (linux/bpf.h, kernel 6.6). */
+constexpr uint32_t kTcxIngress = 46;
+constexpr uint32_t kBefore = 8;
+/** Programs of one device that are looked at; BPF_MPROG_MAX of kernel/bpf/mprog.c. */
+constexpr size_t kMaxPrograms = 64;
 
 int bpf(bpf_cmd command, bpf_attr& attr) {
   return static_cast<int>(::syscall(SYS_bpf, command, &attr, sizeof attr));
@@ -157,17 +162,20 @@ std::string verifierLog(bpf_attr attr) {
   return std::string(log.data(), ::strnlen(log.data(), log.size()));
 }
 
-Napi::Value bpfLoadXdp(const Napi::CallbackInfo& info) {
+/** Loads a program of `type`; `what` is how errors call it. */
+Napi::Value load(const Napi::CallbackInfo& info, bpf_prog_type type, bpf_attach_type attach,
+                 const char* what) {
   const Napi::Env env = info.Env();
   Napi::Uint8Array instructions = bytesArg(info, 0, "instructions");
   const std::string name = stringArg(info, 1, "name");
+  const std::string object = std::string(what) + " program " + name;
   const size_t bytes = instructions.ByteLength();
   if (bytes == 0 || bytes % sizeof(bpf_insn) != 0 || bytes / sizeof(bpf_insn) > kMaxInstructions) {
     throwErrno(env, "argument instructions", EINVAL, "1 to 4096 instructions of 8 bytes");
   }
   bpf_attr attr = {};
-  attr.prog_type = BPF_PROG_TYPE_XDP;
-  attr.expected_attach_type = BPF_XDP;
+  attr.prog_type = type;
+  attr.expected_attach_type = attach;
   attr.insn_cnt = static_cast<uint32_t>(bytes / sizeof(bpf_insn));
   attr.insns = pointer(instructions.Data());
   attr.license = pointer("GPL");
@@ -180,12 +188,20 @@ Napi::Value bpfLoadXdp(const Napi::CallbackInfo& info) {
   }
   if (fd >= 0) return Napi::Number::New(env, fd);
   const int error = errno;
-  if (error == EPERM) throwErrno(env, "XDP program " + name, error, kRemedy);
-  Napi::Error refused = errnoError(env, "XDP program " + name, error);
+  if (error == EPERM) throwErrno(env, object, error, kRemedy);
+  Napi::Error refused = errnoError(env, object, error);
   if (const std::string log = verifierLog(attr); !log.empty()) {
     refused.Set("message", Napi::String::New(env, refused.Message() + "\n" + log));
   }
   throw refused;
+}
+
+Napi::Value bpfLoadXdp(const Napi::CallbackInfo& info) {
+  return load(info, BPF_PROG_TYPE_XDP, BPF_XDP, "XDP");
+}
+
+Napi::Value bpfLoadTc(const Napi::CallbackInfo& info) {
+  return load(info, BPF_PROG_TYPE_SCHED_CLS, static_cast<bpf_attach_type>(0), "tc");
 }
 
 Napi::Value bpfAttachXdp(const Napi::CallbackInfo& info) {
@@ -205,6 +221,87 @@ Napi::Value bpfAttachXdp(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, link.release());
 }
 
+/** Ids of the programs that a device has in its TCX ingress hook, in order. Returns 0 or an errno.
+ */
+int tcxIds(uint32_t ifindex, std::vector<uint32_t>& ids) {
+  ids.assign(kMaxPrograms, 0);
+  bpf_attr attr = {};
+  attr.query.target_fd = ifindex;  // target_ifindex, in a union with it
+  attr.query.attach_type = kTcxIngress;
+  attr.query.prog_ids = pointer(ids.data());
+  attr.query.prog_cnt = static_cast<uint32_t>(ids.size());
+  const int error = bpf(BPF_PROG_QUERY, attr) == 0 ? 0 : errno;
+  ids.resize(error == 0 ? attr.query.prog_cnt : 0);
+  return error == ENOENT ? 0 : error;
+}
+
+/** The program with that id and its name. False when it is gone. */
+bool programById(uint32_t id, Fd& into, std::string& name) {
+  bpf_attr attr = {};
+  attr.prog_id = id;
+  into.reset(bpf(BPF_PROG_GET_FD_BY_ID, attr));
+  if (into.get() < 0) return false;
+  bpf_prog_info details = {};
+  bpf_attr ask = {};
+  ask.info.bpf_fd = static_cast<uint32_t>(into.get());
+  ask.info.info_len = sizeof details;
+  ask.info.info = pointer(&details);
+  if (bpf(BPF_OBJ_GET_INFO_BY_FD, ask) != 0) return false;
+  name.assign(details.name, ::strnlen(details.name, sizeof details.name));
+  return true;
+}
+
+/** Puts `program` into the hook: in the place of the one called `name`, else in front. */
+int attachTcx(int program, uint32_t ifindex, const std::string& name) {
+  std::vector<uint32_t> ids;
+  if (const int error = tcxIds(ifindex, ids); error != 0) return error;
+  bpf_attr attr = {};
+  attr.target_fd = ifindex;  // target_ifindex, in a union with it
+  attr.attach_bpf_fd = static_cast<uint32_t>(program);
+  attr.attach_type = kTcxIngress;
+  attr.attach_flags = kBefore;
+  Fd there;
+  std::string called;
+  for (const uint32_t id : ids) {
+    if (!programById(id, there, called) || called != name) continue;
+    attr.attach_flags = BPF_F_REPLACE;
+    attr.replace_bpf_fd = static_cast<uint32_t>(there.get());
+    break;
+  }
+  return bpf(BPF_PROG_ATTACH, attr) == 0 ? 0 : errno;
+}
+
+Napi::Value bpfAttachTcx(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string netns = stringArg(info, 0, "netns");
+  const auto program = static_cast<int>(integerArg(info, 1, "program", 0, INT32_MAX));
+  const auto ifindex = static_cast<uint32_t>(integerArg(info, 2, "ifindex", 1, INT32_MAX));
+  const std::string name = stringArg(info, 3, "name");
+  inNetns(env, netns, "tc program " + name + " on interface " + std::to_string(ifindex),
+          [&] { return attachTcx(program, ifindex, name); });
+  return env.Undefined();
+}
+
+Napi::Value bpfTcxNames(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string netns = stringArg(info, 0, "netns");
+  const auto ifindex = static_cast<uint32_t>(integerArg(info, 1, "ifindex", 1, INT32_MAX));
+  std::vector<std::string> names;
+  inNetns(env, netns, "tc programs of interface " + std::to_string(ifindex), [&] {
+    std::vector<uint32_t> ids;
+    if (const int error = tcxIds(ifindex, ids); error != 0) return error;
+    for (const uint32_t id : ids) {
+      Fd program;
+      std::string name;
+      if (programById(id, program, name)) names.push_back(name);
+    }
+    return 0;
+  });
+  Napi::Array result = Napi::Array::New(env, names.size());
+  for (uint32_t i = 0; i < names.size(); i++) result.Set(i, Napi::String::New(env, names[i]));
+  return result;
+}
+
 Napi::Value possibleCpus(const Napi::CallbackInfo& info) {
   const int count = possibleCpuCount();
   if (count == 0) {
@@ -222,5 +319,8 @@ void registerBpf(Napi::Env env, Napi::Object exports) {
   exportControl(env, exports, "bpfMapLookup", bpfMapLookup);
   exportControl(env, exports, "bpfLoadXdp", bpfLoadXdp);
   exportControl(env, exports, "bpfAttachXdp", bpfAttachXdp);
+  exportControl(env, exports, "bpfLoadTc", bpfLoadTc);
+  exportControl(env, exports, "bpfAttachTcx", bpfAttachTcx);
+  exportControl(env, exports, "bpfTcxNames", bpfTcxNames);
   exportControl(env, exports, "possibleCpus", possibleCpus);
 }

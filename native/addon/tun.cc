@@ -1,4 +1,4 @@
-// TUN queues with a virtio_net_hdr in front of each packet: open, and the two burst calls.
+// TUN and TAP queues with a virtio_net_hdr in front of each packet: open, and the two burst calls.
 // Kernel documentation: Documentation/networking/tuntap.rst; linux/if_tun.h, drivers/net/tun.c.
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -64,7 +64,7 @@ const char* queueRemedy(int error) {
 }
 
 /** Opens one queue on the calling thread. Returns 0 or an errno, with what helps in `remedy`. */
-int openQueue(const std::string& name, Fd& into, std::string& remedy) {
+int openQueue(const std::string& name, bool ethernet, Fd& into, std::string& remedy) {
   into.reset(::open(kDevice, O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (into.get() < 0) {
     const int error = errno;
@@ -73,7 +73,8 @@ int openQueue(const std::string& name, Fd& into, std::string& remedy) {
   }
   ifreq request = {};
   std::memcpy(request.ifr_name, name.c_str(), name.size() + 1);
-  request.ifr_flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE;
+  const int layer = ethernet ? IFF_TAP : IFF_TUN;
+  request.ifr_flags = static_cast<short>(layer | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE);
   const int header = kVnetHeaderBytes;
   const int littleEndian = 1;
   if (::ioctl(into.get(), TUNSETIFF, &request) != 0 ||
@@ -93,16 +94,18 @@ Napi::Value tunOpen(const Napi::CallbackInfo& info) {
   const std::string name = stringArg(info, 1, "name");
   const auto queues = static_cast<size_t>(integerArg(info, 2, "queues", 1, kMaxQueues));
   const bool persistent = booleanArg(info, 3, "persistent");
+  const bool ethernet = info[4].IsUndefined() ? false : booleanArg(info, 4, "ethernet");
+  const std::string object = (ethernet ? "TAP " : "TUN ") + name;
   if (!isDeviceName(name)) {
-    throwErrno(env, "TUN " + name, EINVAL, "a device name has 1 to 15 bytes without / : % space");
+    throwErrno(env, object, EINVAL, "a device name has 1 to 15 bytes without / : % space");
   }
   std::vector<Fd> opened(queues);
   std::string remedy;
   inNetns(
-      env, netns, "TUN " + name,
+      env, netns, object,
       [&] {
         for (Fd& queue : opened) {
-          if (const int error = openQueue(name, queue, remedy); error != 0) return error;
+          if (const int error = openQueue(name, ethernet, queue, remedy); error != 0) return error;
         }
         // Last, so that closing the queues undoes everything until here.
         if (persistent && ::ioctl(opened[0].get(), TUNSETPERSIST, 1) != 0) return errno;

@@ -7,7 +7,7 @@
 // passes. Fields of an entry are read as aligned words of 64 bits: a writer that is at them has
 // changed the state, and a probe that met one looks again.
 //
-// And bpfRunXdp, for tests: what a hash's eBPF twin computes.
+// And bpfRun, for tests: what a program makes of a packet.
 #include <linux/bpf.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -294,7 +294,7 @@ Napi::Value openFlowTable(const Napi::CallbackInfo& info) {
 }
 
 /** BPF_PROG_TEST_RUN. */
-Napi::Value bpfRunXdp(const Napi::CallbackInfo& info) {
+Napi::Value bpfRun(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const int program = hawser::fdArg(info, 0);
   Napi::Uint8Array packet = hawser::bytesArg(info, 1, "packet");
@@ -306,7 +306,7 @@ Napi::Value bpfRunXdp(const Napi::CallbackInfo& info) {
   attr.test.data_size_out = attr.test.data_size_in;
   attr.test.repeat = 1;
   if (::syscall(SYS_bpf, BPF_PROG_TEST_RUN, &attr, sizeof attr) != 0) {
-    hawser::throwErrno(env, "run of XDP program " + std::to_string(program), errno,
+    hawser::throwErrno(env, "run of BPF program " + std::to_string(program), errno,
                        errno == EPERM ? "needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN" : "");
   }
   return Napi::Number::New(env, attr.test.retval);
@@ -317,5 +317,5 @@ Napi::Value bpfRunXdp(const Napi::CallbackInfo& info) {
 void registerLookupFlow(Napi::Env env, Napi::Object exports) {
   hawser::exportControl(env, exports, "openFlowTable", openFlowTable);
   hawser::setFunction(env, exports, "probeFlows", probeFlows);
-  hawser::exportControl(env, exports, "bpfRunXdp", bpfRunXdp);
+  hawser::exportControl(env, exports, "bpfRun", bpfRun);
 }

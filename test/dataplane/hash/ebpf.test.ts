@@ -38,7 +38,7 @@ function refusal(): string | undefined {
   try {
     const fd = native.bpfLoadXdp(passProgram(), 'hwt_hash')
     try {
-      expect(native.bpfRunXdp(fd, new Uint8Array(64))).toBe(XDP_PASS)
+      expect(native.bpfRun(fd, new Uint8Array(64))).toBe(XDP_PASS)
     } finally {
       native.close(fd)
     }
@@ -83,7 +83,7 @@ describe.skipIf(refused !== undefined)('eBPF and TypeScript agree', () => {
       for (let i = 0; i < n; i++) {
         for (let w = 0; w < words; w++) view.setUint32(AT + 4 * w, keys[i * words + w]!, true)
         view.setUint32(AT + 4 * words, 0, true)
-        expect(native.bpfRunXdp(fd, packet)).toBe(XDP_PASS)
+        expect(native.bpfRun(fd, packet)).toBe(XDP_PASS)
         expect(view.getUint32(AT + 4 * words, true)).toBe(hashes[i])
       }
     }
@@ -92,7 +92,7 @@ describe.skipIf(refused !== undefined)('eBPF and TypeScript agree', () => {
   test('a packet that is too short for the key is told apart', () => {
     const fd = native.bpfLoadXdp(program('murmur3', 10, [1, 2]), 'hwt_hash')
     open.add(fd)
-    expect(native.bpfRunXdp(fd, new Uint8Array(AT + 43))).toBe(XDP_ABORTED)
-    expect(() => native.bpfRunXdp(fd, new Uint8Array(4))).toThrow(/run of XDP program/)
+    expect(native.bpfRun(fd, new Uint8Array(AT + 43))).toBe(XDP_ABORTED)
+    expect(() => native.bpfRun(fd, new Uint8Array(4))).toThrow(/run of BPF program/)
   })
 })

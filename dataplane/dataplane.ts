@@ -153,7 +153,7 @@ class Dataplane implements ControlPlane {
       changed: vteps => this.refresh(vteps),
     })
     this.mtu = mtuOf(options.mtu, this.underlay)
-    this.routing = new Routes(arena, fibs, this.mostRoutes)
+    this.routing = new Routes(this.parts, fibs, this.mostRoutes)
     this.networks = new Networks(arena, hops, this.mtu, options.vni ?? DEFAULT_VNI)
     this.peers = new Peers(hops, (peer, network) =>
       this.underlay.hopTo(this.cluster.self, peer, network, this.mtu),

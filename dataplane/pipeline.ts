@@ -2,9 +2,9 @@
  * The whole packet path. Every batch goes down this list; a stage that does not concern the kind of
  * port that the batch came in by is left out.
  *
- *   pod        parse  neighbour  antiSpoof  policeEgress  route  policy  icmpErrors  policeIngress  coalesce  segment  encap  transmit
- *   host       parse             antiSpoof                route  policy  icmpErrors  policeIngress  coalesce  segment  encap  transmit
- *   underlay   parse  decap      antiSpoof                route  policy  icmpErrors  policeIngress  coalesce  segment  encap  transmit
+ *   pod        parse  neighbour  antiSpoof  policeEgress  flow  route  policy  icmpErrors  policeIngress  coalesce  segment  encap  transmit
+ *   host       parse             antiSpoof                flow  route  policy  icmpErrors  policeIngress  coalesce  segment  encap  transmit
+ *   underlay   parse  decap      antiSpoof                flow  route  policy  icmpErrors  policeIngress  coalesce  segment  encap  transmit
  *
  * A stage works on the batch where it lies; `segment` alone makes several packets of one, and hands
  * them on in order (engine/path.ts says how, and who runs what is behind it).
@@ -16,6 +16,7 @@ import { antiSpoof } from './stages/anti-spoof.ts'
 import { coalesce } from './stages/coalesce.ts'
 import { decap } from './stages/decap.ts'
 import { encap } from './stages/encap.ts'
+import { flow } from './stages/flow.ts'
 import { icmpErrors } from './stages/icmp-errors.ts'
 import { neighbour } from './stages/neighbour.ts'
 import { parse } from './stages/parse.ts'
@@ -33,6 +34,7 @@ export const PIPELINE: readonly Entry[] = [
   { name: 'decap', roles: UNDERLAY, run: decap },
   { name: 'antiSpoof', roles: POD | HOST | UNDERLAY, run: antiSpoof },
   { name: 'policeEgress', roles: POD, run: policeEgress },
+  { name: 'flow', roles: POD | HOST | UNDERLAY, run: flow },
   { name: 'route', roles: POD | HOST | UNDERLAY, run: route },
   { name: 'policy', roles: POD | HOST | UNDERLAY, run: policy },
   { name: 'icmpErrors', roles: POD | HOST | UNDERLAY, run: icmpErrors },

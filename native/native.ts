@@ -71,6 +71,9 @@ export type TableHandle = { readonly table: unique symbol }
 /** See `openFlowTable`. */
 export type FlowTableHandle = { readonly flowTable: unique symbol }
 
+/** See `openKnownFlows`. */
+export type KnownFlowsHandle = { readonly knownFlows: unique symbol }
+
 export interface Native {
   // ---- memory ----------------------------------------------------------------------------------
   pageSize(): number
@@ -400,6 +403,31 @@ export interface Native {
     actions: Uint32Array,
     found: Uint8Array,
   ): void
+  /**
+   * A handle for `knownFlows` over one batch of packets in `arena`, all of which it keeps alive. `seed0`, `seed1`: of the
+   * keys' hash, halfsip13. `nextHops`: the worker's copy of that table. `columns` of packet/batch.ts: drop, flags, proto, l3, l4, len, src4,
+   * dst4, network, known.
+   */
+  openKnownFlows(
+    table: FlowTableHandle,
+    arena: Uint8Array,
+    seed0: number,
+    seed1: number,
+    nextHops: Uint8Array,
+    columns: readonly ArrayBufferView[],
+  ): KnownFlowsHandle
+  /**
+   * Writes `known` of the first `n` packets: the flow's action where policy `epoch` has allowed it and its next hop is
+   * the one it was; these flows had a packet at `tick`. 0 for the others. `network`: of all packets, or -1, of each its
+   * own. Returns how many that are not dropped are not known, or -errno.
+   */
+  knownFlows(
+    known: KnownFlowsHandle,
+    n: number,
+    network: number,
+    epoch: number,
+    tick: number,
+  ): number
 
   // ---- threads ---------------------------------------------------------------------------------
   /** Pins the calling thread to `cpu`. Returns 0 or -errno. */

@@ -8,8 +8,8 @@ import { classOf } from '../flow/region.ts'
 import { KEY } from '../hash/flow-key.ts'
 import { FLOW_TICK_MS } from '../limits.ts'
 import { icmpNumber } from '../packet/icmp-ports.ts'
+import { ACTION } from '../policy/action.ts'
 import type { RawDenial } from '../policy/denials.ts'
-import { ACTION } from '../policy/judge.ts'
 import { PROTO_ICMP, PROTO_ICMPV6 } from '../wire/numbers.ts'
 
 /** By class of timeout (policy/judge.ts, FLOW_CLASS). */

@@ -153,6 +153,11 @@ export interface FlowTable {
     tick: number,
     answers: FlowAnswers,
   ): number
+  /**
+   * Gives `n` flows that `generation` decided another action, each for the direction of its key alone; what is gone, or is
+   * of another generation by now, is passed over.
+   */
+  redirect(keys: FlowKeys, n: number, actions: Uint32Array, generation: number): void
   /** Tells `n` slots that they had a packet at `tick`; -1 is passed over. A slot that is another flow's by now lives a little longer. */
   touch(slots: Int32Array, n: number, tick: number): void
   /** Gives the flow at `slot` another class of timeout. May be lost when an insert moves it in that moment. */

@@ -190,6 +190,22 @@ export function flowTable(
       return inserted
     },
 
+    redirect(keys, n, actions, generation) {
+      for (let i = 0; i < n; i++) {
+        const hash = keys.hashes[i]! | 0
+        if (!placement.lock(hash)) continue
+        const slot = placement.find(hash, keys.words, i * FLOW_KEY_WORDS)
+        const at = slot * ENTRY_WORDS
+        if (slot >= 0 && entries[at + ENTRY.GENERATION] === (generation | 0)) {
+          const changing = nextState(entries[at]!, STATE.CHANGING)
+          Atomics.store(entries, at, changing)
+          Atomics.store(entries, at + ENTRY.ACTION + (keys.directions[i]! & 1), actions[i]! | 0)
+          Atomics.store(entries, at, nextState(changing, STATE.LIVE))
+        }
+        placement.unlock(hash)
+      }
+    },
+
     touch(touched, n, tick) {
       const now = tick & 0xffff
       for (let i = 0; i < n; i++) {

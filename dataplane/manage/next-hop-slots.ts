@@ -19,6 +19,7 @@ export class NextHopSlots {
   private readonly hops: (NextHop | undefined)[] = [NO_HOP]
   /** Ids that have been given back. */
   private readonly freed: number[] = []
+  private readonly incarnations = new Uint16Array(MAX_NEXT_HOPS)
 
   constructor(arena: Arena) {
     this.arena = arena
@@ -45,12 +46,24 @@ export class NextHopSlots {
     if (there !== undefined && isSame(there, hop)) return
     const header = this.arena.header()
     this.hops[id] = hop
-    writeNextHop(this.arena, id, hop)
+    writeNextHop(this.arena, id, hop, this.incarnations[id])
     header[HEADER.NEXT_HOP_COUNT] = Math.max(header[HEADER.NEXT_HOP_COUNT]!, id + 1)
   }
 
-  /** Frees an id that no route names any more. */
+  /**
+   * Flows that were routed by `id` are routed again at their next packet: a route to it is gone, or one below it has
+   * come. Only when the FIB says so already: what a worker decides by this incarnation must be what is right now.
+   */
+  advance(id: number): void {
+    const hop = this.hops[id]
+    if (hop === undefined) return
+    this.incarnations[id]!++
+    writeNextHop(this.arena, id, hop, this.incarnations[id])
+  }
+
+  /** Frees an id that no route names any more. No flow that names it finds it again. */
   free(id: number): void {
+    this.advance(id)
     this.update(id, NO_HOP)
     this.hops[id] = undefined
     this.freed.push(id)

@@ -15,7 +15,9 @@ import type { Fib, FibLimits, FibReader, FibWriter } from '../fib/fib.ts'
 import { type FibSource, openFib } from '../fib/load.ts'
 import { bytesOf, type FibTable, guarded, memoryOf, newTable } from '../fib/table.ts'
 import type { Arena, Region } from '../memory/arena.ts'
+import { HOP } from '../tables/next-hops.ts'
 import type { TableWriter } from '../tables/tables.ts'
+import type { NextHopSlots } from './next-hop-slots.ts'
 
 /** Milliseconds that building another FIB may keep the main thread from other work. */
 export const BUILD_SLICE_MS = 2
@@ -48,6 +50,8 @@ interface Family {
   next: Next | undefined
   /** Next hop of every route: whose it is. */
   readonly hops: Map<string, number>
+  /** Routes by the length of their prefix. */
+  readonly lengths: Uint32Array
 }
 
 export class Routes {
@@ -58,6 +62,10 @@ export class Routes {
   private readonly arena: Arena
   private readonly limits: FibLimits
   private readonly found = new Uint16Array(1)
+  private readonly slots: NextHopSlots
+  private readonly writer: TableWriter
+  /** Next hops that flows may have been decided by which would be decided otherwise now. */
+  private readonly moved = new Set<number>()
 
   /** Bytes of each family's region in the arena. */
   static bytes(fibs: Fibs, routes: number): { fib4Bytes: number; fib6Bytes: number } {
@@ -65,13 +73,24 @@ export class Routes {
     return { fib4Bytes: bytesOf(fibs.ipv4.fib, limits), fib6Bytes: bytesOf(fibs.ipv6.fib, limits) }
   }
 
-  /** Empty FIBs in the arena, each for at most `routes` routes. */
-  constructor(arena: Arena, fibs: Fibs, routes: number) {
+  /** Empty FIBs in the arena, each for at most `routes` routes. Which flows are to be routed again is said in `hops`. */
+  constructor(
+    { arena, hops, tables }: { arena: Arena; hops: NextHopSlots; tables: TableWriter },
+    fibs: Fibs,
+    routes: number,
+  ) {
     this.arena = arena
+    this.slots = hops
+    this.writer = tables
     this.limits = { routes }
     const family = ({ source, fib }: OpenFib): Family => {
       const table = tableIn(arena, source, bytesOf(fib, this.limits), this.limits)
-      return { now: open(fib, table), next: undefined, hops: new Map() }
+      return {
+        now: open(fib, table),
+        next: undefined,
+        hops: new Map(),
+        lengths: new Uint32Array(129),
+      }
     }
     this.ipv4 = family(fibs.ipv4)
     this.ipv6 = family(fibs.ipv6)
@@ -98,9 +117,12 @@ export class Routes {
     const { family, words, prefix: length } = parseCidr(prefix)
     const of = this.of(family)
     const key = keyOf(words, length)
-    if (of.hops.get(key) === hop) return
+    const before = of.hops.get(key)
+    if (before === hop) return
     this.apply(of, writer => writer.insert(words, length, hop))
     of.hops.set(key, hop)
+    if (before === undefined) of.lengths[length]!++
+    this.move(before ?? above(of, words, length))
   }
 
   /** Removes the route that leads to `hop`. False, and nothing is changed, when there is none, or it leads elsewhere by now. */
@@ -111,6 +133,8 @@ export class Routes {
     if (of.hops.get(key) !== hop) return false
     this.apply(of, writer => writer.remove(words, length))
     of.hops.delete(key)
+    of.lengths[length]!--
+    this.move(hop)
     return true
   }
 
@@ -173,9 +197,27 @@ export class Routes {
     // Another call may have changed a FIB while this one waited: what that freed is still in use.
     for (let seen = -1; seen !== this.changes; ) {
       seen = this.changes
-      await tables.acknowledged(tables.change(() => {}))
+      await tables.acknowledged(tables.change(() => this.advance()))
     }
     this.quiesced()
+  }
+
+  /** Flows that were routed by `hop` are to be routed again: at the latest when the caller has let go. */
+  private move(hop: number | undefined): void {
+    const kind = hop === undefined ? HOP.NONE : (this.slots.get(hop)?.kind ?? HOP.NONE)
+    // No flow is let through to where nothing goes.
+    if (kind === HOP.NONE || kind === HOP.REJECT) return
+    if (this.moved.size === 0) {
+      queueMicrotask(() => {
+        if (this.moved.size > 0) this.writer.change(() => this.advance())
+      })
+    }
+    this.moved.add(hop!)
+  }
+
+  private advance(): void {
+    for (const hop of this.moved) this.slots.advance(hop)
+    this.moved.clear()
   }
 
   /** No reader is inside a lookup that began before the last change. */
@@ -253,6 +295,24 @@ export class Routes {
   private of(family: 4 | 6): Family {
     return family === 4 ? this.ipv4 : this.ipv6
   }
+}
+
+/** Next hop of the longest route that a prefix lies in, itself not counted. */
+function above({ hops, lengths }: Family, words: Uint32Array, length: number): number | undefined {
+  for (let shorter = length - 1; shorter >= 0; shorter--) {
+    if (lengths[shorter] === 0) continue
+    const hop = hops.get(keyOf(cut(words, shorter), shorter))
+    if (hop !== undefined) return hop
+  }
+  return undefined
+}
+
+/** The first `length` bits of an address, the others zero. */
+function cut(words: Uint32Array, length: number): Uint32Array {
+  return words.map((word, w) => {
+    const bits = Math.max(0, Math.min(32, length - 32 * w))
+    return bits === 0 ? 0 : (word & (0xffff_ffff << (32 - bits))) >>> 0
+  })
 }
 
 function keyOf(words: Uint32Array, length: number): string {

@@ -65,6 +65,10 @@ export class Batch {
   readonly error = new Uint8Array(BATCH_SIZE)
   /** 0 goes on, DELIVER_AS_IS goes straight to transmit, else the reason of the drop. */
   readonly drop = new Uint8Array(BATCH_SIZE)
+  /** What policy and routes say of a flow that is known and allowed (policy/action.ts); 0 of any other. Written by `flow`. */
+  readonly known = new Uint32Array(BATCH_SIZE)
+  /** Packets that are not dropped and whose flow is not known; BATCH_SIZE where nobody has asked. */
+  unknown = BATCH_SIZE
   /** How many are IPv4 and IPv6: a lookup of a family that is not there is skipped. */
   n4 = 0
   n6 = 0
@@ -74,6 +78,7 @@ export class Batch {
     this.n = 0
     this.n4 = 0
     this.n6 = 0
+    this.unknown = BATCH_SIZE
     this.inPort = inPort
   }
 
@@ -90,6 +95,7 @@ export class Batch {
     this.error[i] = 0
     this.drop[i] = 0
     this.nextHop[i] = 0
+    this.known[i] = 0
     return i
   }
 
@@ -143,6 +149,7 @@ export class Batch {
     this.outPort[to] = from.outPort[i]!
     this.error[to] = from.error[i]!
     this.drop[to] = from.drop[i]!
+    this.known[to] = from.known[i]!
     return to
   }
 }

@@ -1,11 +1,12 @@
 /**
- * A worker's end of policy: flows that are known, and what is asked about those that are not. The stage fills rows
- * (one a packet that policy has to do with), `probe` says which flows are allowed already; of the others the
- * stage says who is at which end, `decide` asks the programs of both ends that are pods of this node, and writes
- * down what is allowed. Nothing is written down of what is denied: it is judged again, packet by packet.
+ * A worker's end of policy: flows that are known, and what is asked about those that are not. `pass` lets the packets
+ * of known flows go by. Of the others that policy has to do with the stage fills rows, `probe` says which flows are
+ * allowed already (what begins or ends a connection comes this way, too); of the rest the stage says who is at which
+ * end, `decide` asks the programs of both ends that are pods of this node, and writes down what is allowed, and where
+ * it goes (action.ts). Nothing is written down of what is denied: it is judged again, packet by packet.
  *
- * An action has two bits: ALLOWED, and REPLY for the direction from the flow's second end to its first. So a
- * flow that an older policy has decided is judged again as it was begun, whichever end speaks next.
+ * An action tells the direction from the flow's second end to its first (REPLY). So a flow that an older policy has
+ * decided is judged again as it was begun, whichever end speaks next.
  *
  * Allocates nothing after it was made.
  */
@@ -15,14 +16,16 @@ import { FLOW_KEY_WORDS, flowKeys4, flowKeys6 } from '../hash/flow-key.ts'
 import { halfsip13 } from '../hash/halfsip13.ts'
 import type { Hasher } from '../hash/hash.ts'
 import { BATCH_SIZE, FLOW_TICK_MS } from '../limits.ts'
+import type { Batch } from '../packet/batch.ts'
 import { VERDICT } from '../policy-program.ts'
+import type { TableReader } from '../tables/tables.ts'
+import { ACTION, VERDICT_BITS } from './action.ts'
 import { DenialWriter, TOLD } from './denials.ts'
 import { Fragments } from './fragments.ts'
 import { IdentityReader } from './identities.ts'
+import { KnownFlows } from './known.ts'
 import { CLOCK, flowLimits, type PolicyMemory, policyAcl, policyFlow } from './memory.ts'
 import { PolicyReader, Questions } from './tables.ts'
-
-export const ACTION = { ALLOWED: 1, REPLY: 2 } as const
 
 /** Classes of timeouts of the flow table. */
 export const FLOW_CLASS = { OPENING: 0, ESTABLISHED: 1, CLOSING: 2, DATAGRAM: 3, ICMP: 4 } as const
@@ -88,12 +91,15 @@ export class Judge {
   readonly egress = new Int16Array(BATCH_SIZE)
   readonly ingress = new Int16Array(BATCH_SIZE)
   readonly denied = new Uint8Array(BATCH_SIZE)
+  /** By row: the part of its action that names the next hop; 0 for a row whose packet doesn't go the way of its flow. */
+  readonly routes = new Uint32Array(BATCH_SIZE)
   readonly questions = new Questions(2 * BATCH_SIZE)
   /** Questions of the current batch. */
   asked = 0
   /** Rows that are to be decided. */
   readonly open = new Uint16Array(BATCH_SIZE)
   openCount = 0
+  private readonly known: KnownFlows
   private readonly reader: PolicyReader
   private readonly clock: Int32Array
   private readonly hasher: Hasher
@@ -101,6 +107,9 @@ export class Judge {
   private readonly fresh = keys()
   private readonly freshAnswers = answers()
   private readonly stale = keys()
+  private readonly moved = keys()
+  private readonly movedActions = new Uint32Array(BATCH_SIZE)
+  private movedCount = 0
   private readonly decisions = {
     forward: new Uint32Array(BATCH_SIZE),
     reverse: new Uint32Array(BATCH_SIZE),
@@ -118,6 +127,7 @@ export class Judge {
     this.identities = new IdentityReader(memory)
     this.denials = new DenialWriter(memory.denials, worker)
     this.table = policyFlow.open(flows, flowLimits(room))
+    this.known = new KnownFlows(memory, this.table.slots)
     this.hasher = halfsip13.seeded(seed)
   }
 
@@ -129,6 +139,12 @@ export class Judge {
     this.ipv6.n = 0
     this.asked = 0
     this.openCount = 0
+    this.movedCount = 0
+  }
+
+  /** Writes what is known of the batch's packets: `known` and `unknown` of packet/batch.ts. */
+  pass(b: Batch, arena: Uint8Array, tables: TableReader, network: number): void {
+    this.known.pass(b, arena, tables, network, this.epoch, this.tick)
   }
 
   /** Packet of a row. */
@@ -158,6 +174,22 @@ export class Judge {
   reversed(row: number): boolean {
     const { found, actions } = this.answers
     return found[row] === FOUND.STALE && (actions[row]! & ACTION.REPLY) !== 0
+  }
+
+  /** A row whose flow is allowed goes where `routes` says, which is written down when it is elsewhere. */
+  follow(row: number): void {
+    const action = this.answers.actions[row]!
+    const route = this.routes[row]!
+    if (route === 0 || (action & ~VERDICT_BITS) >>> 0 === route) return
+    this.copyKey(row, this.moved, this.movedCount)
+    this.movedActions[this.movedCount++] = ((action & VERDICT_BITS) | route) >>> 0
+  }
+
+  /** Writes down what `follow` was told. */
+  redirect(): void {
+    if (this.movedCount > 0) {
+      this.table.redirect(this.moved, this.movedCount, this.movedActions, this.epoch)
+    }
   }
 
   /** A new question; the caller fills its columns. */
@@ -231,7 +263,9 @@ export class Judge {
     const { decisions } = this
     this.copyKey(row, this.fresh, at)
     const reversed = this.reversed(row)
-    decisions.forward[at] = reversed ? ACTION.ALLOWED | ACTION.REPLY : ACTION.ALLOWED
+    // Where answers go is written down with the first of them.
+    const own = reversed ? ACTION.ALLOWED | ACTION.REPLY : ACTION.ALLOWED
+    decisions.forward[at] = (own | this.routes[row]!) >>> 0
     decisions.reverse[at] = reversed ? ACTION.ALLOWED : ACTION.ALLOWED | ACTION.REPLY
     decisions.ports[at] = inPort
     decisions.classes[at] = timeoutClass

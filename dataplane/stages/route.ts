@@ -1,5 +1,5 @@
 /**
- * route: the FIB names a next hop, the next hop table says what it is. Then what a router does to
+ * route: the FIB names a next hop (of a flow that is known, its action does), the next hop table says what it is. Then what a router does to
  * a packet that goes on: TTL or hop limit, and the MTU of the next hop. A packet that can't go on
  * is marked with the ICMP error that its sender shall get (RFC 1812 section 4.3, RFC 4443 section 3). A
  * packet to another node that is too large, and may be fragmented, leaves in outer fragments (encap.ts).
@@ -15,7 +15,7 @@ import {
   DROP_UNREACHABLE,
 } from '../drops.ts'
 import type { Engine } from '../engine/engine.ts'
-import { MAX_SMALL_PACKET } from '../limits.ts'
+import { BATCH_SIZE, MAX_SMALL_PACKET } from '../limits.ts'
 import { NEXT_HOP_BYTES } from '../memory/arena.ts'
 import {
   type Batch,
@@ -27,6 +27,7 @@ import {
   GSO_TCPV6,
 } from '../packet/batch.ts'
 import { transportHeaderLength } from '../packet/transport.ts'
+import { hopOf } from '../policy/action.ts'
 import { PORT_KIND, PORT_ROLE } from '../ports/port.ts'
 import { HOP, HOP_KIND, HOP_MTU, HOP_NETWORK, HOP_PORT } from '../tables/next-hops.ts'
 import { PROTO_TCP } from '../wire/numbers.ts'
@@ -35,12 +36,16 @@ import { ERROR_TIME_EXCEEDED, ERROR_TOO_BIG, ERROR_UNREACHABLE } from './icmp-er
 
 export function route(e: Engine, b: Batch): void {
   const { found4, found6 } = e
-  if (b.n4 > 0) e.fib4.lookup(b.dst4, b.n, found4)
-  if (b.n6 > 0) e.fib6.lookup(b.dst6, b.n, found6)
+  if (b.unknown < b.n) lookUpUnknown(e, b)
+  else {
+    if (b.n4 > 0) e.fib4.lookup(b.dst4, b.n, found4)
+    if (b.n6 > 0) e.fib6.lookup(b.dst6, b.n, found6)
+  }
   const { role, network } = e.records[b.inPort]!
   for (let i = 0; i < b.n; i++) {
     if (b.drop[i] !== 0) continue
-    const hop = (b.flags[i]! & F_IPV6) === 0 ? found4[i]! : found6[i]!
+    const known = b.known[i]!
+    const hop = known !== 0 ? hopOf(known) : (b.flags[i]! & F_IPV6) === 0 ? found4[i]! : found6[i]!
     b.nextHop[i] = hop
     if (hop === 0) {
       b.drop[i] = DROP_NO_ROUTE
@@ -48,6 +53,37 @@ export function route(e: Engine, b: Batch): void {
     } else {
       forward(e, b, i, hop, role, role === PORT_ROLE.UNDERLAY ? b.network[i]! : network)
     }
+  }
+}
+
+/** Destinations of one family whose flows are not known, and whose they are. */
+const destinations = new Uint32Array(BATCH_SIZE * 4)
+const packets = new Uint16Array(BATCH_SIZE)
+const answers = new Uint16Array(BATCH_SIZE)
+
+/** Looks up what is not known, and writes it where `route` looks. */
+function lookUpUnknown(e: Engine, b: Batch): void {
+  if (b.unknown === 0) return
+  if (b.n4 > 0) {
+    let n = 0
+    for (let i = 0; i < b.n; i++) {
+      if (b.drop[i] !== 0 || b.known[i] !== 0 || (b.flags[i]! & F_IPV6) !== 0) continue
+      packets[n] = i
+      destinations[n++] = b.dst4[i]!
+    }
+    e.fib4.lookup(destinations, n, answers)
+    for (let k = 0; k < n; k++) e.found4[packets[k]!] = answers[k]!
+  }
+  if (b.n6 > 0) {
+    let n = 0
+    for (let i = 0; i < b.n; i++) {
+      if (b.drop[i] !== 0 || b.known[i] !== 0 || (b.flags[i]! & F_IPV6) === 0) continue
+      packets[n] = i
+      for (let w = 0; w < 4; w++) destinations[n * 4 + w] = b.dst6[i * 4 + w]!
+      n++
+    }
+    e.fib6.lookup(destinations, n, answers)
+    for (let k = 0; k < n; k++) e.found6[packets[k]!] = answers[k]!
   }
 }
 

@@ -8,6 +8,7 @@
  *   16 outer header template: outer IP, UDP, VXLAN, inner Ethernet, lengths and source port zero,
  *      an IPv4 header checksum over just that
  *   96 MAC of the underlay neighbour, bytes 0-3   100 bytes 4-5   104 1 if that MAC is known
+ *   108 incarnation, 16 bits: flows that were decided by an earlier one are routed again (policy/action.ts)
  */
 import { type Arena, NEXT_HOP_BYTES } from '../memory/arena.ts'
 import { markMoved } from './blocks.ts'
@@ -32,6 +33,7 @@ export const HOP_HEADER = 16
 export const HOP_MAC_HIGH = 96
 export const HOP_MAC_LOW = 100
 export const HOP_MAC_KNOWN = 104
+export const HOP_INCARNATION = 108
 
 export interface NextHop {
   kind: number
@@ -46,7 +48,7 @@ export interface NextHop {
   macKnown: boolean
 }
 
-export function writeNextHop(arena: Arena, id: number, hop: NextHop): void {
+export function writeNextHop(arena: Arena, id: number, hop: NextHop, incarnation = 0): void {
   const { view, bytes } = arena
   const at = arena.layout.nextHops.offset + id * NEXT_HOP_BYTES
   bytes.fill(0, at, at + NEXT_HOP_BYTES)
@@ -59,5 +61,6 @@ export function writeNextHop(arena: Arena, id: number, hop: NextHop): void {
   view.setUint32(at + HOP_MAC_HIGH, hop.macHigh, true)
   view.setUint32(at + HOP_MAC_LOW, hop.macLow, true)
   view.setUint32(at + HOP_MAC_KNOWN, hop.macKnown ? 1 : 0, true)
+  view.setUint16(at + HOP_INCARNATION, incarnation, true)
   markMoved(arena, 'nextHops', id * NEXT_HOP_BYTES, NEXT_HOP_BYTES)
 }

@@ -15,6 +15,7 @@ void registerLookup(Napi::Env env, Napi::Object exports);
 void registerLookupAclTree(Napi::Env env, Napi::Object exports);
 void registerLookupTuplemerge(Napi::Env env, Napi::Object exports);
 void registerLookupFlow(Napi::Env env, Napi::Object exports);
+void registerLookupKnownFlows(Napi::Env env, Napi::Object exports);
 void registerHugePages(Napi::Env env, Napi::Object exports);
 void registerLookupDir24_8(Napi::Env env, Napi::Object exports);
 void registerLookupDxr(Napi::Env env, Napi::Object exports);
@@ -39,6 +40,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   registerLookupAclTree(env, exports);
   registerLookupTuplemerge(env, exports);
   registerLookupFlow(env, exports);
+  registerLookupKnownFlows(env, exports);
   registerHugePages(env, exports);
   registerLookupDir24_8(env, exports);
   registerLookupDxr(env, exports);

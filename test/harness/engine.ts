@@ -69,6 +69,9 @@ export interface TestEngine {
   setPolicy(policy: PolicyState): Promise<void>
   enforcement: Enforcement | undefined
   slots: PortSlots
+  hops: NextHopSlots
+  /** Routes a prefix by a next hop; flows that are routed are left alone. */
+  route(prefix: string, hop: number): void
 }
 
 export interface TestEngineOptions {
@@ -152,6 +155,11 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
     peerMacHigh: macWords(peer).high,
     peerMacLow: macWords(peer).low,
   })
+  const add = (prefix: string, id: number) => {
+    const { family, words: network, prefix: length } = parseCidr(prefix)
+    const writer = family === 4 ? writer4 : writer6
+    writer.insert(network, length, id)
+  }
   tables.change(() => {
     const header = arena.header()
     header[HEADER.VNI] = 1
@@ -216,11 +224,6 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
         macLow: macWords(UNDERLAY_PEER_MAC).low,
         macKnown: true,
       })
-    const add = (prefix: string, id: number) => {
-      const { family, words: network, prefix: length } = parseCidr(prefix)
-      const writer = family === 4 ? writer4 : writer6
-      writer.insert(network, length, id)
-    }
     const host = hops.add(hop(HOP.PORT, HOST))
     const both = (four: string, six: string, id: number) => {
       add(four, id)
@@ -340,6 +343,8 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
     leaked: () => frames.leaked(),
     enforcement,
     slots,
+    hops,
+    route: (prefix, hop) => void tables.change(() => add(prefix, hop)),
     async setPolicy(policy) {
       await entered
       await enforcement!.set(policy)

@@ -1,5 +1,5 @@
 /**
- * Rows of the flow table for the packets of a batch: addresses, ports and protocol as flow keys have them. ICMP errors have
+ * Rows of the flow table for the packets of a batch whose flows are not known: addresses, ports and protocol as flow keys have them. ICMP errors have
  * those of the packet that they quote (RFC 5927 section 4). What the slow path looks at is in the key: ICMP types, too.
  */
 import { DROP_L4_TRUNCATED, DROP_POLICY_ICMP } from '../../drops.ts'
@@ -32,7 +32,8 @@ export function gather4(e: Engine, b: Batch, judge: Judge): void {
   const { view } = e
   const { ipv4 } = judge
   for (let i = 0; i < b.n; i++) {
-    if (b.drop[i] !== 0 || (b.flags[i]! & F_IPV6) !== 0 || !concerns(e, b, i)) continue
+    if (b.drop[i] !== 0 || b.known[i] !== 0 || (b.flags[i]! & F_IPV6) !== 0) continue
+    if (!concerns(e, b, i)) continue
     const l4 = b.l4[i]!
     if (l4 === 0) continue
     const row = ipv4.n
@@ -59,7 +60,8 @@ export function gather6(e: Engine, b: Batch, judge: Judge): void {
   const { view } = e
   const { ipv6 } = judge
   for (let i = 0; i < b.n; i++) {
-    if (b.drop[i] !== 0 || (b.flags[i]! & F_IPV6) === 0 || !concerns(e, b, i)) continue
+    if (b.drop[i] !== 0 || b.known[i] !== 0 || (b.flags[i]! & F_IPV6) === 0) continue
+    if (!concerns(e, b, i)) continue
     const l4 = b.l4[i]!
     if (l4 === 0) continue
     const row = ipv6.n

@@ -1,5 +1,5 @@
 /**
- * policy: a packet of a pod passes when its flow is known and allowed, or the programs of
+ * policy: a packet of a pod passes when its flow is known and allowed (most are, by `flow`), or the programs of
  * both ends on this node let it begin. The end that is no pod of this node is known by its address and the node
  * that its packets come from.
  *
@@ -12,9 +12,12 @@
 import { DROP_POLICY_EGRESS, DROP_POLICY_ICMP, DROP_POLICY_INGRESS } from '../../drops.ts'
 import type { Engine } from '../../engine/engine.ts'
 import { BATCH_SIZE } from '../../limits.ts'
+import { NEXT_HOP_BYTES } from '../../memory/arena.ts'
 import type { Batch } from '../../packet/batch.ts'
+import { ACTION, routeBits } from '../../policy/action.ts'
 import { TOLD } from '../../policy/denials.ts'
-import { ACTION, DENIED, FLOW_CLASS, type Judge, NO_FLOW } from '../../policy/judge.ts'
+import { DENIED, FLOW_CLASS, type Judge, NO_FLOW } from '../../policy/judge.ts'
+import { HOP_INCARNATION } from '../../tables/next-hops.ts'
 import { PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP } from '../../wire/numbers.ts'
 import { ask, isEchoReply } from './ask.ts'
 import { follow } from './later-fragments.ts'
@@ -26,7 +29,7 @@ const classes = new Uint8Array(BATCH_SIZE)
 export function policy(e: Engine, b: Batch): void {
   const { judge } = e
   if (judge === undefined || !e.policed) return
-  judge.begin(e.clock())
+  if (b.unknown === 0) return
   if (b.n4 > 0) gather4(e, b, judge)
   if (b.n6 > 0) gather6(e, b, judge)
   const n = judge.probe()
@@ -38,7 +41,9 @@ export function policy(e: Engine, b: Batch): void {
 function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
   for (let row = 0; row < n; row++) {
     const i = judge.packet(row)
+    judge.routes[row] = kinds[i] === QUOTES ? 0 : routeOf(e, b.nextHop[i]!)
     if (judge.allowed(row)) {
+      judge.follow(row)
       if (marks[i] !== 0 && b.proto[i] === PROTO_TCP) mark(judge, row, marks[i]!)
     } else if (kinds[i] === QUOTES) b.drop[i] = DROP_POLICY_ICMP
     else {
@@ -48,6 +53,7 @@ function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
     }
   }
   judge.touch(n)
+  judge.redirect()
   if (judge.openCount > 0) {
     judge.decide(b.inPort, classes)
     for (let k = 0; k < judge.openCount; k++) {
@@ -81,6 +87,12 @@ function tellOfAllowed(b: Batch, judge: Judge, row: number): void {
     const port = (k === 0) !== reversed ? b.inPort : b.outPort[i]!
     judge.tell(row, port, q, k === 0, staged ? TOLD.STAGED : TOLD.ALLOWED, Date.now())
   }
+}
+
+/** The part of an action that names this next hop. */
+function routeOf({ tables }: Engine, hop: number): number {
+  const at = tables.nextHopsAt + hop * NEXT_HOP_BYTES
+  return routeBits(hop, tables.view.getUint16(at + HOP_INCARNATION, true))
 }
 
 /** What a TCP segment's flags say of a flow that is known. */

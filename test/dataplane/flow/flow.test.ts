@@ -97,6 +97,22 @@ describe.each(flowNames())('%s', name => {
     expect([...answers.actions]).toEqual(range(100, 110).map(forwardOf))
   })
 
+  test('another action for one direction of a flow that is still what this generation decided', () => {
+    const { flows } = table(name, LIMITS)
+    const numbers = range(0, 10)
+    insertAll(flows, numbers, { generation: 7 })
+    flows.redirect(keysOf([0, 1, 99]), 3, Uint32Array.of(0xffff_fff1, 2, 3), 7)
+    flows.redirect(turned(keysOf([2])), 1, Uint32Array.of(4), 7)
+    flows.redirect(keysOf([3]), 1, Uint32Array.of(5), 8)
+    const there = probeAll(flows, numbers, 7)
+    expect(new Set(there.found)).toEqual(new Set([FOUND.CURRENT]))
+    expect([...there.actions]).toEqual([0xffff_fff1, 2, ...numbers.slice(2).map(forwardOf)])
+    const back = answersFor(10)
+    flows.probe(turned(keysOf(numbers)), 10, 7, back)
+    expect([...back.actions]).toEqual(numbers.map(each => (each === 2 ? 4 : reverseOf(each))))
+    expect(flows.counters().live).toBe(10)
+  })
+
   test('keys that differ in one bit are different flows', () => {
     const { flows } = table(name, LIMITS)
     const base = keysOf([1235])

@@ -2,7 +2,8 @@
 import { describe, expect, test } from 'vitest'
 import { flowByName } from '../../../dataplane/flow/index.ts'
 import { layoutOf } from '../../../dataplane/flow/region.ts'
-import { native } from '../../../native/native.ts'
+import { Batch } from '../../../dataplane/packet/batch.ts'
+import { type FlowTableHandle, type KnownFlowsHandle, native } from '../../../native/native.ts'
 import { random } from '../hash/random.ts'
 import { answersFor, collidingKeys, decisionsOf, keysOf, range, table } from './tables.ts'
 
@@ -87,5 +88,43 @@ describe('arguments', () => {
       [8, found.subarray(1)],
     ]
     for (const [index, value] of wrong) expect(probe(index, value)).toEqual([77, 77, 77, 77])
+  })
+
+  test('known flows: columns that are not a batch’s, and more packets than it has, are refused', () => {
+    const { drop, flags, proto, l3, l4, len, src4, dst4, network, known } = new Batch()
+    const columns = [drop, flags, proto, l3, l4, len, src4, dst4, network, known]
+    const arena = new Uint8Array(4096)
+    const known4 = (of: readonly ArrayBufferView[], table: unknown = handle) =>
+      native.openKnownFlows(table as FlowTableHandle, arena, 1, 2, new Uint8Array(256), of)
+    const right = known4(columns)
+    expect(native.knownFlows(right, 0, 0, 1, 0)).toBe(0)
+    expect(native.knownFlows(right, 257, 0, 1, 0)).toBe(-22)
+    expect(native.knownFlows({} as KnownFlowsHandle, 1, 0, 1, 0)).toBe(-22)
+    expect(() => known4(columns.slice(1))).toThrow('columns must be those of a batch')
+    expect(() => known4(columns.with(9, l3.subarray(1)))).toThrow('columns must be')
+    expect(() => known4(columns.with(0, l3))).toThrow('columns must be')
+    expect(() => known4(columns, 'none')).toThrow('known flows')
+  })
+
+  test('known flows: what lies outside of the arena is not read', () => {
+    const batch = new Batch()
+    const { drop, flags, proto, l3, l4, len, src4, dst4, network, known } = batch
+    const columns = [drop, flags, proto, l3, l4, len, src4, dst4, network, known]
+    const arena = new Uint8Array(4096)
+    const open = native.openKnownFlows(handle, arena, 1, 2, new Uint8Array(256), columns)
+    for (const [at, transport] of [
+      [4096, 4116],
+      [4060, 4080],
+      [4056, 4090],
+      [0xffff_fff0, 20],
+      [0, 0xffff_fff0],
+    ] as const) {
+      batch.reset(0)
+      batch.push(0, at, 40)
+      l4[0] = transport
+      proto[0] = 17
+      expect(native.knownFlows(open, 1, 0, 1, 0)).toBe(1)
+      expect(known[0]).toBe(0)
+    }
   })
 })

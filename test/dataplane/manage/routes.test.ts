@@ -1,14 +1,22 @@
-import { beforeEach, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test } from 'vitest'
 import { chooseFibs } from '../../../dataplane/manage/fibs.ts'
+import { NextHopSlots, NO_HOP } from '../../../dataplane/manage/next-hop-slots.ts'
 import { discard, Routes } from '../../../dataplane/manage/routes.ts'
-import { Arena, planArena } from '../../../dataplane/memory/arena.ts'
+import { Arena, NEXT_HOP_BYTES, planArena } from '../../../dataplane/memory/arena.ts'
+import { HOP, HOP_INCARNATION } from '../../../dataplane/tables/next-hops.ts'
+import { TableReader, TableWriter } from '../../../dataplane/tables/tables.ts'
 
 const MOST = 16
 let routes: Routes
+let hops: NextHopSlots
+let tables: TableReader
 beforeEach(async () => {
   const plan = { workers: 1, smallFrames: 1, largeFrames: 1, xdpSockets: 1, xdpSocketBytes: 4096 }
   const fibs = await chooseFibs([], MOST)
-  routes = new Routes(Arena.create(planArena({ ...plan, ...Routes.bytes(fibs, MOST) })), fibs, MOST)
+  const arena = Arena.create(planArena({ ...plan, ...Routes.bytes(fibs, MOST) }))
+  hops = new NextHopSlots(arena)
+  tables = new TableReader(arena)
+  routes = new Routes({ arena, hops, tables: new TableWriter(arena) }, fibs, MOST)
 })
 
 test('both families: the longest prefix answers, and what is removed no longer does', () => {
@@ -117,4 +125,70 @@ test('a FIB that is dropped again leaves the one in use as it was', async () => 
   routes.insert('fd00::2/128', 4)
   expect(['fd00::1', 'fd00::2', 'fd00::3'].map(ip => routes.lookup(ip))).toEqual([3, 4, 2])
   expect(routes.status()[1]).toMatchObject({ family: 6, name: 'trie6', routes: 3 })
+})
+
+describe('flows are to be routed again', () => {
+  /** Incarnations of next hops 1 .. 4, as a worker sees them. */
+  async function incarnations(): Promise<number[]> {
+    await Promise.resolve()
+    tables.update()
+    const at = (hop: number) => tables.nextHopsAt + hop * NEXT_HOP_BYTES + HOP_INCARNATION
+    return [1, 2, 3, 4].map(hop => tables.view.getUint16(at(hop), true))
+  }
+
+  beforeEach(() => {
+    for (const kind of [HOP.VXLAN, HOP.PORT, HOP.REJECT, HOP.PORT]) hops.add({ ...NO_HOP, kind })
+  })
+
+  test('when the route that they use goes, or leads elsewhere', async () => {
+    routes.insert('10.1.0.0/16', 1)
+    routes.insert('10.2.0.0/16', 2)
+    expect(await incarnations()).toEqual([0, 0, 0, 0])
+    routes.remove('10.1.0.0/16', 1)
+    expect(await incarnations()).toEqual([1, 0, 0, 0])
+    routes.insert('10.2.0.0/16', 1)
+    expect(await incarnations()).toEqual([1, 1, 0, 0])
+    routes.insert('10.2.0.0/16', 1)
+    expect(await incarnations()).toEqual([1, 1, 0, 0])
+  })
+
+  test.each([
+    ['0.0.0.0/0', '10.1.0.0/16', '10.1.2.3/32', '11.0.0.0/8'],
+    ['::/0', 'fd00::/64', 'fd00::7/128', 'fe00::/16'],
+  ])('when a longer one comes below theirs, and those alone: %s', async (all, wide, one, other) => {
+    routes.insert(one, 4)
+    routes.insert(all, 1)
+    expect(await incarnations()).toEqual([0, 0, 0, 0])
+    routes.insert(wide, 2)
+    expect(await incarnations()).toEqual([1, 0, 0, 0])
+    routes.insert(other, 2)
+    expect(await incarnations()).toEqual([2, 0, 0, 0])
+    routes.remove(one, 4)
+    routes.insert(one, 4)
+    expect(await incarnations()).toEqual([2, 1, 0, 1])
+  })
+
+  test('not when a pod comes or goes where nothing went before', async () => {
+    routes.insert('10.1.0.0/16', 3)
+    routes.insert('10.1.0.5/32', 2)
+    expect(await incarnations()).toEqual([0, 0, 0, 0])
+  })
+
+  test('many routes at once are one change of the tables, and `quiesce` has told of all', async () => {
+    routes.insert('0.0.0.0/0', 1)
+    const writer = new TableWriter(hops['arena'])
+    const before = writer.generation
+    for (let n = 0; n < 8; n++) routes.insert(`10.${n}.0.0/16`, 2)
+    expect(await incarnations()).toEqual([1, 0, 0, 0])
+    expect(writer.generation).toBe(before + 1)
+    routes.remove('10.3.0.0/16', 2)
+    await routes.quiesce(writer)
+    expect(await incarnations()).toEqual([1, 1, 0, 0])
+  })
+
+  test('an id that is free names nothing that it has named', async () => {
+    hops.free(2)
+    hops.add({ ...NO_HOP, kind: HOP.PORT })
+    expect((await incarnations())[1]).toBe(1)
+  })
 })

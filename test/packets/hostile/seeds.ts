@@ -68,50 +68,58 @@ const pick = <T>(random: Random, of: readonly T[]): T => of[random(of.length)]!
 const bytes = (random: Random, n: number): Uint8Array =>
   Uint8Array.from({ length: n }, () => random(256))
 
+export type Ends = Readonly<Record<4 | 6, Readonly<Record<End, string>>>>
+
+/** An IP packet from one of `ends`, in its own name or another's. */
+export interface Hostile {
+  from: End
+  src: string
+  dst: string
+  bytes: Uint8Array
+}
+
 /** One of them, at random. */
-export function hostile(random: Random): Sent {
+export function hostilePacket(random: Random, ends: Ends): Hostile {
   const family = random(2) === 0 ? 4 : 6
   // Many between those ends that a test is likely to let speak.
   const likely = random(2) === 0
   const from = likely ? pick(random, ['veth', 'far', 'tun'] as const) : pick(random, NAMES)
   const to = likely && from !== 'tun' ? 'tun' : pick(random, NAMES)
-  // Some in another's name.
   const named = random(8) === 0 ? pick(random, NAMES) : from
-  const [src, dst] = [ENDS[family][named], ENDS[family][to]]
-  return framed(random, BY_PORT[from], family, src, dst)
+  const [src, dst] = [ends[family][named], ends[family][to]]
+  return { from, src, dst, bytes: packetOf(random, family, src, dst) }
 }
 
-function framed(random: Random, port: number, family: 4 | 6, src: string, dst: string): Sent {
-  const inner = packetOf(random, family, src, dst)
+/** One for a port of the test engine. */
+export function hostile(random: Random): Sent {
+  const one = hostilePacket(random, ENDS)
+  const port = BY_PORT[one.from]
   if (port === UNDERLAY) {
     const macs = { innerDst: OWN_VTEP_MAC, innerSrc: PEER_VTEP_MAC }
-    const outer = vxlan({ src: PEER, dst: VTEP, ...macs, inner })
+    const outer = vxlan({ src: PEER, dst: VTEP, ...macs, inner: one.bytes })
     return { port, packet: { bytes: ethernet(UNDERLAY_MAC, UNDERLAY_PEER_MAC, 0x0800, outer) } }
   }
-  if (port !== VETH_POD) {
-    if (random(4) !== 0) return { port, packet: { bytes: inner } }
-    // As whoever has a packet socket may say it: a checksum to be put anywhere.
-    const csumStart = 4 * random(30)
-    return {
-      port,
-      packet: { bytes: inner, partial: true, csumStart, csumOffset: pick(random, [0, 2, 6, 16]) },
-    }
+  if (port === VETH_POD) {
+    return { port, packet: { bytes: hostileFrame(random, one, VETH_MAC, POD_MAC) } }
   }
-  const type = family === 4 ? 0x0800 : 0x86dd
-  return { port, packet: { bytes: frameOf(random, type, inner, src, dst) } }
+  if (random(4) !== 0) return { port, packet: { bytes: one.bytes } }
+  // As whoever has a packet socket may say it: a checksum to be put anywhere.
+  const csumStart = 4 * random(30)
+  const csumOffset = pick(random, [0, 2, 6, 16])
+  return { port, packet: { bytes: one.bytes, partial: true, csumStart, csumOffset } }
 }
 
-/** Of a pod with a veth: mostly plain; VLAN tags, SNAP, LLC; ARP and neighbour discovery. */
-function frameOf(
+/** A pod's frame with the packet: mostly plain; VLAN tags, SNAP, LLC; ARP and neighbour discovery. */
+export function hostileFrame(
   random: Random,
-  type: number,
-  inner: Uint8Array,
-  src: string,
-  dst: string,
+  { src, dst, bytes: inner }: Hostile,
+  node: string,
+  pod: string,
 ): Uint8Array {
+  const type = inner[0]! >> 4 === 4 ? 0x0800 : 0x86dd
   const tag = (kind: number) => Uint8Array.of(kind >> 8, kind & 255, 0, random(256))
   const typed = concat(Uint8Array.of(type >> 8, type & 255), inner)
-  const macs = concat(bytesOf(VETH_MAC), bytesOf(POD_MAC))
+  const macs = concat(bytesOf(node), bytesOf(pod))
   switch (random(24)) {
     case 0:
       return concat(macs, tag(0x8100), typed)
@@ -122,26 +130,32 @@ function frameOf(
     case 3:
       return concat(macs, Uint8Array.of(0, 3 + inner.length, 6, 6, 3), inner)
     case 4:
-      return arp(random, src, dst)
+      return arp(random, src, dst, pod)
     case 5:
-      return solicitation(random, src, dst)
+      return solicitation(random, src, dst, node, pod)
     default:
       return concat(macs, typed)
   }
 }
 
-function arp(random: Random, src: string, dst: string): Uint8Array {
-  const [four, other] = [src, dst].map(each => (each.includes(':') ? '10.244.1.3' : each))
+function arp(random: Random, src: string, dst: string, pod: string): Uint8Array {
+  const [four, other] = [src, dst].map(each => (each.includes(':') ? ENDS[4].veth : each))
   const head = Uint8Array.of(0, 1, 8, 0, 6, 4, 0, 1 + random(2))
-  const body = concat(head, bytesOf(POD_MAC), ip4Bytes(four!), new Uint8Array(6), ip4Bytes(other!))
-  return ethernet('ff:ff:ff:ff:ff:ff', POD_MAC, 0x0806, body)
+  const body = concat(head, bytesOf(pod), ip4Bytes(four!), new Uint8Array(6), ip4Bytes(other!))
+  return ethernet('ff:ff:ff:ff:ff:ff', pod, 0x0806, body)
 }
 
-function solicitation(random: Random, src: string, dst: string): Uint8Array {
-  const [from, target] = [src, dst].map(each => (each.includes(':') ? each : 'fd44:0:0:1::3'))
-  const body = concat(new Uint8Array(4), ip6Bytes(target!), Uint8Array.of(1, 1), bytesOf(POD_MAC))
+function solicitation(
+  random: Random,
+  src: string,
+  dst: string,
+  node: string,
+  pod: string,
+): Uint8Array {
+  const [from, target] = [src, dst].map(each => (each.includes(':') ? each : ENDS[6].veth))
+  const body = concat(new Uint8Array(4), ip6Bytes(target!), Uint8Array.of(1, 1), bytesOf(pod))
   const packet = icmp({ src: from!, dst: target!, ttl: 255 }, 133 + random(5), 0, body)
-  return ethernet(VETH_MAC, POD_MAC, 0x86dd, packet)
+  return ethernet(node, pod, 0x86dd, packet)
 }
 
 function packetOf(random: Random, family: 4 | 6, src: string, dst: string): Uint8Array {

@@ -81,6 +81,11 @@ export interface PolicyLimits {
   addresses?: number
   /** Flows that are known at once. Default DEFAULT_FLOWS. */
   flows?: number
+  /**
+   * Addresses, or CIDRs, of the DNS servers whose answers to pods say which addresses a name has (`Match.domain`). Absent or
+   * empty: none, so rules about names match nothing.
+   */
+  resolvers?: readonly string[]
 }
 
 /** What policy makes of one pod of this node (policy-program.ts). */
@@ -105,6 +110,32 @@ export interface PodIdentity {
   identity: number
   /** VTEP of its node: only what came from there is taken for this pod's. Absent: from any node. */
   vtep?: string
+}
+
+/** An address that a pod has learned for a name that it has asked for. */
+export interface LearnedName {
+  /** PodSpec.id. */
+  pod: string
+  /** Lower case, without a dot at the end; bytes that are no plain ones as RFC 1035 section 5.1 writes them. */
+  name: string
+  address: string
+  /** How long new flows may go there; 0: only those that do already. */
+  seconds: number
+}
+
+/** Names in numbers; all but the first since the start. */
+export interface NamesStatus {
+  /** Addresses that pods have learned. */
+  addresses: number
+  /** How often one was learned, or learned again. */
+  learned: number
+  /** What limits have left out, by the limit; of the pods that are there. */
+  refused: Readonly<Record<string, number>>
+  /** Answers that belong to no question, messages that are none or too long, those over TCP that were not followed, and what locks have held up. */
+  unasked: number
+  malformed: number
+  unfollowed: number
+  busy: number
 }
 
 /** A flow that policy has allowed. Addresses are text, ports 0 where a protocol has none (ICMP echo: its identifier, both; other ICMP: type << 8 | code). */
@@ -395,6 +426,10 @@ export interface ControlPlane {
    * at most some hundreds a second, and how many are missing.
    */
   denials(read?: DenialsRead): { denials: readonly Denial[]; missed: number; read: DenialsRead }
+  /** What pods have learned of names. */
+  learnedNames(): readonly LearnedName[]
+  /** Undefined where no resolver is named. */
+  namesStatus(): NamesStatus | undefined
   /** How often rules with these numbers (`origin`) have decided a new flow, or a packet that was denied. */
   policyHits(origins: readonly number[]): readonly number[]
   pods(): readonly PodAttachment[]

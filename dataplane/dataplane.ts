@@ -21,6 +21,8 @@ import {
   type FibStatus,
   type FlowEntry,
   joinedBy,
+  type LearnedName,
+  type NamesStatus,
   type NetworkSpec,
   type NodeSpec,
   type PodAttachment,
@@ -212,6 +214,7 @@ class Dataplane implements ControlPlane {
       },
     })
     await this.pool.start()
+    this.enforcement?.names?.start()
     const topics = ['link', 'address', 'route', 'rule', 'neighbour'] as const
     this.weather.add('the underlay', topics, why => this.underlay.look(why))
     await this.weather.start()
@@ -323,6 +326,14 @@ class Dataplane implements ControlPlane {
     return this.enforcement?.denials(read) ?? { denials: [], missed: 0, read: [] }
   }
 
+  learnedNames(): readonly LearnedName[] {
+    return this.enforcement?.names?.list() ?? []
+  }
+
+  namesStatus(): NamesStatus | undefined {
+    return this.enforcement?.names?.status()
+  }
+
   policyHits(origins: readonly number[]): readonly number[] {
     return this.enforcement?.hits(origins) ?? origins.map(() => 0)
   }
@@ -377,6 +388,7 @@ class Dataplane implements ControlPlane {
 
   async stop(options: { undo?: boolean } = {}): Promise<void> {
     await this.weather.close()
+    this.enforcement?.names?.close()
     await this.pool?.stop()
     this.pool = undefined
     this.attached.close()

@@ -66,6 +66,7 @@ export const DROPS = [
     'vxlan-peer',
     "the kernel's vxlan device got it from no known VTEP, or of a network that its node is not in",
   ],
+  ['dns-busy', 'a DNS answer that could not be learned in time; the pod asks again'],
 ] as const
 
 export type DropName = (typeof DROPS)[number][0]
@@ -127,6 +128,7 @@ export const DROP_POLICY_INGRESS = number('policy-ingress')
 export const DROP_POLICY_FRAGMENT = number('policy-fragment')
 export const DROP_POLICY_ICMP = number('policy-icmp')
 export const DROP_VXLAN_PEER = number('vxlan-peer')
+export const DROP_DNS_BUSY = number('dns-busy')
 
 /** Not a reason: the packet is finished at layer 2 and goes straight to `transmit`. */
 export const DELIVER_AS_IS = 255

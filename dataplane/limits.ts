@@ -122,6 +122,26 @@ export const FLOW_TIMEOUTS = {
   icmp: 30,
 } as const
 
+/** Different domain names, and `*.` names, of all programs of this node's pods. */
+export const MAX_PATTERNS = 4096
+/** Of a pod: questions for names that are not answered yet, and seconds that one waits for its answer. */
+export const DNS_QUESTIONS = 128
+export const DNS_QUESTION_SECONDS = 10
+/** Of a pod: names that are learned, their addresses in all, and those of one name (network-policy-api asks for 100). */
+export const DNS_NAMES = 256
+export const DNS_ADDRESSES = 2048
+export const DNS_ADDRESSES_OF_NAME = 128
+/** Seconds that new flows may go to an address beyond its TTL, and the longest TTL that counts (RFC 8767 section 4: a week). */
+export const DNS_GRACE_SECONDS = 30
+export const DNS_TTL_SECONDS = 604_800
+/** Patterns that the names of one address may have. */
+export const PATTERNS_OF_ADDRESS = 32
+/** DNS over TCP, of a pod on one worker: streams that are followed, and the longest message that comes in parts. */
+export const DNS_STREAMS = 8
+export const DNS_STREAM_BYTES = 4096
+/** Milliseconds between two looks for addresses that are out of date. */
+export const DNS_AGE_MS = 5000
+
 /** Overhead of VXLAN in front of an inner IP packet: outer IP, UDP, VXLAN, inner Ethernet. */
 export const VXLAN_OVERHEAD_IPV4 = 50
 export const VXLAN_OVERHEAD_IPV6 = 70

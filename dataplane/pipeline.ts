@@ -2,9 +2,9 @@
  * The whole packet path. Every batch goes down this list; a stage that does not concern the kind of
  * port that the batch came in by is left out.
  *
- *   pod        parse  neighbour  antiSpoof  policeEgress  flow  route  policy  icmpErrors  policeIngress  coalesce  segment  encap  transmit
- *   host       parse             antiSpoof                flow  route  policy  icmpErrors  policeIngress  coalesce  segment  encap  transmit
- *   underlay   parse  decap      antiSpoof                flow  route  policy  icmpErrors  policeIngress  coalesce  segment  encap  transmit
+ *   pod        parse  neighbour  antiSpoof  policeEgress  flow  route  policy  dns  icmpErrors  policeIngress  coalesce  segment  encap  transmit
+ *   host       parse             antiSpoof                flow  route  policy  dns  icmpErrors  policeIngress  coalesce  segment  encap  transmit
+ *   underlay   parse  decap      antiSpoof                flow  route  policy  dns  icmpErrors  policeIngress  coalesce  segment  encap  transmit
  *
  * A stage works on the batch where it lies; `segment` alone makes several packets of one, and hands
  * them on in order (engine/path.ts says how, and who runs what is behind it).
@@ -15,6 +15,7 @@ import { PORT_ROLE } from './ports/port.ts'
 import { antiSpoof } from './stages/anti-spoof.ts'
 import { coalesce } from './stages/coalesce.ts'
 import { decap } from './stages/decap.ts'
+import { dns } from './stages/dns.ts'
 import { encap } from './stages/encap.ts'
 import { flow } from './stages/flow.ts'
 import { icmpErrors } from './stages/icmp-errors.ts'
@@ -37,6 +38,7 @@ export const PIPELINE: readonly Entry[] = [
   { name: 'flow', roles: POD | HOST | UNDERLAY, run: flow },
   { name: 'route', roles: POD | HOST | UNDERLAY, run: route },
   { name: 'policy', roles: POD | HOST | UNDERLAY, run: policy },
+  { name: 'dns', roles: POD | HOST | UNDERLAY, run: dns },
   { name: 'icmpErrors', roles: POD | HOST | UNDERLAY, run: icmpErrors },
   { name: 'policeIngress', roles: POD | HOST | UNDERLAY, run: policeIngress },
   { name: 'coalesce', roles: POD | HOST | UNDERLAY, run: coalesce },

@@ -58,6 +58,11 @@ export interface Ports {
 
 export interface Match {
   readonly peer?: IdentityPrefix
+  /**
+   * A name, or `*.` and a name (dns/names.ts): an address that the subject has learned for a name that it means. Only of what
+   * the subject sends, and not beside `peer`.
+   */
+  readonly domain?: string
   /** Of the peer's address; matches no address of the other family. */
   readonly network?: Cidr
   /** IANA's number, 0 .. 255. */
@@ -99,6 +104,8 @@ export interface Question {
   readonly protocol: number
   /** Of the flow's destination; of ICMP and ICMPv6 type << 16 | code; 0 for protocols without ports. */
   readonly port: number
+  /** What the subject has learned the address for; absent: nothing. */
+  readonly names?: readonly string[]
 }
 
 /** What a program says, and whose word it is; `origin` -1: nobody's, so it is allowed. */

@@ -7,7 +7,7 @@
  * change that a limit refuses has changed nothing. What was the same before stays as it is: the coming and going
  * of pods moves no epoch, and so no flow but those of their addresses.
  */
-import { ipWords } from '../addresses.ts'
+import { type Cidr, ipWords, parseCidr } from '../addresses.ts'
 import type {
   Denial,
   DenialsRead,
@@ -42,6 +42,7 @@ import {
 } from '../policy/memory.ts'
 import { type PolicyTables, policyTables } from '../policy/tables.ts'
 import { denialOf, flowEntry } from './entries.ts'
+import { Names } from './names.ts'
 
 /** Flows that are taken out at a time. */
 const FORGET = 256
@@ -53,6 +54,8 @@ export class Enforcement implements PodGuard {
   private readonly identities: IdentityWriter
   /** Its quotas and counters; flows are written by workers. */
   readonly table: FlowTable
+  /** Absent where no resolver is named. */
+  readonly names: Names | undefined
   private readonly denied: DenialReader
   /** Name of a network by its index. */
   private readonly networkName: (index: number) => string | undefined
@@ -64,7 +67,7 @@ export class Enforcement implements PodGuard {
   /** Throws RangeError for room out of range. */
   constructor(
     parts: Parts,
-    { matches, addresses, flows }: PolicyOptions,
+    { matches, addresses, flows, resolvers = [] }: PolicyOptions,
     networkName: (index: number) => string | undefined,
   ) {
     this.parts = parts
@@ -73,12 +76,22 @@ export class Enforcement implements PodGuard {
       matches: matches ?? DEFAULT_POLICY_MATCHES,
       addresses: addresses ?? DEFAULT_POLICY_ADDRESSES,
       flows: flows ?? DEFAULT_FLOWS,
+      resolvers: resolvers.map(resolverCidr),
     })
-    const { room, rules, facts } = this.memory
-    this.programs = policyTables(policyAcl, rules, { matches: room.matches }, facts)
+    const { room, rules, facts, dns } = this.memory
     this.identities = new IdentityWriter(this.memory)
     this.denied = new DenialReader(this.memory.denials)
     this.table = policyFlow.create(this.memory.flows, flowLimits(room))
+    this.names =
+      dns &&
+      new Names({
+        memory: dns,
+        flows: this.table,
+        pods: () => this.ports(),
+        log: parts.log,
+      })
+    const limits = { matches: room.matches }
+    this.programs = policyTables(policyAcl, rules, limits, facts, this.names?.patterns)
     this.table.setTimeout(FLOW_CLASS.OPENING, FLOW_TIMEOUTS.opening)
     this.table.setTimeout(FLOW_CLASS.ESTABLISHED, FLOW_TIMEOUTS.established)
     this.table.setTimeout(FLOW_CLASS.CLOSING, FLOW_TIMEOUTS.closing)
@@ -98,6 +111,7 @@ export class Enforcement implements PodGuard {
     return this.inTurn(async () => {
       // Policies are for the cluster's own network.
       if (spec.network !== undefined) return undefined
+      this.names?.enter(port)
       const policy = this.wanted.get(spec.id) ?? spec.policy
       const taken = policy === undefined ? NONE : this.take(policy)
       const entry: PortPolicy = { port: -1, ...taken }
@@ -163,6 +177,11 @@ export class Enforcement implements PodGuard {
   /** As ControlPlane.policyHits. */
   hits(origins: readonly number[]): number[] {
     return origins.map(origin => this.denied.count(origin))
+  }
+
+  /** Pods that have a port. */
+  private *ports(): Generator<[id: string, port: number]> {
+    for (const [id, { port }] of this.byPod) if (port >= 0) yield [id, port]
   }
 
   private inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -273,6 +292,11 @@ export class Enforcement implements PodGuard {
     }
     flush()
   }
+}
+
+/** An address alone is a resolver whole. Throws RangeError. */
+function resolverCidr(text: string): Cidr {
+  return parseCidr(text.includes('/') ? text : `${text}/${text.includes(':') ? 128 : 32}`)
 }
 
 type Taken = Omit<PortPolicy, 'port'>

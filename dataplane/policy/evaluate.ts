@@ -1,4 +1,5 @@
 /** Programs read rule by rule: slow and plain. `tables.ts` gives the same answers by a classifier. */
+import { domainMatches } from '../dns/names.ts'
 import { type Answer, type Match, type Program, type Question, VERDICT } from '../policy-program.ts'
 
 /** What `program` says to a new flow. */
@@ -11,8 +12,13 @@ export function evaluate({ tiers }: Pick<Program, 'tiers'>, question: Question):
   return { verdict: VERDICT.ALLOW, origin: -1 }
 }
 
-function matches({ peer, network, protocol, ports, icmp }: Match, question: Question): boolean {
+function matches(
+  { peer, domain, network, protocol, ports, icmp }: Match,
+  question: Question,
+): boolean {
   if (peer !== undefined && !samePrefix([peer.value], [question.identity], peer.bits)) return false
+  if (domain !== undefined && !question.names?.some(name => domainMatches(domain, name)))
+    return false
   if (network !== undefined) {
     if (network.words.length !== question.address.length) return false
     if (!samePrefix(network.words, question.address, network.prefix)) return false

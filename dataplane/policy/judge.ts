@@ -11,6 +11,7 @@
  * Allocates nothing after it was made.
  */
 
+import { DnsWatch } from '../dns/watch.ts'
 import { ENTRY_WORDS, type EndedFlows, type FlowTable, FOUND } from '../flow/flow.ts'
 import { FLOW_KEY_WORDS, flowKeys4, flowKeys6 } from '../hash/flow-key.ts'
 import { halfsip13 } from '../hash/halfsip13.ts'
@@ -83,10 +84,13 @@ export class Judge {
   readonly fragments = new Fragments()
   readonly table: FlowTable
   readonly denials: DenialWriter
+  /** Absent where no name is learned. */
+  readonly names: DnsWatch | undefined
   /** What `probe` found, by row: those of `ipv4`, then those of `ipv6`. */
   readonly answers = answers()
-  /** Of the current batch. */
+  /** Of the current batch: ticks, modulo 2^16, and seconds of the monotonic clock. */
   tick = 0
+  second = 0
   /** By row: its questions, -1 for none; and what came of them (DENIED). */
   readonly egress = new Int16Array(BATCH_SIZE)
   readonly ingress = new Int16Array(BATCH_SIZE)
@@ -126,6 +130,7 @@ export class Judge {
     this.reader = new PolicyReader(policyAcl.reader(rules, limits), facts, 2 * BATCH_SIZE)
     this.identities = new IdentityReader(memory)
     this.denials = new DenialWriter(memory.denials, worker)
+    this.names = memory.dns && new DnsWatch(memory.dns)
     this.table = policyFlow.open(flows, flowLimits(room))
     this.known = new KnownFlows(memory, this.table.slots)
     this.hasher = halfsip13.seeded(seed)
@@ -135,6 +140,7 @@ export class Judge {
   begin(now: number): void {
     this.epoch = Atomics.load(this.clock, CLOCK.EPOCH)
     this.tick = Math.floor(now / (FLOW_TICK_MS * 1e6)) & 0xffff
+    this.second = Math.floor(now / 1e9)
     this.ipv4.n = 0
     this.ipv6.n = 0
     this.asked = 0
@@ -194,7 +200,20 @@ export class Judge {
 
   /** A new question; the caller fills its columns. */
   ask(): number {
+    this.questions.patternCounts[this.asked] = 0
     return this.asked++
+  }
+
+  /**
+   * Question `q` is about what the pod of `port` sends: finds what names it has learned the address for, where its program has
+   * rules about names. The address is a row's: its words begin at `words[at]`.
+   */
+  name(row: number, q: number, port: number, family: 4 | 6, words: Uint32Array, at: number): void {
+    const { names, questions, answers } = this
+    if (names === undefined || !this.reader.asksNames(questions.programs[q]!)) return
+    const known = answers.found[row] === FOUND.STALE
+    names.find(port, family, words, at, this.second, known)
+    questions.setPatterns(q, names.patterns)
   }
 
   /** The row's flow is to be decided; the stage asks its questions. */

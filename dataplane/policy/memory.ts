@@ -5,11 +5,14 @@
  *   classifier   programs of this node's pods (tables.ts)
  *   identities   who has an address (identities.ts)
  *   flows        what was decided (flow/flow.ts); every worker writes it
+ *   dns          names that pods have asked for (dns/memory.ts); absent: no resolver is named, and no name is learned
  *   denials      what is denied, and how often rules have decided (denials.ts)
  *   clock        word EPOCH: number of the policy that is in force. A flow that another one has decided is decided again
  */
 import type { Acl } from '../acl/acl.ts'
 import { aclByName, defaultAcl } from '../acl/index.ts'
+import type { Cidr } from '../addresses.ts'
+import { type DnsMemory, dnsMemory } from '../dns/memory.ts'
 import { fibByName } from '../fib/index.ts'
 import type { Flow, FlowLimits } from '../flow/flow.ts'
 import { flowByName, flowNames } from '../flow/index.ts'
@@ -28,6 +31,8 @@ export interface PolicyRoom {
   readonly matches: number
   readonly addresses: number
   readonly flows: number
+  /** Whose answers say what a name's addresses are. */
+  readonly resolvers?: readonly Cidr[]
 }
 
 export interface PolicyMemory {
@@ -41,6 +46,7 @@ export interface PolicyMemory {
   readonly seed: HashSeed
   readonly clock: Int32Array
   readonly denials: DenialMemory
+  readonly dns?: DnsMemory
 }
 
 /** Different pairs of identity and node; what a FIB can name. */
@@ -60,6 +66,7 @@ export function flowLimits({ flows }: PolicyRoom): FlowLimits {
 export function policyMemory(room: PolicyRoom): PolicyMemory {
   const words = (n: number): SharedArrayBuffer => new SharedArrayBuffer(n * 4)
   const routes = { routes: room.addresses }
+  const { resolvers = [] } = room
   return {
     room,
     rules: sharedPages(policyAcl.bytes({ rules: room.matches })),
@@ -71,5 +78,6 @@ export function policyMemory(room: PolicyRoom): PolicyMemory {
     seed: newSeed(),
     clock: new Int32Array(words(CLOCK.WORDS)),
     denials: denialMemory(),
+    ...(resolvers.length === 0 ? {} : { dns: dnsMemory(resolvers) }),
   }
 }

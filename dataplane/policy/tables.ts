@@ -15,13 +15,20 @@
  * pod cost what the classifier's search costs. A question that finds no rule, or one that passes, is asked again in the
  * next group of its program, so a new flow costs one search a tier; packets of a known flow cost none.
  *
+ * Rules about domain names stand in a group of their own beside their tier's, with the number of the pattern
+ * (dns/patterns.ts) where others have an identity. A question about an address that has been learned is asked there once for
+ * each of its patterns; of all rules that are found the first one decides.
+ *
  * Programs are published whole: `add` writes a program's rules under groups that nobody asks yet and gives its
  * number; who wants it takes the number into use; `remove` takes the rules out when nobody asks any more.
  * Equal programs have one number and are counted.
  */
 import type { Acl, AclPrefix, AclReader, AclRule, AclWriter } from '../acl/acl.ts'
 import { MAX_PRIORITY, MAX_RULE_ID } from '../acl/acl.ts'
+import type { PatternReader, PatternWriter } from '../dns/patterns.ts'
+import { PATTERNS_OF_ADDRESS } from '../limits.ts'
 import {
+  type IdentityPrefix,
   type Match,
   type Program,
   type Rule,
@@ -48,7 +55,15 @@ export interface PolicyLimits {
 }
 
 /** Places of the facts of a group in `PolicyFacts.groups`. */
-const GROUP = { NEXT: 0, OTHERWISE: 1, ORIGIN: 2, STAGED: 3, WORDS: 4 } as const
+const GROUP = {
+  NEXT: 0,
+  OTHERWISE: 1,
+  ORIGIN: 2,
+  STAGED: 3,
+  DOMAINS: 4,
+  NAMED: 5,
+  WORDS: 6,
+} as const
 
 /** What a rule or a group means: read by `PolicyReader`, written by `PolicyTables`. */
 export interface PolicyFacts {
@@ -58,7 +73,9 @@ export interface PolicyFacts {
   readonly logs: Uint8Array
   /** By rule id: origin. */
   readonly origins: Int32Array
-  /** By group, GROUP.WORDS each: the next group (0: none), verdict when no rule matches, its origin; of a program's first one: the first of the tiers that are only tried (0: none). */
+  /** By rule id: its place among the rules of its tier, the first is 0. */
+  readonly priorities: Uint16Array
+  /** By group, GROUP.WORDS each: the next group (0: none), verdict when no rule matches, its origin; of a program's first one: the first of the tiers that are only tried (0: none); the group of its rules about domain names (0: it has none); of a program's first one: 1 when any of its tiers has some. */
   readonly groups: Int32Array
 }
 
@@ -68,6 +85,7 @@ export function policyFacts({ matches }: PolicyLimits): PolicyFacts {
     verdicts: new Uint8Array(new SharedArrayBuffer(matches + 1)),
     logs: new Uint8Array(new SharedArrayBuffer(matches + 1)),
     origins: new Int32Array(new SharedArrayBuffer((matches + 1) * 4)),
+    priorities: new Uint16Array(new SharedArrayBuffer((matches + 1) * 2)),
     groups: new Int32Array(new SharedArrayBuffer(groups * GROUP.WORDS * 4)),
   }
 }
@@ -78,6 +96,7 @@ interface Kept {
   text: string
   groups: number[]
   ids: number[]
+  patterns: number[]
 }
 
 /** The writer's end; one thread. */
@@ -85,6 +104,8 @@ export class PolicyTables {
   private readonly writer: AclWriter
   private readonly facts: PolicyFacts
   private readonly limits: PolicyLimits
+  /** Absent: no name is ever learned, and rules about them match nothing. */
+  private readonly patterns: PatternWriter | undefined
   private readonly freeIds: number[] = []
   private readonly freeGroups: number[] = []
   private nextId = 1
@@ -94,8 +115,14 @@ export class PolicyTables {
   private readonly byObject = new WeakMap<Program, Kept>()
   private readonly byNumber = new Map<number, Kept>()
 
-  constructor(writer: AclWriter, facts: PolicyFacts, limits: PolicyLimits) {
+  constructor(
+    writer: AclWriter,
+    facts: PolicyFacts,
+    limits: PolicyLimits,
+    patterns: PatternWriter | undefined,
+  ) {
     this.writer = writer
+    this.patterns = patterns
     this.facts = facts
     this.limits = limits
   }
@@ -145,6 +172,7 @@ export class PolicyTables {
   /** As `AclWriter.quiesced`. */
   quiesced(): void {
     this.writer.quiesced()
+    this.patterns?.quiesced()
   }
 
   private write({ tiers: enforced, staged }: Program, text: string): Kept {
@@ -166,9 +194,11 @@ export class PolicyTables {
       )
     }
     const free = this.freeGroups.length + this.limits.matches + 1 - this.nextGroup
-    if (tiers.length > free) {
+    const named = this.patterns === undefined ? [] : tiers.filter(hasDomains)
+    const needed = tiers.length + named.length
+    if (needed > free) {
       throw new RangeError(
-        `policy: ${tiers.length} more tiers are needed, ${free} of ${this.limits.matches} are free (policy matches)`,
+        `policy: ${needed} more tiers are needed, ${free} of ${this.limits.matches} are free (policy matches)`,
       )
     }
     const most = Math.max(first.length, tried.length)
@@ -178,18 +208,25 @@ export class PolicyTables {
     if (tiers.some(({ rules }) => rules.length > MAX_PRIORITY)) {
       throw new RangeError(`policy: a tier of more than ${MAX_PRIORITY} rules (MAX_PRIORITY)`)
     }
-    const groups = tiers.map(() => this.freeGroups.pop() ?? this.nextGroup++)
-    const kept: Kept = { number: groups[0]!, uses: 1, text, groups, ids: [] }
+    const groups = [...tiers, ...named].map(() => this.freeGroups.pop() ?? this.nextGroup++)
+    const kept: Kept = { number: groups[0]!, uses: 1, text, groups, ids: [], patterns: [] }
     try {
       tiers.forEach(({ rules, otherwise, origin }, t) => {
         const group = groups[t]!
         const at = group * GROUP.WORDS
-        const isLast = t === first.length - 1
-        this.facts.groups[at + GROUP.NEXT] = isLast ? 0 : (groups[t + 1] ?? 0)
-        this.facts.groups[at + GROUP.STAGED] = t === 0 ? (groups[first.length] ?? 0) : 0
+        const isLast = t === first.length - 1 || t === tiers.length - 1
+        this.facts.groups[at + GROUP.NEXT] = isLast ? 0 : groups[t + 1]!
+        const isTried = t === 0 && tried.length > 0
+        this.facts.groups[at + GROUP.STAGED] = isTried ? groups[first.length]! : 0
         this.facts.groups[at + GROUP.OTHERWISE] = otherwise
         this.facts.groups[at + GROUP.ORIGIN] = origin
-        for (const [priority, rule] of rules.entries()) this.writeRule(kept, group, priority, rule)
+        this.facts.groups[at + GROUP.NAMED] = t === 0 && named.length > 0 ? 1 : 0
+        const domains = groups[tiers.length + named.indexOf(tiers[t]!)]!
+        const its = named.includes(tiers[t]!) ? domains : 0
+        this.facts.groups[at + GROUP.DOMAINS] = its
+        for (const [priority, rule] of rules.entries()) {
+          this.writeRule(kept, group, its, priority, rule)
+        }
       })
     } catch (error) {
       this.takeOut(kept)
@@ -201,26 +238,44 @@ export class PolicyTables {
   private writeRule(
     kept: Kept,
     group: number,
+    domains: number,
     priority: number,
     { verdict, origin, matches, log = false }: Rule,
   ): void {
     for (const match of matches) {
+      if (match.domain !== undefined && this.patterns === undefined) continue
+      const who =
+        match.domain === undefined
+          ? of(group, match.peer)
+          : of(domains, this.pattern(kept, match.domain))
       for (const network of questionNetworks(match)) {
         const id = this.freeIds.pop() ?? this.nextId++
         kept.ids.push(id)
         this.facts.verdicts[id] = verdict
         this.facts.origins[id] = origin
         this.facts.logs[id] = log ? 1 : 0
-        this.writer.insert(aclRule(id, priority, group, match, network))
+        this.facts.priorities[id] = priority
+        this.writer.insert(aclRule(id, priority, who, match, network))
       }
     }
   }
 
-  private takeOut({ ids, groups }: Kept): void {
+  private pattern(kept: Kept, domain: string): IdentityPrefix {
+    const value = this.patterns!.take(domain)
+    kept.patterns.push(value)
+    return { value, bits: 32 }
+  }
+
+  private takeOut({ ids, groups, patterns }: Kept): void {
     for (const id of ids) this.writer.remove(id)
+    for (const number of patterns) this.patterns!.release(number)
     this.freeIds.push(...ids)
     this.freeGroups.push(...groups)
   }
+}
+
+function hasDomains({ rules }: Tier): boolean {
+  return rules.some(({ matches }) => matches.some(({ domain }) => domain !== undefined))
 }
 
 /** Typed arrays as plain ones, so that equal programs have equal texts. */
@@ -250,17 +305,22 @@ function questionNetworks({ network }: Match): (AclPrefix | undefined)[] {
   })
 }
 
+/** Of a group, what has this identity, or whose address is one of this pattern. */
+function of(group: number, who: IdentityPrefix | undefined): AclPrefix {
+  return { address: [group, who?.value ?? 0, 0, 0], prefix: 32 + (who?.bits ?? 0) }
+}
+
 function aclRule(
   id: number,
   priority: number,
-  group: number,
-  { peer, protocol, ports, icmp }: Match,
+  source: AclPrefix,
+  { protocol, ports, icmp }: Match,
   network: AclPrefix | undefined,
 ): AclRule {
   return {
     id,
     priority,
-    source: { address: [group, peer?.value ?? 0, 0, 0], prefix: 32 + (peer?.bits ?? 0) },
+    source,
     ...(network && { destination: network }),
     ...(protocol !== undefined && { protocol }),
     ...(ports && { destinationPorts: ports }),
@@ -279,6 +339,9 @@ export class Questions {
   /** Of the flow's destination; of ICMP type << 16 | code. */
   readonly ports: Uint32Array
   readonly protocols: Uint8Array
+  /** Patterns that the address belongs to: how many, and PATTERNS_OF_ADDRESS places for each question. */
+  readonly patternCounts: Uint8Array
+  readonly patterns: Uint16Array
   /** VERDICT.ALLOW or VERDICT.DENY. */
   readonly verdicts: Uint8Array
   /** -1: nobody's. */
@@ -296,11 +359,19 @@ export class Questions {
     this.addresses = new Uint32Array(most * 4)
     this.ports = new Uint32Array(most)
     this.protocols = new Uint8Array(most)
+    this.patternCounts = new Uint8Array(most)
+    this.patterns = new Uint16Array(most * PATTERNS_OF_ADDRESS)
     this.verdicts = new Uint8Array(most)
     this.origins = new Int32Array(most)
     this.logs = new Uint8Array(most)
     this.stagedVerdicts = new Uint8Array(most)
     this.stagedOrigins = new Int32Array(most)
+  }
+
+  /** The address of question `q` belongs to these patterns. */
+  setPatterns(q: number, { found, count }: PatternReader): void {
+    this.patternCounts[q] = count
+    for (let k = 0; k < count; k++) this.patterns[q * PATTERNS_OF_ADDRESS + k] = found[k]!
   }
 }
 
@@ -313,6 +384,9 @@ export class PolicyReader {
   /** Which question stands in which row, and the group that it is asked in. */
   private readonly rows: Uint16Array
   private readonly groups: Uint32Array
+  /** The same for the patterns of one question. */
+  private readonly namedHeaders = new Uint32Array(PATTERNS_OF_ADDRESS * QUESTION_WORDS)
+  private readonly namedAnswers = new Uint16Array(PATTERNS_OF_ADDRESS)
 
   constructor(reader: AclReader, facts: PolicyFacts, most: number) {
     this.reader = reader
@@ -321,6 +395,11 @@ export class PolicyReader {
     this.answers = new Uint16Array(most)
     this.rows = new Uint16Array(most)
     this.groups = new Uint32Array(most)
+  }
+
+  /** Whether a program has rules about domain names, so that it matters which an address belongs to. */
+  asksNames(program: number): boolean {
+    return program !== 0 && this.facts.groups[program * GROUP.WORDS + GROUP.NAMED] !== 0
   }
 
   /** Answers the first `n` questions. */
@@ -360,8 +439,16 @@ export class PolicyReader {
   ): void {
     const { headers, answers, rows, groups, facts } = this
     while (open > 0) {
-      for (let r = 0; r < open; r++) this.ask(q, rows[r]!, groups[r]!, r * QUESTION_WORDS)
+      for (let r = 0; r < open; r++) {
+        const i = rows[r]!
+        this.ask(headers, q, i, groups[r]!, q.identities[i]!, r * QUESTION_WORDS)
+      }
       this.reader.classify(headers, open, answers)
+      for (let r = 0; r < open; r++) {
+        if (q.patternCounts[rows[r]!] === 0) continue
+        const group = facts.groups[groups[r]! * GROUP.WORDS + GROUP.DOMAINS]!
+        if (group !== 0) answers[r] = this.byName(q, rows[r]!, group, answers[r]!)
+      }
       let left = 0
       for (let r = 0; r < open; r++) {
         const i = rows[r]!
@@ -387,10 +474,34 @@ export class PolicyReader {
     }
   }
 
-  private ask(q: Questions, i: number, group: number, at: number): void {
-    const { headers } = this
+  /** The rule that decides question `i`: `rule` (0: none), or one about a name that stands before it. */
+  private byName(q: Questions, i: number, group: number, rule: number): number {
+    const { namedHeaders, namedAnswers, facts } = this
+    const count = q.patternCounts[i]!
+    for (let k = 0; k < count; k++) {
+      const pattern = q.patterns[i * PATTERNS_OF_ADDRESS + k]!
+      this.ask(namedHeaders, q, i, group, pattern, k * QUESTION_WORDS)
+    }
+    this.reader.classify(namedHeaders, count, namedAnswers)
+    let first = rule
+    for (let k = 0; k < count; k++) {
+      const found = namedAnswers[k]!
+      if (found === 0) continue
+      if (first === 0 || facts.priorities[found]! < facts.priorities[first]!) first = found
+    }
+    return first
+  }
+
+  private ask(
+    headers: Uint32Array,
+    q: Questions,
+    i: number,
+    group: number,
+    who: number,
+    at: number,
+  ): void {
     headers[at] = group
-    headers[at + 1] = q.identities[i]!
+    headers[at + 1] = who
     headers[at + 2] = 0
     headers[at + 3] = 0
     for (let w = 0; w < 4; w++) headers[at + 4 + w] = q.addresses[i * 4 + w]!
@@ -405,11 +516,12 @@ export function policyTables(
   memory: Uint8Array,
   limits: PolicyLimits,
   facts: PolicyFacts,
+  patterns?: PatternWriter,
 ) {
   if (limits.matches > MAX_RULE_ID) {
     throw new RangeError(
       `policy matches: ${limits.matches}, more than ${MAX_RULE_ID} (MAX_RULE_ID)`,
     )
   }
-  return new PolicyTables(acl.writer(memory, { rules: limits.matches }), facts, limits)
+  return new PolicyTables(acl.writer(memory, { rules: limits.matches }), facts, limits, patterns)
 }

@@ -8,6 +8,8 @@ import type {
   DropCount,
   FibStatus,
   FlowEntry,
+  LearnedName,
+  NamesStatus,
   NetworkSpec,
   NodeSpec,
   PodAttachment,
@@ -148,6 +150,14 @@ export class FakePlane implements ControlPlane {
   denials(read?: DenialsRead): { denials: readonly Denial[]; missed: number; read: DenialsRead } {
     const denials = read === undefined ? [] : this.denied.slice(read[0])
     return { denials, missed: 0, read: [this.denied.length] }
+  }
+
+  learnedNames(): readonly LearnedName[] {
+    return []
+  }
+
+  namesStatus(): NamesStatus | undefined {
+    return undefined
   }
 
   policyHits(origins: readonly number[]): readonly number[] {

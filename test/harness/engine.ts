@@ -91,6 +91,8 @@ export interface TestEngineOptions {
   clock?: () => number
   /** Policy is switched on. */
   policy?: boolean
+  /** Whose answers names are learned from (option `policy`). */
+  resolvers?: readonly string[]
 }
 
 export function testEngine(options: TestEngineOptions = {}): TestEngine {
@@ -299,10 +301,11 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
   }
   let enforcement: Enforcement | undefined
   if (options.policy === true) {
-    const parts = { arena, tables, ports: slots, hops, workers: 1 } as Partial<Parts> as Parts
+    const log = () => {}
+    const parts = { arena, tables, ports: slots, hops, workers: 1, log } as Partial<Parts> as Parts
     enforcement = new Enforcement(
       parts,
-      { matches: 1024, addresses: 256, flows: 1024 },
+      { matches: 1024, addresses: 256, flows: 1024, resolvers: options.resolvers ?? [] },
       () => undefined,
     )
     engine.judge = new Judge(enforcement.memory, 0)

@@ -39,6 +39,8 @@ export function ask(e: Engine, b: Batch, judge: Judge, row: number, i: number): 
       b.proto[i]!,
       port,
     )
+    const pod = reversed ? b.outPort[i]! : b.inPort
+    judge.name(row, judge.egress[row]!, pod, family, destination, family === 4 ? at : at * 4)
   }
   if (to.role === PORT_ROLE.POD && to.ingressProgram !== 0) {
     const who = identityOf(e, b, judge, i, from, from === sender, family, source, at)
@@ -117,19 +119,27 @@ function identityOf(
   const index = identities.find(family, addresses, family === 4 ? row : row * 4)
   if (index === 0) return IDENTITY.WORLD
   if (!sends) return identities.identity(index)
-  // A pod's packets come by the overlay, from its own node.
-  if (record.role !== PORT_ROLE.UNDERLAY) return IDENTITY.WORLD
-  const { view } = e
+  return isFromItsNode(e, b, judge, i, record, index) ? identities.identity(index) : IDENTITY.WORLD
+}
+
+/** Whether packet `i`, which claims to be of a pod of another node (`index` of the identities), comes by the overlay from that node. */
+export function isFromItsNode(
+  { view, vtep4 }: Engine,
+  b: Batch,
+  { identities }: Judge,
+  i: number,
+  record: PortRecord,
+  index: number,
+): boolean {
+  if (record.role !== PORT_ROLE.UNDERLAY) return false
   const udp = b.l3[i]! - OUTER_UDP
-  const known =
-    e.vtep4 !== 0
-      ? identities.comesFrom(index, 0, 0, 0xffff, view.getUint32(udp - 8))
-      : identities.comesFrom(
-          index,
-          view.getUint32(udp - 32),
-          view.getUint32(udp - 28),
-          view.getUint32(udp - 24),
-          view.getUint32(udp - 20),
-        )
-  return known ? identities.identity(index) : IDENTITY.WORLD
+  return vtep4 !== 0
+    ? identities.comesFrom(index, 0, 0, 0xffff, view.getUint32(udp - 8))
+    : identities.comesFrom(
+        index,
+        view.getUint32(udp - 32),
+        view.getUint32(udp - 28),
+        view.getUint32(udp - 24),
+        view.getUint32(udp - 20),
+      )
 }

@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import { aclByName, aclNames } from '../../../dataplane/acl/index.ts'
 import { type Cidr, parseCidr } from '../../../dataplane/addresses.ts'
+import { domainBytes } from '../../../dataplane/dns/names.ts'
+import { PatternReader, PatternWriter, patternMemory } from '../../../dataplane/dns/patterns.ts'
+import { MAX_PATTERNS } from '../../../dataplane/limits.ts'
 import { sharedPages } from '../../../dataplane/memory/pages.ts'
 import { evaluate } from '../../../dataplane/policy/evaluate.ts'
 import {
@@ -22,7 +25,7 @@ import {
 } from '../../../dataplane/policy-program.ts'
 import { Dice } from '../../cni/policy/worlds.ts'
 
-const LIMITS = { matches: 4096 }
+const LIMITS = { matches: 8192 }
 const IDENTITIES = [
   IDENTITY.WORLD,
   IDENTITY.HOST,
@@ -38,6 +41,9 @@ const ADDRESSES = [
 ].map(parseCidr)
 const PORTS = [0, 1, 79, 80, 81, 443, 65_535]
 
+const DOMAINS = ['a.org', '*.org', '*.a.org', 'b.a.org', '*.net']
+const NAMES = ['a.org', 'b.a.org', 'c.b.a.org', 'd.net', 'e.com']
+
 function randomMatch(dice: Dice): Match {
   const protocol = dice.chance(0.6) ? { protocol: dice.one([6, 17, 132, 1, 58]) } : {}
   const ported =
@@ -50,15 +56,17 @@ function randomMatch(dice: Dice): Match {
   const namespace = podIdentity(dice.one([1, 2]), 0)
   return {
     ...protocol,
-    ...(dice.chance(0.6)
-      ? {
-          peer: dice.one([
-            EVERY_POD,
-            { value: namespace, bits: 16 },
-            { value: dice.one(IDENTITIES), bits: 32 },
-          ]),
-        }
-      : {}),
+    ...(dice.chance(0.3)
+      ? { domain: dice.one(DOMAINS) }
+      : dice.chance(0.6)
+        ? {
+            peer: dice.one([
+              EVERY_POD,
+              { value: namespace, bits: 16 },
+              { value: dice.one(IDENTITIES), bits: 32 },
+            ]),
+          }
+        : {}),
     ...(dice.chance(0.4) ? { network: dice.one(NETWORKS) } : {}),
     ...(ported ? { ports: { first, last: Math.min(65_535, first + dice.below(500)) } } : {}),
     ...(icmp ? { icmp: { type: dice.one([0, 8]), ...(dice.chance(0.5) ? { code: 1 } : {}) } } : {}),
@@ -82,18 +90,28 @@ function randomTiers(dice: Dice): Tier[] {
   }))
 }
 
+function named(...domains: string[]): Program {
+  const matches = domains.map(domain => ({ domain }))
+  const rules = [{ verdict: VERDICT.ALLOW, matches, origin: 1 }]
+  return { tiers: [{ rules, otherwise: VERDICT.DENY, origin: 2 }] }
+}
+
 function peerWords({ family, words }: Cidr): number[] {
   return family === 6 ? [...words] : [IPV4_PEER, 0, 0, words[0]!]
 }
 
 describe.each(aclNames(6))('%s', name => {
   const acl = aclByName(name, 6)
+  const room = () => ({
+    facts: policyFacts(LIMITS),
+    memory: sharedPages(acl.bytes({ rules: LIMITS.matches })),
+  })
   const made = () => {
-    const facts = policyFacts(LIMITS)
-    const memory = sharedPages(acl.bytes({ rules: LIMITS.matches }))
-    const tables = policyTables(acl, memory, LIMITS, facts)
+    const { facts, memory } = room()
+    const patterns = patternMemory()
+    const tables = policyTables(acl, memory, LIMITS, facts, new PatternWriter(patterns))
     const reader = new PolicyReader(acl.reader(memory, { rules: LIMITS.matches }), facts, 256)
-    return { tables, reader }
+    return { tables, reader, patterns: new PatternReader(patterns, 32) }
   }
   const publish = async (tables: ReturnType<typeof made>['tables']) => {
     await tables.commit()
@@ -101,7 +119,7 @@ describe.each(aclNames(6))('%s', name => {
   }
 
   test('random programs that come and go answer as they do when read rule by rule', async () => {
-    const { tables, reader } = made()
+    const { tables, reader, patterns } = made()
     const dice = new Dice(7)
     const q = new Questions(256)
     const programs: { program: Program; number: number }[] = []
@@ -127,6 +145,7 @@ describe.each(aclNames(6))('%s', name => {
               address: address.words,
               protocol,
               port: icmp ? dice.one([0, 1, 8 << 16, (8 << 16) | 1]) : dice.one(PORTS),
+              names: dice.some(2, () => dice.one(NAMES)),
             } satisfies Question,
           }
         })
@@ -136,6 +155,12 @@ describe.each(aclNames(6))('%s', name => {
           q.addresses.set(peerWords(address), i * 4)
           q.protocols[i] = question.protocol
           q.ports[i] = question.port
+          patterns.clear()
+          for (const name of question.names) {
+            const { bytes } = domainBytes(name)
+            patterns.match(bytes, 0, bytes.length)
+          }
+          q.setPatterns(i, patterns)
         }
         reader.judge(q, 256)
         const answers = asked.map((_, i) => ({ verdict: q.verdicts[i], origin: q.origins[i] }))
@@ -151,6 +176,28 @@ describe.each(aclNames(6))('%s', name => {
         )
       }
     }
+  })
+
+  test('rules about names match nothing where no name is learned', async () => {
+    const { facts, memory } = room()
+    const tables = policyTables(acl, memory, LIMITS, facts)
+    const number = tables.add(named('a.org'))
+    await publish(tables)
+    const reader = new PolicyReader(acl.reader(memory, { rules: LIMITS.matches }), facts, 256)
+    expect(reader.asksNames(number)).toBe(false)
+    const q = new Questions(1)
+    q.programs[0] = number
+    reader.judge(q, 1)
+    expect(q.verdicts[0]).toBe(VERDICT.DENY)
+  })
+
+  test('a pattern too many is refused by the limit, and nothing is left of its program', () => {
+    const { tables } = made()
+    const domains = Array.from({ length: MAX_PATTERNS }, (_, k) => `n${k}.org`)
+    tables.add(named(...domains))
+    const { size } = tables
+    expect(() => tables.add(named('n0.org', 'one.more'))).toThrow(/MAX_PATTERNS/)
+    expect(tables.size).toBe(size)
   })
 
   test('equal programs share their rules until the last user is gone', async () => {
@@ -183,7 +230,7 @@ describe.each(aclNames(6))('%s', name => {
     const numbers = Array.from({ length: LIMITS.matches }, (_, origin) => tables.add(empty(origin)))
     expect(new Set(numbers).size).toBe(LIMITS.matches)
     expect(() => tables.add(empty(-1))).toThrow(
-      /1 more tiers are needed, 0 of 4096 are free \(policy matches\)/,
+      /1 more tiers are needed, 0 of 8192 are free \(policy matches\)/,
     )
     tables.remove(numbers[7]!)
     expect(tables.add(empty(-1))).toBe(numbers[7])
@@ -200,7 +247,7 @@ describe.each(aclNames(6))('%s', name => {
     const tier = { otherwise: VERDICT.DENY, origin: 0 } as const
     const full = tables.add({ tiers: [{ ...tier, rules }] })
     expect(() => tables.add({ tiers: [{ ...tier, rules: [rule(1)] }] })).toThrow(
-      /1 more matches are needed, 0 of 4096 are free \(policy matches\)/,
+      /1 more matches are needed, 0 of 8192 are free \(policy matches\)/,
     )
     expect(tables.size).toBe(LIMITS.matches)
     tables.remove(full)

@@ -210,7 +210,7 @@ const cases: Record<string, [port: number, packet: Uint8Array | MemPacket][]> = 
 const ELSEWHERE = [
   ...['none', 'neighbour', 'tx-full', 'tx-error', 'no-frames', 'port-down'],
   ...['fill-empty', 'rx-full', 'rx-long', 'descriptor', 'vxlan-peer'],
-  ...['policy-egress', 'policy-ingress', 'policy-fragment', 'policy-icmp'],
+  ...['policy-egress', 'policy-ingress', 'policy-fragment', 'policy-icmp', 'dns-busy'],
 ]
 
 /** A pod may send, and receive, one packet. */

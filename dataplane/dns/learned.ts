@@ -1,0 +1,186 @@
+/**
+ * Addresses that pods have learned: of each port the names that it has asked for, and the addresses that answers had for
+ * them. One pod's are nobody else's. Names are kept as bytes, so that a policy that comes later finds them.
+ *
+ * An address is *live*, so that new flows may go to it, until its TTL and a grace are over. It stays beyond that as long as a
+ * flow uses it, for those flows alone, which a change of policy judges again (ledger.ts takes it out then). Where a limit
+ * leaves no room an address is not learned, and counted.
+ *
+ * Whoever calls has the port's lock. Allocates nothing after it was made.
+ */
+import {
+  DNS_ADDRESSES,
+  DNS_ADDRESSES_OF_NAME,
+  DNS_GRACE_SECONDS,
+  DNS_NAMES,
+  DNS_TTL_SECONDS,
+} from '../limits.ts'
+import {
+  ADDRESS,
+  ADDRESSES_AT,
+  CHAINS,
+  CHAINS_AT,
+  COUNT,
+  type DnsMemory,
+  NAME,
+  NAMES_AT,
+  PORT,
+  regionAt,
+} from './memory.ts'
+import { type DnsMessage, TYPE } from './message.ts'
+import type { PatternReader } from './patterns.ts'
+
+export class LearnedNames {
+  private readonly words: Int32Array
+  private readonly bytes: Uint8Array
+  private readonly counts: Uint32Array
+  private readonly one = new Uint32Array(4)
+
+  constructor({ regions, counts }: DnsMemory) {
+    this.words = regions
+    this.bytes = new Uint8Array(regions.buffer)
+    this.counts = counts
+  }
+
+  /** Learns what an answer says of the name that it is about. */
+  learn(port: number, message: DnsMessage, second: number): void {
+    const region = regionAt(port)
+    const family = message.type === TYPE.A ? 4 : 6
+    const name = this.nameOf(region, message)
+    if (name === 0) {
+      this.words[region + PORT.REFUSED_NAMES]!++
+      return
+    }
+    for (let k = 0; k < message.count; k++) {
+      const life = Math.min(message.ttls[k]!, DNS_TTL_SECONDS) + DNS_GRACE_SECONDS
+      for (let w = 0; w < 4; w++) this.one[w] = message.addresses[k * 4 + w]!
+      this.put(region, name, family, second + life)
+    }
+  }
+
+  /**
+   * Adds to `patterns` those that the names of an address mean, which the pod has learned. `known`: the flow is one that was
+   * allowed before, and an address counts for it as long as it is there.
+   */
+  find(
+    port: number,
+    family: 4 | 6,
+    words: Uint32Array,
+    at: number,
+    second: number,
+    known: boolean,
+    patterns: PatternReader,
+  ): void {
+    const region = regionAt(port)
+    const { one } = this
+    for (let w = 0; w < 4; w++) one[w] = family === 6 ? words[at + w]! : w === 3 ? words[at]! : 0
+    for (let a = this.words[region + CHAINS_AT + this.chain()]!; a !== 0; ) {
+      const entry = entryAt(region, a)
+      if (this.isOne(entry, family) && (known || second < this.words[entry + ADDRESS.EXPIRES]!)) {
+        const name = nameAt(region, this.words[entry + ADDRESS.NAME]!)
+        patterns.match(this.bytes, (name + NAME.BYTES) * 4, this.words[name + NAME.LENGTH]!)
+      }
+      a = this.words[entry + ADDRESS.NEXT]!
+    }
+  }
+
+  /** Number of the name that was asked, with a place of its own from now on; 0: there is no room. */
+  private nameOf(region: number, message: DnsMessage): number {
+    const { words } = this
+    const used = words[region + PORT.NAMES]!
+    let free = 0
+    for (let n = 1; n <= used; n++) {
+      const at = nameAt(region, n)
+      if (words[at + NAME.COUNT] === 0) free = free === 0 ? n : free
+      else if (this.isNamed(at, message)) return n
+    }
+    if (free === 0) {
+      if (used === DNS_NAMES) return 0
+      free = used + 1
+      words[region + PORT.NAMES] = free
+    }
+    const at = nameAt(region, free)
+    words[at + NAME.LENGTH] = message.nameBytes
+    const to = (at + NAME.BYTES) * 4
+    for (let k = 0; k < message.nameBytes; k++) this.bytes[to + k] = message.name[k]!
+    return free
+  }
+
+  private isNamed(at: number, { name, nameBytes }: DnsMessage): boolean {
+    if (this.words[at + NAME.LENGTH] !== nameBytes) return false
+    const from = (at + NAME.BYTES) * 4
+    for (let k = 0; k < nameBytes; k++) if (this.bytes[from + k] !== name[k]) return false
+    return true
+  }
+
+  /** Puts `one` under a name, or lets it live on. */
+  private put(region: number, name: number, family: number, expires: number): void {
+    const { words } = this
+    const chain = region + CHAINS_AT + this.chain()
+    for (let a = words[chain]!; a !== 0; a = words[entryAt(region, a) + ADDRESS.NEXT]!) {
+      const entry = entryAt(region, a)
+      if (words[entry + ADDRESS.NAME] !== name || !this.isOne(entry, family)) continue
+      words[entry + ADDRESS.EXPIRES] = Math.max(words[entry + ADDRESS.EXPIRES]!, expires)
+      Atomics.add(this.counts, COUNT.LEARNED, 1)
+      return
+    }
+    const count = nameAt(region, name) + NAME.COUNT
+    if (words[count]! >= DNS_ADDRESSES_OF_NAME) {
+      words[region + PORT.REFUSED_OF_NAME]!++
+      return
+    }
+    const a = this.place(region)
+    if (a === 0) {
+      words[region + PORT.REFUSED_ADDRESSES]!++
+      return
+    }
+    const entry = entryAt(region, a)
+    words[entry + ADDRESS.NAME] = name
+    words[entry + ADDRESS.FAMILY] = family
+    for (let w = 0; w < 4; w++) words[entry + ADDRESS.WORDS_AT + w] = this.one[w]!
+    words[entry + ADDRESS.EXPIRES] = expires
+    words[entry + ADDRESS.NEXT] = words[chain]!
+    words[chain] = a
+    words[count]!++
+    Atomics.add(this.counts, COUNT.LEARNED, 1)
+  }
+
+  /** Number of a free address; 0: there is none. */
+  private place(region: number): number {
+    const { words } = this
+    const used = words[region + PORT.ADDRESSES]!
+    if (used < DNS_ADDRESSES) {
+      words[region + PORT.ADDRESSES] = used + 1
+      return used + 1
+    }
+    for (let a = 1; a <= DNS_ADDRESSES; a++) {
+      if (words[entryAt(region, a) + ADDRESS.NAME] === 0) return a
+    }
+    return 0
+  }
+
+  private isOne(entry: number, family: number): boolean {
+    const { words, one } = this
+    if (words[entry + ADDRESS.FAMILY] !== family) return false
+    for (let w = 0; w < 4; w++) {
+      if (words[entry + ADDRESS.WORDS_AT + w] !== (one[w]! | 0)) return false
+    }
+    return true
+  }
+
+  /** Chain of `one`. */
+  private chain(): number {
+    const { one } = this
+    let hash = one[0]! ^ Math.imul(one[1]!, 0x85eb_ca6b) ^ Math.imul(one[2]!, 0xc2b2_ae35)
+    hash = Math.imul(hash ^ one[3]!, 0x9e37_79b1)
+    return (hash >>> 16) & (CHAINS - 1)
+  }
+}
+
+export function nameAt(region: number, name: number): number {
+  return region + NAMES_AT + (name - 1) * NAME.WORDS
+}
+
+export function entryAt(region: number, address: number): number {
+  return region + ADDRESSES_AT + (address - 1) * ADDRESS.WORDS
+}

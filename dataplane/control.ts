@@ -150,6 +150,14 @@ export interface FlowEntry {
   /** Seconds since its last packet, as coarse as FLOW_TICK_MS. */
   idle: number
   state: 'opening' | 'established' | 'closing' | 'datagram' | 'icmp'
+  /** Seconds since it was let through, as coarse. */
+  age: number
+  /** Both ways, IP packets and their bytes; a superframe is one. Errors that quote the flow are its own, too. */
+  packets: number
+  bytes: number
+  /** `origin` of the rule or tier (policy-program.ts) by which the first end's policy lets it begin, and the other one's; absent where that is no pod of this node, or not isolated. */
+  egress?: number
+  ingress?: number
 }
 
 export interface PodSpec {

@@ -390,6 +390,7 @@ export interface Native {
     tags: number,
     entries: number,
     slots: number,
+    accounts: number,
   ): FlowTableHandle
   /** The probe of `cuckoo`: columns as in FlowKeys and FlowAnswers of dataplane/flow/flow.ts. Does nothing when one is too short. */
   probeFlows(

@@ -56,6 +56,7 @@ function fill(flows: FlowTable, { batches, order }: Trace, answers: FlowAnswers)
     reverse: new Uint32Array(BATCH_SIZE),
     ports: new Uint16Array(BATCH_SIZE),
     classes: new Uint8Array(BATCH_SIZE),
+    labels: new Uint32Array(2 * BATCH_SIZE),
   }
   let inserted = 0
   for (const { keys, n, at } of batches) {

@@ -1,10 +1,9 @@
 /** `hawser flows`: what policy lets through, and what it denies as it does. */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Command } from 'commander'
-import type { FlowEntry } from '../../dataplane/control.ts'
 import { printable, table } from '../base/table.ts'
 import { DEFAULT_SOCKET } from '../daemon/config.ts'
-import type { ToldDenial, ToldDenials } from '../enforce/told.ts'
+import type { ToldDenial, ToldDenials, ToldFlow } from '../enforce/told.ts'
 import { query } from '../rpc/client.ts'
 
 /** Milliseconds between two questions; without --follow the first is the last. */
@@ -34,7 +33,7 @@ export function addFlows(program: Command): void {
 
 async function flows({ socket, json, denied, follow }: FlowsFlags): Promise<void> {
   if (!denied) {
-    const found = (await query(socket, 'flows')) as FlowEntry[]
+    const found = (await query(socket, 'flows')) as ToldFlow[]
     return print(json ? JSON.stringify(found, null, 2) : showFlows(found))
   }
   const ask = async (read: readonly number[]): Promise<ToldDenials> =>
@@ -49,10 +48,14 @@ async function flows({ socket, json, denied, follow }: FlowsFlags): Promise<void
   } while (follow)
 }
 
-export function showFlows(found: readonly FlowEntry[]): string {
+/** Whose rules let a flow through; `-`: no policy isolates that end, or it is no pod of this node. */
+export function showFlows(found: readonly ToldFlow[]): string {
   if (found.length === 0) return 'there are no flows that policy has allowed'
   return table(
-    ['PROTOCOL', 'SOURCE', 'PORT', 'DESTINATION', 'PORT', 'STATE', 'IDLE S', 'OVERLAY'],
+    [
+      ...['PROTOCOL', 'SOURCE', 'PORT', 'DESTINATION', 'PORT', 'STATE', 'AGE S', 'IDLE S'],
+      ...['PACKETS', 'BYTES', 'EGRESS BY', 'INGRESS BY', 'OVERLAY'],
+    ],
     found.map(each => [
       protocolName(each.protocol),
       each.source,
@@ -60,7 +63,12 @@ export function showFlows(found: readonly FlowEntry[]): string {
       each.destination,
       each.destinationPort,
       each.state,
+      each.age,
       each.idle,
+      each.packets,
+      each.bytes,
+      each.egress ?? '-',
+      each.ingress ?? '-',
       each.network,
     ]),
   )

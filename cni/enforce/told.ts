@@ -1,5 +1,5 @@
 /** What policy does, in words: which rule denies what, and how often each has decided. */
-import type { ControlPlane, Denial, DenialsRead } from '../../dataplane/control.ts'
+import type { ControlPlane, Denial, DenialsRead, FlowEntry } from '../../dataplane/control.ts'
 import { attachmentId } from '../spec/attachment.ts'
 import type { Attachment } from '../state/rows.ts'
 
@@ -18,6 +18,13 @@ export interface ToldDenial extends Omit<Denial, 'origin'> {
   by: string
 }
 
+/** A flow that policy lets through, by which rules of both ends. */
+export interface ToldFlow extends Omit<FlowEntry, 'egress' | 'ingress'> {
+  /** Absent where that end is no pod of this node, or nothing isolates it. */
+  egress?: string
+  ingress?: string
+}
+
 export interface ToldDenials {
   denials: readonly ToldDenial[]
   /** More that have been, and that nothing is known of. */
@@ -31,6 +38,9 @@ export interface RuleCount {
   /** New flows that it has decided, and packets that it has denied. */
   count: number
 }
+
+/** Of a number that the policy in force has no rule for. */
+const UNKNOWN_RULE = 'no policy that is known'
 
 /** Numbers of a cursor, at most. */
 const MOST_READ = 64
@@ -46,10 +56,24 @@ export function toldDenials(
   const found = plane.denials(read === '' ? undefined : cursorOf(read))
   const denials = found.denials.map(({ origin, ...denial }): ToldDenial => {
     const name = denial.pod === undefined ? '' : (names.get(denial.pod) ?? '')
-    const by = ruleText(origin) ?? 'no policy that is known'
+    const by = ruleText(origin) ?? UNKNOWN_RULE
     return { ...denial, by, ...(name === '' ? {} : { name }) }
   })
   return { ...found, denials }
+}
+
+/** The flows of policy, `most` of them. */
+export function toldFlows(
+  plane: Pick<ControlPlane, 'flows'>,
+  { ruleText }: Rules,
+  most: number,
+): ToldFlow[] {
+  const text = (origin: number): string => ruleText(origin) ?? UNKNOWN_RULE
+  return plane.flows(most).map(({ egress, ingress, ...flow }) => ({
+    ...flow,
+    ...(egress === undefined ? {} : { egress: text(egress) }),
+    ...(ingress === undefined ? {} : { ingress: text(ingress) }),
+  }))
 }
 
 /** Rules that have decided something, those that did so most often first. */

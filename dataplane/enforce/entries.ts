@@ -3,13 +3,14 @@
 import { native } from '../../native/native.ts'
 import { wordsToIp } from '../addresses.ts'
 import type { Denial, FlowEntry } from '../control.ts'
-import { ENTRY } from '../flow/flow.ts'
+import { ACCOUNT, ENTRY, ENTRY_WORDS } from '../flow/flow.ts'
 import { classOf } from '../flow/region.ts'
 import { KEY } from '../hash/flow-key.ts'
 import { FLOW_TICK_MS } from '../limits.ts'
 import { icmpNumber } from '../packet/icmp-ports.ts'
 import { ACTION } from '../policy/action.ts'
 import type { RawDenial } from '../policy/denials.ts'
+import { NO_ORIGIN } from '../policy/judge.ts'
 import { PROTO_ICMP, PROTO_ICMPV6 } from '../wire/numbers.ts'
 
 /** By class of timeout (policy/judge.ts, FLOW_CLASS). */
@@ -23,7 +24,7 @@ function shownPorts(protocol: number, source: number, destination: number) {
   return { sourcePort: number, destinationPort: number }
 }
 
-/** A copy of an entry (flow/flow.ts), its first packet's direction first. */
+/** A copy of an entry and its account (flow/flow.ts), its first packet's direction first. */
 export function flowEntry(
   entry: Uint32Array,
   networkName: (index: number) => string | undefined,
@@ -41,7 +42,10 @@ export function flowEntry(
   const [from, to] = begunByA ? [a, b] : [b, a]
   const ports = shownPorts(kind & 255, from.port, to.port)
   const tail = entry[ENTRY.TAIL]!
-  const tick = Math.floor(native.monotonic() / (FLOW_TICK_MS * 1e6)) & 0xffff
+  const ticks = Math.floor(native.monotonic() / (FLOW_TICK_MS * 1e6))
+  const account = entry.subarray(ENTRY_WORDS)
+  const [egress, ingress] = account.subarray(ACCOUNT.LABELS)
+  const begun = account[ACCOUNT.BEGUN]!
   const network = networkName(kind >>> 16)
   return {
     source: from.address,
@@ -49,8 +53,13 @@ export function flowEntry(
     ...ports,
     protocol: kind & 255,
     ...(network === undefined ? {} : { network }),
-    idle: (((tick - (tail & 0xffff)) & 0xffff) * FLOW_TICK_MS) / 1000,
+    idle: (((ticks - (tail & 0xffff)) & 0xffff) * FLOW_TICK_MS) / 1000,
     state: STATES[classOf(tail)] ?? 'datagram',
+    age: (((ticks - (begun >>> 8)) & 0xff_ffff) * FLOW_TICK_MS) / 1000,
+    packets: (begun & 255) * 2 ** 32 + account[ACCOUNT.PACKETS]!,
+    bytes: account[ACCOUNT.BYTES + 1]! * 2 ** 32 + account[ACCOUNT.BYTES]!,
+    ...(egress === NO_ORIGIN ? {} : { egress: egress! }),
+    ...(ingress === NO_ORIGIN ? {} : { ingress: ingress! }),
   }
 }
 

@@ -7,8 +7,8 @@ import { cuckooWith } from './cuckoo.ts'
 import { layoutOf } from './region.ts'
 
 export const cuckoo_native = cuckooWith('cuckoo_native', ({ limits, slots }, memory) => {
-  const { locks, tags, entries } = layoutOf(limits, slots)
-  const table = native.openFlowTable(memory, locks, tags, entries, slots)
+  const { locks, tags, entries, accounts } = layoutOf(limits, slots)
+  const table = native.openFlowTable(memory, locks, tags, entries, slots, accounts)
   return (keys, n, generation, answers) =>
     native.probeFlows(
       table,

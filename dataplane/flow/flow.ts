@@ -23,8 +23,11 @@
  *     +62  u16  owner: bits 0-11 port, bits 12-14 class of its timeout, bit 15 direction of the flow's
  *               first packet
  *
- * What an action means is the caller's matter. So is the tick: any clock of 16 bits that goes on
- * evenly, the same for all workers.
+ * Beside it, an account of each flow, ACCOUNT_WORDS in an array of its own, for people: packets and
+ * bytes, when it began, and two labels of whoever decided. Only who shows flows reads it.
+ *
+ * What actions and labels mean is the caller's matter. So is the tick: any clock that goes on evenly,
+ * the same for all workers; entries have 16 bits of it.
  */
 
 /** 32-bit words of an entry. */
@@ -40,6 +43,16 @@ export const ENTRY = {
   /** Tick in the low half, owner in the high one. */
   TAIL: 15,
 } as const
+
+/** 32-bit words of an account: see ACCOUNT. */
+export const ACCOUNT_WORDS = 6
+/**
+ * Places of an account's words: packets, 40 bits, and the tick of the flow's beginning, 24, in two words, the low one
+ * first; bytes in two words; labels, one word each.
+ */
+export const ACCOUNT = { PACKETS: 0, BEGUN: 1, BYTES: 2, LABELS: 4 } as const
+/** Words of what `flows` gives: an entry, and its account behind it. */
+export const FLOW_WORDS = ENTRY_WORDS + ACCOUNT_WORDS
 
 /** FREE: nobody's. CLAIMED: a writer fills it. LIVE: a flow. CHANGING: a flow whose actions are being rewritten. Bit 1: the key is there. */
 export const STATE = { FREE: 0, CLAIMED: 1, LIVE: 2, CHANGING: 3 } as const
@@ -110,6 +123,8 @@ export interface FlowDecisions {
   readonly ports: Uint16Array
   /** 0 .. TIMEOUT_CLASSES - 1. */
   readonly classes: Uint8Array
+  /** Two a flow, for its account. */
+  readonly labels: Uint32Array
 }
 
 /** Copies of entries that are gone, ENTRY_WORDS each. */
@@ -141,8 +156,8 @@ export interface FlowTable {
   /**
    * Inserts `n` flows that `generation` decided, one after another. A flow that is already there with
    * that generation (another packet or another worker was faster) stays as it is: CURRENT, and the
-   * answer is its action. One of another generation gets these actions: REFRESHED; its owner and
-   * class stay. Two workers that insert one key at the same time end with one entry. Returns how many
+   * answer is its action. One of another generation gets these actions and labels: REFRESHED; its owner,
+   * class and account stay. A new one's account begins at `tick`, with no packets. Two workers that insert one key at the same time end with one entry. Returns how many
    * were INSERTED.
    */
   insert(
@@ -160,6 +175,8 @@ export interface FlowTable {
   redirect(keys: FlowKeys, n: number, actions: Uint32Array, generation: number): void
   /** Tells `n` slots that they had a packet at `tick`; -1 is passed over. A slot that is another flow's by now lives a little longer. */
   touch(slots: Int32Array, n: number, tick: number): void
+  /** Adds a packet of `bytes` to the accounts of `n` slots; -1 is passed over. One that moves in that moment may lose some. */
+  count(slots: Int32Array, n: number, bytes: Uint32Array): void
   /** Gives the flow at `slot` another class of timeout. May be lost when an insert moves it in that moment. */
   classify(slot: number, timeoutClass: number): void
   /** Takes `n` flows out; one that other writers keep locked stays. Writes copies of what was there to `ended`, which has room for `n`, and returns how many. */
@@ -179,7 +196,7 @@ export interface FlowTable {
   /** Flows that a port owns. Throws RangeError. */
   owned(port: number): number
   counters(): FlowCounters
-  /** Copies of the entries, ENTRY_WORDS each, in no special order. One that is moved meanwhile may come twice or not at all. */
+  /** Copies of the entries and their accounts, FLOW_WORDS each, in no special order. One that is moved meanwhile may come twice or not at all. */
   flows(): Iterable<Uint32Array>
 }
 

@@ -6,6 +6,7 @@
  *     locks    one i32 a stripe (LOCK_STRIPES): bit 0 a writer has it, bits 1-31 count the moves in it
  *     tags     one u16 a slot: 0 nobody there, else `tagOf` its hash. A flow is in the table exactly
  *              while its slot has its tag; the array is small enough to be searched first
+ *     accounts ACCOUNT_WORDS u32 a slot, for people: flow.ts has their layout
  *     entries  on a page of their own; flow.ts has their layout
  *
  * A stripe stands for every STRIPES-th bucket: a writer that has the stripes of all places of a key
@@ -19,6 +20,8 @@
  */
 import { fence } from '../memory/fence.ts'
 import {
+  ACCOUNT,
+  ACCOUNT_WORDS,
   ENTRY,
   ENTRY_WORDS,
   type FlowCounters,
@@ -110,6 +113,7 @@ interface Layout {
   ports: number
   locks: number
   tags: number
+  accounts: number
   entries: number
   bytes: number
 }
@@ -121,8 +125,9 @@ export function layoutOf(limits: FlowLimits, slots: number): Layout {
   const ports = PAGE
   const locks = ports + paged(limits.ports * 8)
   const tags = locks + LOCK_STRIPES * 4
-  const entries = tags + paged(slots * 2)
-  return { ports, locks, tags, entries, bytes: entries + slots * ENTRY_WORDS * 4 }
+  const accounts = tags + paged(slots * 2)
+  const entries = accounts + paged(slots * ACCOUNT_WORDS * 4)
+  return { ports, locks, tags, accounts, entries, bytes: entries + slots * ENTRY_WORDS * 4 }
 }
 
 export class FlowRegion {
@@ -132,6 +137,7 @@ export class FlowRegion {
   readonly ports: Int32Array
   readonly locks: Int32Array
   readonly tags: Uint16Array
+  readonly accounts: Int32Array
   readonly entries: Int32Array
   /** The entries as halves: `touch` writes the tick alone. */
   readonly halves: Uint16Array
@@ -147,6 +153,7 @@ export class FlowRegion {
     this.ports = new Int32Array(buffer, byteOffset + layout.ports, limits.ports * 2)
     this.locks = new Int32Array(buffer, byteOffset + layout.locks, LOCK_STRIPES)
     this.tags = new Uint16Array(buffer, byteOffset + layout.tags, slots)
+    this.accounts = new Int32Array(buffer, byteOffset + layout.accounts, slots * ACCOUNT_WORDS)
     this.entries = new Int32Array(buffer, byteOffset + layout.entries, slots * ENTRY_WORDS)
     this.halves = new Uint16Array(buffer, byteOffset + layout.entries, slots * ENTRY_WORDS * 2)
   }
@@ -231,6 +238,35 @@ export class FlowRegion {
       if (Atomics.load(entries, at) === state && (state & 3) === STATE.LIVE) return true
     }
     return false
+  }
+
+  // ---- accounts --------------------------------------------------------------------------------
+
+  /** The account of a flow that begins at `tick`, before it is published. */
+  openAccount(slot: number, tick: number): void {
+    const at = slot * ACCOUNT_WORDS
+    for (let w = 0; w < ACCOUNT_WORDS; w++) this.accounts[at + w] = 0
+    this.accounts[at + ACCOUNT.BEGUN] = tick << 8
+  }
+
+  /** Writes both labels: words `from` and behind it of `labels`. */
+  label(slot: number, labels: Uint32Array, from: number): void {
+    const at = slot * ACCOUNT_WORDS + ACCOUNT.LABELS
+    Atomics.store(this.accounts, at, labels[from]! | 0)
+    Atomics.store(this.accounts, at + 1, labels[from + 1]! | 0)
+  }
+
+  /** Adds a packet. */
+  account(slot: number, bytes: number): void {
+    const at = slot * ACCOUNT_WORDS
+    this.add(at + ACCOUNT.PACKETS, 1)
+    this.add(at + ACCOUNT.BYTES, bytes)
+  }
+
+  /** Adds to a number of two words, the low one first. */
+  private add(at: number, by: number): void {
+    const before = Atomics.add(this.accounts, at, by) >>> 0
+    if (before + by > 0xffff_ffff) Atomics.add(this.accounts, at + 1, 1)
   }
 
   // ---- counters --------------------------------------------------------------------------------

@@ -11,7 +11,7 @@
  *
  * At most MAX_NODES buckets are looked at, so the longest path has five or six steps.
  */
-import { ENTRY_WORDS } from './flow.ts'
+import { ACCOUNT_WORDS, ENTRY_WORDS } from './flow.ts'
 import { type FlowRegion, WORD } from './region.ts'
 
 const MAX_NODES = 512
@@ -26,7 +26,7 @@ export function roomMaker(
   lock: Buckets,
   unlock: (one: number, other: number) => void,
 ): (first: number, second: number) => boolean {
-  const { tags, entries, header, locks } = region
+  const { tags, entries, accounts, header, locks } = region
   /** The tree: a bucket, the node above it, and the slot there whose entry may move here. */
   const buckets = new Int32Array(MAX_NODES)
   const parents = new Int32Array(MAX_NODES)
@@ -58,6 +58,9 @@ export function roomMaker(
       const source = from * ENTRY_WORDS
       const target = to * ENTRY_WORDS
       for (let w = 1; w < ENTRY_WORDS; w++) entries[target + w] = entries[source + w]!
+      for (let w = 0; w < ACCOUNT_WORDS; w++) {
+        accounts[to * ACCOUNT_WORDS + w] = accounts[from * ACCOUNT_WORDS + w]!
+      }
       region.publish(to, entries[source + 1]!)
       Atomics.add(header, WORD.MOVES, 1)
       Atomics.add(locks, region.stripeOf(bucket), 2)

@@ -5,8 +5,10 @@
 import { FLOW_KEY_WORDS } from '../hash/flow-key.ts'
 import { fence } from '../memory/fence.ts'
 import {
+  ACCOUNT_WORDS,
   ENTRY,
   ENTRY_WORDS,
+  FLOW_WORDS,
   type FlowAnswers,
   type FlowDecisions,
   type FlowKeys,
@@ -72,6 +74,7 @@ export function flowTable(
     direction: number,
     forward: number,
     reverse: number,
+    labels: Uint32Array,
     generation: number,
     answers: FlowAnswers,
     i: number,
@@ -89,6 +92,7 @@ export function flowTable(
     Atomics.store(entries, at + ENTRY.ACTION + 1 - direction, reverse | 0)
     Atomics.store(entries, at + ENTRY.GENERATION, generation)
     Atomics.store(entries, at, nextState(changing, STATE.LIVE))
+    region.label(slot, labels, 2 * i)
     return FOUND.REFRESHED
   }
 
@@ -112,7 +116,16 @@ export function flowTable(
       if (!placement.lock(hash)) return FOUND.REFUSED_BUSY
       const there = placement.find(hash, keys.words, key)
       if (there >= 0) {
-        const found = met(there, direction, forward, reverse, generation, answers, i)
+        const found = met(
+          there,
+          direction,
+          forward,
+          reverse,
+          decisions.labels,
+          generation,
+          answers,
+          i,
+        )
         placement.unlock(hash)
         return found
       }
@@ -130,6 +143,8 @@ export function flowTable(
         entries[at + ENTRY.ACTION + 1 - direction] = reverse
         const timeoutClass = decisions.classes[i]! & (TIMEOUT_CLASSES - 1)
         entries[at + ENTRY.TAIL] = tailOf(tick, port, timeoutClass, direction)
+        region.openAccount(slot, tick)
+        region.label(slot, decisions.labels, 2 * i)
         region.publish(slot, hash)
         placement.unlock(hash)
         answers.slots[i] = slot
@@ -217,6 +232,10 @@ export function flowTable(
       }
     },
 
+    count(counted, n, bytes) {
+      for (let i = 0; i < n; i++) if (counted[i]! >= 0) region.account(counted[i]!, bytes[i]!)
+    },
+
     classify(slot, timeoutClass) {
       const at = slot * ENTRY_WORDS + ENTRY.TAIL
       for (let tries = 0; tries < ROOM_ATTEMPTS; tries++) {
@@ -285,7 +304,9 @@ export function flowTable(
     *flows() {
       for (let slot = 0; slot < slots; slot++) {
         if (tags[slot] === 0) continue
-        const copy = new Uint32Array(ENTRY_WORDS)
+        const copy = new Uint32Array(FLOW_WORDS)
+        const account = region.accounts.subarray(slot * ACCOUNT_WORDS, (slot + 1) * ACCOUNT_WORDS)
+        copy.set(account, ENTRY_WORDS)
         if (region.snapshot(slot, copy)) yield copy
       }
     },

@@ -31,6 +31,9 @@ import { PolicyReader, Questions } from './tables.ts'
 /** Classes of timeouts of the flow table. */
 export const FLOW_CLASS = { OPENING: 0, ESTABLISHED: 1, CLOSING: 2, DATAGRAM: 3, ICMP: 4 } as const
 
+/** Label of a flow's account, where no rule has decided: that end is no pod of this node, or nobody has isolated it. */
+export const NO_ORIGIN = 0xffff_ffff
+
 /** Class of a row that is allowed and begins no flow. */
 export const NO_FLOW = 255
 
@@ -88,7 +91,8 @@ export class Judge {
   readonly names: DnsWatch | undefined
   /** What `probe` found, by row: those of `ipv4`, then those of `ipv6`. */
   readonly answers = answers()
-  /** Of the current batch: ticks, modulo 2^16, and seconds of the monotonic clock. */
+  /** Of the current batch: the clock in ticks, 16 bits of it, and seconds of the monotonic clock. */
+  private ticks = 0
   tick = 0
   second = 0
   /** By row: its questions, -1 for none; and what came of them (DENIED). */
@@ -97,6 +101,8 @@ export class Judge {
   readonly denied = new Uint8Array(BATCH_SIZE)
   /** By row: the part of its action that names the next hop; 0 for a row whose packet doesn't go the way of its flow. */
   readonly routes = new Uint32Array(BATCH_SIZE)
+  /** By row: bytes of its packet. */
+  readonly bytes = new Uint32Array(BATCH_SIZE)
   readonly questions = new Questions(2 * BATCH_SIZE)
   /** Questions of the current batch. */
   asked = 0
@@ -119,7 +125,13 @@ export class Judge {
     reverse: new Uint32Array(BATCH_SIZE),
     ports: new Uint16Array(BATCH_SIZE),
     classes: new Uint8Array(BATCH_SIZE),
+    labels: new Uint32Array(2 * BATCH_SIZE),
   }
+  /** What their packets add to the accounts of flows that are known, and of those that begin. */
+  private readonly counted = new Int32Array(BATCH_SIZE)
+  private readonly countedBytes = new Uint32Array(BATCH_SIZE)
+  private countedCount = 0
+  private readonly freshBytes = new Uint32Array(BATCH_SIZE)
   private readonly ended: EndedFlows = new Uint32Array(SWEEP * ENTRY_WORDS)
   private epoch = 0
 
@@ -139,13 +151,15 @@ export class Judge {
   /** Begins a batch at `now`, nanoseconds. */
   begin(now: number): void {
     this.epoch = Atomics.load(this.clock, CLOCK.EPOCH)
-    this.tick = Math.floor(now / (FLOW_TICK_MS * 1e6)) & 0xffff
+    this.ticks = Math.floor(now / (FLOW_TICK_MS * 1e6)) >>> 0
+    this.tick = this.ticks & 0xffff
     this.second = Math.floor(now / 1e9)
     this.ipv4.n = 0
     this.ipv6.n = 0
     this.asked = 0
     this.openCount = 0
     this.movedCount = 0
+    this.countedCount = 0
   }
 
   /** Writes what is known of the batch's packets: `known` and `unknown` of packet/batch.ts. */
@@ -182,17 +196,20 @@ export class Judge {
     return found[row] === FOUND.STALE && (actions[row]! & ACTION.REPLY) !== 0
   }
 
-  /** A row whose flow is allowed goes where `routes` says, which is written down when it is elsewhere. */
+  /** A packet whose flow is allowed counts there, and goes where `routes` says, which is written down when it is elsewhere. */
   follow(row: number): void {
     const action = this.answers.actions[row]!
     const route = this.routes[row]!
+    this.counted[this.countedCount] = this.answers.slots[row]!
+    this.countedBytes[this.countedCount++] = this.bytes[row]!
     if (route === 0 || (action & ~VERDICT_BITS) >>> 0 === route) return
     this.copyKey(row, this.moved, this.movedCount)
     this.movedActions[this.movedCount++] = ((action & VERDICT_BITS) | route) >>> 0
   }
 
   /** Writes down what `follow` was told. */
-  redirect(): void {
+  writeDown(): void {
+    this.table.count(this.counted, this.countedCount, this.countedBytes)
     if (this.movedCount > 0) {
       this.table.redirect(this.moved, this.movedCount, this.movedActions, this.epoch)
     }
@@ -246,8 +263,11 @@ export class Judge {
         if (classes[row] !== NO_FLOW) this.allow(row, fresh++, inPort, classes[row]!)
       } else if (this.answers.found[row] === FOUND.STALE) this.copyKey(row, this.stale, stale++)
     }
-    const { table, epoch, tick, decisions, freshAnswers } = this
-    if (fresh > 0) table.insert(this.fresh, fresh, decisions, epoch, tick, freshAnswers)
+    const { table, epoch, ticks, decisions, freshAnswers } = this
+    if (fresh > 0) {
+      table.insert(this.fresh, fresh, decisions, epoch, ticks, freshAnswers)
+      table.count(freshAnswers.slots, fresh, this.freshBytes)
+    }
     if (stale > 0) table.remove(this.stale, stale, this.ended)
   }
 
@@ -288,6 +308,14 @@ export class Judge {
     decisions.reverse[at] = reversed ? ACTION.ALLOWED : ACTION.ALLOWED | ACTION.REPLY
     decisions.ports[at] = inPort
     decisions.classes[at] = timeoutClass
+    decisions.labels[2 * at] = this.originOf(this.egress[row]!)
+    decisions.labels[2 * at + 1] = this.originOf(this.ingress[row]!)
+    this.freshBytes[at] = this.bytes[row]!
+  }
+
+  /** The rule that has answered question `q`; NO_ORIGIN for none. */
+  private originOf(q: number): number {
+    return q < 0 ? NO_ORIGIN : this.questions.origins[q]! >>> 0
   }
 
   private copyKey(row: number, to: ReturnType<typeof keys>, at: number): void {

@@ -20,8 +20,8 @@ export class KnownFlows {
 
   /** `slots`: of the table that `memory.flows` is, which is a cuckoo one. */
   constructor({ flows, room, seed }: PolicyMemory, slots: number) {
-    const { locks, tags, entries } = layoutOf(flowLimits(room), slots)
-    this.table = native.openFlowTable(flows, locks, tags, entries, slots)
+    const { locks, tags, entries, accounts } = layoutOf(flowLimits(room), slots)
+    this.table = native.openFlowTable(flows, locks, tags, entries, slots, accounts)
     this.seed = seed
   }
 

@@ -41,6 +41,7 @@ export function policy(e: Engine, b: Batch): void {
 function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
   for (let row = 0; row < n; row++) {
     const i = judge.packet(row)
+    judge.bytes[row] = b.len[i]!
     judge.routes[row] = kinds[i] === QUOTES ? 0 : routeOf(e, b.nextHop[i]!)
     if (judge.allowed(row)) {
       judge.follow(row)
@@ -53,7 +54,7 @@ function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
     }
   }
   judge.touch(n)
-  judge.redirect()
+  judge.writeDown()
   if (judge.openCount > 0) {
     judge.decide(b.inPort, classes)
     for (let k = 0; k < judge.openCount; k++) {

@@ -173,7 +173,8 @@ void closeFlowTable(napi_env env, void* data, void*) {
   delete table;
 }
 
-/** `openFlowTable(memory, locks, tags, entries, slots)`: byte offsets of the parts in `memory`. */
+/** `openFlowTable(memory, locks, tags, entries, slots, accounts)`: byte offsets of the parts in
+ * `memory`. */
 Napi::Value openFlowTable(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Uint8Array memory = hawser::bytesArg(info, 0, "memory");
@@ -182,19 +183,25 @@ Napi::Value openFlowTable(const Napi::CallbackInfo& info) {
   const int64_t tags = hawser::integerArg(info, 2, "tags", 0, length);
   const int64_t entries = hawser::integerArg(info, 3, "entries", 0, length);
   const int64_t slots = hawser::integerArg(info, 4, "slots", kBucket, int64_t{1} << 26);
-  const uint8_t* at = memory.Data();
-  const bool fits = locks + int64_t{kStripes} * 4 <= length && tags + slots * 2 <= length &&
+  const int64_t accounts = hawser::integerArg(info, 5, "accounts", 0, length);
+  uint8_t* at = memory.Data();
+  const bool fits = accounts + slots * int64_t{kAccountWords} * 8 <= length &&
+                    locks + int64_t{kStripes} * 4 <= length && tags + slots * 2 <= length &&
                     entries + slots * int64_t{kEntryBytes} <= length;
   const bool aligned = reinterpret_cast<uintptr_t>(at + entries) % kEntryBytes == 0 &&
+                       reinterpret_cast<uintptr_t>(at + accounts) % 8 == 0 &&
                        reinterpret_cast<uintptr_t>(at + tags) % 8 == 0 &&
                        reinterpret_cast<uintptr_t>(at + locks) % 4 == 0;
   if (!fits || !aligned || (slots & (slots - 1)) != 0) {
     hawser::throwErrno(env, "flow table", EINVAL, "its parts must lie in the memory, aligned");
   }
-  FlowTable* table = new FlowTable{
-      reinterpret_cast<const uint32_t*>(at),        reinterpret_cast<const uint32_t*>(at + locks),
-      reinterpret_cast<const uint16_t*>(at + tags), reinterpret_cast<const Entry*>(at + entries),
-      static_cast<uint32_t>(slots / kBucket - 1),   nullptr};
+  FlowTable* table = new FlowTable{reinterpret_cast<const uint32_t*>(at),
+                                   reinterpret_cast<const uint32_t*>(at + locks),
+                                   reinterpret_cast<const uint16_t*>(at + tags),
+                                   reinterpret_cast<const Entry*>(at + entries),
+                                   reinterpret_cast<uint64_t*>(at + accounts),
+                                   static_cast<uint32_t>(slots / kBucket - 1),
+                                   nullptr};
   napi_value handle = nullptr;
   if (napi_create_reference(env, info[0], 1, &table->array) != napi_ok ||
       napi_create_external(env, table, closeFlowTable, nullptr, &handle) != napi_ok) {

@@ -41,11 +41,15 @@ struct Entry {
 };
 static_assert(sizeof(Entry) == kEntryBytes);
 
+/** 64-bit words of an account: packets (40 bits) and beginning, bytes, labels. */
+constexpr uint32_t kAccountWords = 3;
+
 struct FlowTable {
   const uint32_t* moves;
   const uint32_t* locks;
   const uint16_t* tags;
   const Entry* entries;
+  uint64_t* accounts;
   uint32_t mask;
   napi_ref array;
 };

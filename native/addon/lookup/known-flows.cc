@@ -191,6 +191,29 @@ inline bool isRouted(const KnownFlows& of, uint32_t action) {
   return ((action >> kIncarnationShift ^ incarnation) & kIncarnationMask) == 0;
 }
 
+/** What packets of one flow behind each other add to its account. */
+struct Sum {
+  int32_t slot = -1;
+  uint64_t packets = 0;
+  uint64_t bytes = 0;
+
+  void add(const FlowTable& table, int32_t to, uint32_t length) {
+    if (to != slot) {
+      write(table);
+      *this = {to, 0, 0};
+    }
+    packets++;
+    bytes += length;
+  }
+
+  void write(const FlowTable& table) const {
+    if (slot < 0) return;
+    uint64_t* account = table.accounts + size_t{kAccountWords} * static_cast<uint32_t>(slot);
+    __atomic_fetch_add(account, packets, __ATOMIC_RELAXED);
+    __atomic_fetch_add(account + 1, bytes, __ATOMIC_RELAXED);
+  }
+};
+
 /** Packets `from` .. `to`, at most kBatch. Returns how many of them are to be looked at. */
 uint32_t passSome(const KnownFlows& of, uint32_t from, uint32_t to, int32_t network, uint32_t epoch,
                   uint16_t tick) {
@@ -205,12 +228,19 @@ uint32_t passSome(const KnownFlows& of, uint32_t from, uint32_t to, int32_t netw
              rows.found},
             0, rows.n);
   for (uint32_t row = 0; row < rows.n; row++) {
+    if (rows.slots[row] < 0) continue;
+    __builtin_prefetch(
+        of.table->accounts + size_t{kAccountWords} * static_cast<uint32_t>(rows.slots[row]), 1);
+  }
+  Sum sum;
+  for (uint32_t row = 0; row < rows.n; row++) {
     const uint32_t action = rows.actions[row];
     if (rows.found[row] != kCurrent || (action & kAllowed) == 0 || !isRouted(of, action)) {
       unknown++;
       continue;
     }
     of.known[rows.packets[row]] = action;
+    sum.add(*of.table, rows.slots[row], of.len[rows.packets[row]]);
     // The tick of the last packet: the low half of the tail. A line that nobody writes stays in
     // every core's cache.
     uint16_t* touched = const_cast<uint16_t*>(
@@ -219,6 +249,7 @@ uint32_t passSome(const KnownFlows& of, uint32_t from, uint32_t to, int32_t netw
       __atomic_store_n(touched, tick, __ATOMIC_RELAXED);
     }
   }
+  sum.write(*of.table);
   return unknown;
 }
 

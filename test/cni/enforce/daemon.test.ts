@@ -184,9 +184,12 @@ describe('an operator', () => {
       {
         ...{ source: '10.0.0.2', destination: '10.0.1.2', sourcePort: 40000 },
         ...{ destinationPort: 443, protocol: 6, idle: 2, state: 'established' },
+        ...{ age: 61, packets: 12, bytes: 3456, ingress: 0 },
       },
     ]
-    expect(await hawser('flows')).toMatch(/tcp +10\.0\.0\.2 +40000 +10\.0\.1\.2 +443 +established/)
+    expect(await hawser('flows')).toMatch(
+      /tcp +10\.0\.0\.2 +40000 +10\.0\.1\.2 +443 +established +61 +2 +12 +3456 +- +NetworkPolicy shop\/deny-all/,
+    )
     plane.refusePolicy = new RangeError('9 matches are more than 8 (policy.matches)')
     put('more.yaml', DENY_ALL.replace('deny-all', 'again'))
     await until('the refusal', async () => {

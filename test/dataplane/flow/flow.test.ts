@@ -71,7 +71,10 @@ describe.each(flowNames())('%s', name => {
     expect(view.getUint16(60, true)).toBe(0x2345)
     expect(view.getUint16(62, true)).toBe(3 | (5 << 12) | (direction << 15))
     expect([...flows.flows()]).toEqual([
-      new Uint32Array(entries.slice(slot * 64, slot * 64 + 64).buffer),
+      Uint32Array.of(
+        ...new Uint32Array(entries.slice(slot * 64, slot * 64 + 64).buffer),
+        ...[0, 0x1_2345 << 8, 0, 0, 154, 155],
+      ),
     ])
   })
 
@@ -95,6 +98,31 @@ describe.each(flowNames())('%s', name => {
     flows.insert(keysOf(range(0, 10)), 10, decisionsOf(range(200, 210)), 0, 5, answers)
     expect([...answers.found]).toEqual(new Array(10).fill(FOUND.CURRENT))
     expect([...answers.actions]).toEqual(range(100, 110).map(forwardOf))
+  })
+
+  test('an account counts packets and bytes, goes where its flow goes, and has the labels of who decided last', () => {
+    const { flows } = table(name, LIMITS)
+    const numbers = range(0, 900)
+    const accountOf = (number: number) => {
+      const key = keysOf([number]).words.join()
+      const entry = [...flows.flows()].find(
+        each => each.slice(ENTRY.KEY, ENTRY.KEY + FLOW_KEY_WORDS).join() === key,
+      )!
+      const [packets, begun, low, high, ...labels] = entry.slice(ENTRY_WORDS)
+      return { packets, begun: begun! >>> 8, bytes: high! * 2 ** 32 + low!, labels }
+    }
+    insertAll(flows, numbers.slice(0, 10), { tick: 5 })
+    const { slots } = probeAll(flows, [3, 4])
+    const bytes = Uint32Array.of(1000, 0xffff_ffff)
+    for (let k = 0; k < 3; k++) flows.count(slots, 2, bytes)
+    flows.count(Int32Array.of(-1), 1, bytes)
+    // Many more: flows move about.
+    for (const number of numbers.slice(10)) insertAll(flows, [number], { tick: 6 })
+    expect(accountOf(3)).toEqual({ packets: 3, begun: 5, bytes: 3000, labels: [6, 7] })
+    expect(accountOf(4)).toEqual({ packets: 3, begun: 5, bytes: 3 * 0xffff_ffff, labels: [8, 9] })
+    expect(accountOf(800)).toEqual({ packets: 0, begun: 6, bytes: 0, labels: [1600, 1601] })
+    flows.insert(keysOf([3]), 1, decisionsOf([77]), 2, 9, answersFor(1))
+    expect(accountOf(3)).toEqual({ packets: 3, begun: 5, bytes: 3000, labels: [154, 155] })
   })
 
   test('another action for one direction of a flow that is still what this generation decided', () => {

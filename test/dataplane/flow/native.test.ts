@@ -41,9 +41,9 @@ test('any keys, any generation, any length of a batch: the same answers', () => 
 
 describe('arguments', () => {
   const { memory, flows } = table('cuckoo_native', LIMITS)
-  const { locks, tags, entries } = layoutOf(LIMITS, flows.slots)
+  const { locks, tags, entries, accounts } = layoutOf(LIMITS, flows.slots)
   const open = (...parts: [number, number, number, number]) =>
-    native.openFlowTable(memory, ...parts)
+    native.openFlowTable(memory, ...parts, accounts)
   const handle = open(locks, tags, entries, flows.slots)
 
   test('a table whose parts do not lie in the memory is refused', () => {

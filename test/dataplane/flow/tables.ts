@@ -63,6 +63,7 @@ export function decisionsOf(numbers: ArrayLike<number>, port = 0, timeoutClass =
     reverse: Uint32Array.from({ length: n }, (_, i) => reverseOf(numbers[i]!)),
     ports: new Uint16Array(n).fill(port),
     classes: new Uint8Array(n).fill(timeoutClass),
+    labels: Uint32Array.from({ length: 2 * n }, (_, i) => numbers[i >> 1]! * 2 + (i & 1)),
   }
 }
 

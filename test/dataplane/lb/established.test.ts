@@ -32,6 +32,7 @@ test.each(flowNames())('leastloaded in front of %s', name => {
           reverse: actions,
           ports: new Uint16Array(some.length),
           classes: new Uint8Array(some.length),
+          labels: new Uint32Array(2 * some.length),
         },
         generation,
         tick,

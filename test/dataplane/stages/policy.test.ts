@@ -112,7 +112,9 @@ describe('TCP between two pods of the node', () => {
     expect(world.enforcement!.flows(9)).toEqual([
       {
         ...{ source: veth, destination: tun, sourcePort: 4000, destinationPort: 80, protocol: 6 },
-        ...{ idle: expect.any(Number), state: 'established' },
+        ...{ idle: expect.any(Number), state: 'established', age: expect.any(Number) },
+        // Three segments of 32 bytes; the rule of the one that is isolated.
+        ...{ packets: 3, bytes: 3 * 72, ingress: 0 },
       },
     ])
     expect(world.drops()).toEqual({})

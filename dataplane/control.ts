@@ -10,7 +10,7 @@ import { createHash } from 'node:crypto'
 import type { Program } from './policy-program.ts'
 
 /** How a pod is attached. */
-export type AttachKind = 'tun' | 'xdp'
+export type AttachKind = 'tun' | 'xdp' | 'tap'
 
 export interface NodeSpec {
   name: string
@@ -43,8 +43,8 @@ export interface DataplaneOptions {
   underlay?: {
     /** Device that has the VTEP address; found by the address when absent. */
     device?: string
-    /** `auto`: UDP sockets where a trial shows that segments work, else AF_XDP where the device can. Default `auto`. */
-    mode?: 'auto' | 'xdp' | 'udp'
+    /** `auto`: UDP sockets where a trial shows that segments work, else AF_XDP where the device can. `vxlan`: the kernel's vxlan device. Default `auto`. */
+    mode?: 'auto' | 'xdp' | 'udp' | 'vxlan'
   }
   /** Name of the TUN device that is this node's own port. Default `hawser0`. */
   hostDevice?: string
@@ -264,9 +264,9 @@ export interface DropCount {
 
 export interface PortStatus {
   port: number
-  /** 'tun', 'xdp' or 'udp'. */
+  /** 'tun', 'xdp', 'tap', 'udp' or 'vxlan'. */
   kind: string
-  /** 'pod', 'underlay' or 'host'. */
+  /** 'pod', 'underlay', 'host', or 'trunk': the TAP itself, by which others go. */
   role: string
   /** Device name, or the pod's id. */
   name: string
@@ -351,7 +351,7 @@ export interface DataplaneStatus {
   vni: number
   vxlanPort: number
   underlay: {
-    mode: 'xdp' | 'udp'
+    mode: 'xdp' | 'udp' | 'vxlan'
     device: string
     address: string
     xdp?: 'native' | 'generic'

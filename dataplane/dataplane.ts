@@ -30,6 +30,7 @@ import {
   type PodSpec,
   type PolicyState,
   type RouteEntry,
+  vtepMac,
 } from './control.ts'
 import { Enforcement } from './enforce/enforcement.ts'
 import { vetFib } from './fib/vet/vet.ts'
@@ -44,6 +45,7 @@ import {
   DEFAULT_XDP_SOCKETS,
   MAX_POD_MTU,
   MAX_PORTS,
+  MAX_TUNNELLED_BYTES,
   MIN_POD_MTU,
   PORT_DESCRIPTORS,
   SPARE_DESCRIPTORS,
@@ -63,6 +65,7 @@ import { Underlay } from './manage/underlay.ts'
 import { Arena, planArena } from './memory/arena.ts'
 import { Watch } from './netlink/watch.ts'
 import { TableWriter } from './tables/tables.ts'
+import { Trunk } from './trunk/trunk.ts'
 import { Weather } from './weather/weather.ts'
 import { WorkerPool } from './worker/pool.ts'
 
@@ -136,11 +139,13 @@ class Dataplane implements ControlPlane {
     const hops = new NextHopSlots(arena)
     this.arena = arena
     this.tables = tables
+    const ports = new PortSlots(arena, tables)
     this.parts = {
       arena,
       tables,
-      ports: new PortSlots(arena, tables),
+      ports,
       hops,
+      trunk: new Trunk({ arena, tables, ports, hops, workers }),
       rings: new RingSlots(arena),
       workers,
       umem: undefined,
@@ -151,10 +156,11 @@ class Dataplane implements ControlPlane {
       vxlanPort: this.vxlanPort,
       vni: options.vni ?? DEFAULT_VNI,
       options: options.underlay ?? {},
+      mac: self.vtepMac ?? vtepMac(self.name),
       conditions: this.weather.conditions,
       changed: vteps => this.refresh(vteps),
     })
-    this.mtu = mtuOf(options.mtu, this.underlay)
+    this.mtu = mtuOf(options.mtu, this.underlay, mostOf(options))
     this.routing = new Routes(this.parts, fibs, this.mostRoutes)
     this.networks = new Networks(arena, hops, this.mtu, options.vni ?? DEFAULT_VNI)
     this.peers = new Peers(hops, (peer, network) =>
@@ -177,6 +183,9 @@ class Dataplane implements ControlPlane {
     })
     this.weather.add("pods' links", ['link', 'pod', 'netconf'], () =>
       this.attached.look(this.weather.conditions),
+    )
+    this.weather.add('the trunk', ['link', 'netconf'], () =>
+      this.parts.trunk.look(this.weather.conditions),
     )
     this.cluster = new Cluster(self, {
       parts: this.parts,
@@ -252,6 +261,7 @@ class Dataplane implements ControlPlane {
   private followers(): Follower[] {
     return [
       ({ peers }) => this.underlay.follow(peers.map(({ vtep }) => vtep)),
+      ({ self }) => this.parts.trunk.setMac(self.vtepMac ?? vtepMac(self.name)),
       ({ self, networks }) => this.underlay.admit(joinedBy(self, networks).map(({ vni }) => vni)),
       ({ self, peers }) => this.host.follow(self, peers),
     ]
@@ -396,13 +406,19 @@ class Dataplane implements ControlPlane {
     this.parts.umem?.close()
     this.parts.umem = undefined
     this.host.close(options)
+    this.parts.trunk.close(options)
     if (this.options.masquerade) this.log('debug', 'masquerading rules stay for pods that go on')
   }
 }
 
+/** Largest packet that the underlay takes of a pod, whatever its device does. */
+function mostOf({ underlay }: DataplaneOptions): number {
+  return underlay?.mode === 'vxlan' ? MAX_TUNNELLED_BYTES : MAX_POD_MTU
+}
+
 /** Largest packet of a pod. Throws RangeError when the underlay leaves too little. */
-function mtuOf(wanted: number | undefined, underlay: Underlay): number {
-  const most = Math.min(underlay.mtu, MAX_POD_MTU)
+function mtuOf(wanted: number | undefined, underlay: Underlay, largest: number): number {
+  const most = Math.min(underlay.mtu, largest)
   const mtu = Math.min(wanted ?? most, most)
   if (mtu >= MIN_POD_MTU) return mtu
   const { name } = underlay.device

@@ -67,6 +67,14 @@ export const DROPS = [
     "the kernel's vxlan device got it from no known VTEP, or of a network that its node is not in",
   ],
   ['dns-busy', 'a DNS answer that could not be learned in time; the pod asks again'],
+  [
+    'vxlan-device',
+    "the kernel's vxlan device got it at another address of this node, or for another node's inner MAC",
+  ],
+  [
+    'tap-gone',
+    "a frame found its port, next hop or device gone on the way from or to the node's TAP",
+  ],
 ] as const
 
 export type DropName = (typeof DROPS)[number][0]
@@ -129,6 +137,8 @@ export const DROP_POLICY_FRAGMENT = number('policy-fragment')
 export const DROP_POLICY_ICMP = number('policy-icmp')
 export const DROP_VXLAN_PEER = number('vxlan-peer')
 export const DROP_DNS_BUSY = number('dns-busy')
+export const DROP_VXLAN_DEVICE = number('vxlan-device')
+export const DROP_TAP_GONE = number('tap-gone')
 
 /** Not a reason: the packet is finished at layer 2 and goes straight to `transmit`. */
 export const DELIVER_AS_IS = 255

@@ -3,7 +3,8 @@
  * programs that check them, clean up after them, or find out what is there without a running engine.
  */
 export { readFurther } from './devices/further.ts'
-export { vethNames } from './devices/veth.ts'
+export { leadsToTap, vethNames } from './devices/veth.ts'
+export { isOurVxlan } from './devices/vxlan.ts'
 export { listAddresses } from './netlink/address.ts'
 export { ALIAS_BYTES, deleteLink, getLink, type Link, listLinks } from './netlink/link.ts'
 export { namespaceId } from './netlink/nsid.ts'

@@ -142,9 +142,19 @@ export const DNS_STREAM_BYTES = 4096
 /** Milliseconds between two looks for addresses that are out of date. */
 export const DNS_AGE_MS = 5000
 
+/** Longest IP packet whose outer one has no more than 65,535 bytes, over either family. */
+export const MAX_TUNNELLED_BYTES = 65_465
+/** Largest superframe that a stack gives a veth of ours, its Ethernet header included: such packets fit a tunnel whole. */
+export const POD_GSO_BYTES = 65_408
+/** Frames that wait in a queue of the node's TAP for their worker: what some hundred TCP windows have in flight. */
+export const TAP_QUEUE_LENGTH = 4096
+
 /** Overhead of VXLAN in front of an inner IP packet: outer IP, UDP, VXLAN, inner Ethernet. */
 export const VXLAN_OVERHEAD_IPV4 = 50
 export const VXLAN_OVERHEAD_IPV6 = 70
 
+/** Names of the node's TAP and of its vxlan device. */
+export const TAP_DEVICE = 'hawser-tap'
+export const VXLAN_DEVICE = 'hawser-vxlan'
 /** Name of the TUN device that is the node's own port, when nobody says another. */
 export const DEFAULT_HOST_DEVICE = 'hawser0'

@@ -39,6 +39,7 @@ import { HOP } from '../../dataplane/tables/next-hops.ts'
 import { macWords, NO_PORT, PORT_FLAG } from '../../dataplane/tables/ports.ts'
 import { TableWriter } from '../../dataplane/tables/tables.ts'
 import { vtepTable, writeVteps } from '../../dataplane/tables/vteps.ts'
+import { Trunk } from '../../dataplane/trunk/trunk.ts'
 import { WorkerPool } from '../../dataplane/worker/pool.ts'
 import { native } from '../../native/native.ts'
 import { identitiesOf, programOf, rulesOf } from './rules.ts'
@@ -112,12 +113,13 @@ const node = option('node-address')
 const facts = { vtep: node, vxlanPort: VXLAN_PORT, vni: VNI }
 const underlayQueues = await openXdpUnderlay(umem, slots, underlay.index, facts)
 
+const trunk = new Trunk({ arena, tables, ports, hops, workers: 1 })
 const podPort = ports.reserve()
 const enforcement =
   rules === undefined
     ? undefined
     : new Enforcement(
-        { arena, tables, ports, hops, rings: slots, workers: 1, umem, log: () => {} },
+        { arena, tables, ports, hops, trunk, rings: slots, workers: 1, umem, log: () => {} },
         { flows },
         () => undefined,
       )

@@ -21,6 +21,7 @@ import { HOP } from '../../dataplane/tables/next-hops.ts'
 import { macWords, NO_PORT, PORT_FLAG } from '../../dataplane/tables/ports.ts'
 import { TableWriter } from '../../dataplane/tables/tables.ts'
 import { vtepTable, writeVteps } from '../../dataplane/tables/vteps.ts'
+import { Trunk } from '../../dataplane/trunk/trunk.ts'
 import { native } from '../../native/native.ts'
 
 export const POD = 0
@@ -138,9 +139,10 @@ export function makeWorld(underlay: 4 | 6): { engine: Engine; parts: Parts } {
   }
   const rings = new RingSlots(arena)
   const log = () => {}
+  const trunk = new Trunk({ arena, tables, ports: slots, hops, workers: 1 })
   return {
     engine,
-    parts: { arena, tables, ports: slots, hops, rings, workers: 1, umem: undefined, log },
+    parts: { arena, tables, ports: slots, hops, trunk, rings, workers: 1, umem: undefined, log },
   }
 }
 

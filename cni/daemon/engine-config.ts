@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { MAX_PEERS, MAX_PORTS, MAX_WORKERS } from '../../dataplane/limits.ts'
 import { file } from '../base/fields.ts'
 
-export const UNDERLAY_MODES = ['auto', 'xdp', 'udp'] as const
+export const UNDERLAY_MODES = ['auto', 'xdp', 'udp', 'vxlan'] as const
 
 /** Linux' rule for names of network devices: 1 .. 15 bytes, not a path, no colon or white space. */
 export const device = z.string().regex(/^(?!\.{1,2}$)[!-.0-9;-~]{1,15}$/, {

@@ -5,7 +5,15 @@
  */
 import { spawn } from 'node:child_process'
 import { DatabaseSync } from 'node:sqlite'
-import { deleteLink, forwardRules, getLink, Netlink, vethNames } from '../../dataplane/kernel.ts'
+import {
+  deleteLink,
+  forwardRules,
+  getLink,
+  isOurVxlan,
+  Netlink,
+  vethNames,
+} from '../../dataplane/kernel.ts'
+import { TAP_DEVICE, VXLAN_DEVICE } from '../../dataplane/limits.ts'
 import { hasInterface } from '../../dataplane/netns.ts'
 import { look } from '../pods/namespace.ts'
 import { APPLICATION_ID, type Attachment, attachmentId, bootId } from '../state/state.ts'
@@ -69,7 +77,7 @@ function left(row: Record<string, unknown>): LeftAttachment {
   const text = (name: string): string => String(row[name])
   const [netns, ifname] = [text('netns'), text('ifname')]
   const key = { network: text('network'), containerId: text('container'), ifname }
-  const kind = text('kind') === 'xdp' ? 'xdp' : 'tun'
+  const kind = text('kind') as LeftAttachment['kind']
   const namespace = { netns, netnsDev: text('netnsDev'), netnsIno: text('netnsIno') }
   return { id: attachmentId(key), netns, ifname, kind, there: isThere(namespace, ifname) }
 }
@@ -110,6 +118,21 @@ export function nodePort(name: string): { port?: Leftover; taken?: string } {
   // A TUN has a carrier while a process has it open, and no daemon of ours runs.
   if (link.running) return { taken: 'another program has it open' }
   return { port: { what: `TUN ${name}`, remove: () => removeLink('', name) } }
+}
+
+/** The node's TAP and vxlan device. To be called only when no daemon runs. */
+export function trunkDevices(): Leftover[] {
+  const tap = inNamespace('', nl => getLink(nl, TAP_DEVICE))
+  const vxlan = inNamespace('', nl => getLink(nl, VXLAN_DEVICE))
+  return [
+    // A TAP has a carrier while a process has it open.
+    ...(tap?.kind === 'tun' && !tap.running
+      ? [{ what: `TAP ${TAP_DEVICE}`, remove: () => removeLink('', TAP_DEVICE) }]
+      : []),
+    ...(vxlan !== undefined && isOurVxlan(vxlan)
+      ? [{ what: `vxlan ${VXLAN_DEVICE}`, remove: () => removeLink('', VXLAN_DEVICE) }]
+      : []),
+  ]
 }
 
 /** Our nftables tables. Throws when nft can't be asked. */

@@ -26,6 +26,7 @@ import {
   nodePort,
   podLinks,
   readLeftState,
+  trunkDevices,
 } from './leftovers.ts'
 import { isOurExecutable } from './place.ts'
 
@@ -68,6 +69,7 @@ export async function uninstall(options: UninstallOptions): Promise<void> {
       ...ourFiles(binDir, () => [PLUGIN], isOurExecutable, tell),
       ...podLinks(left?.attachments ?? []),
       ...ourPort(options),
+      ...trunkDevices(),
       ...(await ourTables(tell)),
       ...(await ourFirewallRules(options)),
       ...daemonFiles(options, left !== undefined),

@@ -22,8 +22,10 @@ import { readdirSync } from 'node:fs'
 import { uptime } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
+import type { AttachKind } from '../../dataplane/control.ts'
 import {
   type Link,
+  leadsToTap,
   listAddresses,
   listLinks,
   Netlink,
@@ -221,12 +223,18 @@ function examine(
     netns: path,
     netnsDev: String(dev),
     netnsIno: String(ino),
-    kind: link.kind === 'veth' ? 'xdp' : 'tun',
+    kind: kindOf(link, host, names.hostDevice),
     mtu: link.mtu,
     pod: '',
     created,
     ...(asked || further !== undefined ? { runtime } : {}),
   }
+}
+
+function kindOf({ kind }: Link, host: readonly Link[], hostDevice: string): AttachKind {
+  if (kind !== 'veth') return 'tun'
+  const end = host.find(({ name }) => name === hostDevice)
+  return end !== undefined && leadsToTap(end.index) ? 'tap' : 'xdp'
 }
 
 /** Whether `end`, of the node, is the other end of `link` in the namespace at `path`. */
@@ -281,7 +289,7 @@ function withoutConflicts(claims: readonly Claim[], log: Logger): Claim[] {
   return claims.filter(claim => {
     const others = wants(claim).flatMap(want => claimants.get(want)!.filter(each => each !== claim))
     const other = others.find(
-      each => each.attachment.kind === 'xdp' || claim.attachment.kind === 'tun',
+      each => each.attachment.kind !== 'tun' || claim.attachment.kind === 'tun',
     )
     if (other === undefined) return true
     const { path } = other.namespace

@@ -12,7 +12,7 @@ import { CniError, CODE } from './errors.ts'
 import { delegateProblem, nameProblem } from './names.ts'
 import { CNI_VERSIONS, type CniVersion, hasVerb, SINCE, type Verb } from './versions.ts'
 
-export const ATTACH_KINDS = ['tun', 'xdp'] as const
+export const ATTACH_KINDS = ['tun', 'xdp', 'tap'] as const
 
 const network = z.string().superRefine((value, context) => {
   const cause = nameProblem(value)

@@ -99,7 +99,7 @@ export function runtimeOf(
       throw new CniError(
         CODE.config,
         `MAC ${mac}: a pod with "attach": "tun" has no MAC`,
-        'say "attach": "xdp", or ask for no MAC',
+        'say "attach": "tap" or "xdp", or ask for no MAC',
       )
     }
     runtime.mac = mac

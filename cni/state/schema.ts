@@ -2,7 +2,7 @@
 
 /** "hwsr" in SQLite's header. */
 export const APPLICATION_ID = 0x68_77_73_72
-export const SCHEMA_VERSION = 3
+export const SCHEMA_VERSION = 4
 /**
  * The earliest schema version whose hawser can read and write a file of this one; the file says it (`facts`), so
  * that an upgrade can be taken back. A change that only adds (a table, a column that may be null) leaves it as it
@@ -21,11 +21,13 @@ function into(table: string, columns: readonly string[], verb = 'INSERT'): strin
 const KEY = ['network', 'container', 'ifname']
 const CALL = ['netns', 'args', 'path', 'config']
 const NAMESPACE = ['netns', 'netnsDev', 'netnsIno']
+/** Their columns in the order of the table. */
+const COLUMNS = [
+  ...[...KEY, 'phase', ...NAMESPACE, 'kind', 'mtu', 'ip4', 'ip6', 'pod', 'created'],
+  ...['runtime', 'overlay'],
+]
 export const INSERT = {
-  attachment: into('attachments', [
-    ...[...KEY, 'phase', ...NAMESPACE, 'kind', 'mtu', 'ip4', 'ip6', 'pod', 'created'],
-    ...['runtime', 'overlay'],
-  ]),
+  attachment: into('attachments', COLUMNS),
   delegation: into('delegations', [...KEY, 'type', ...CALL, 'created'], 'INSERT OR REPLACE'),
   secondary: into(
     'secondaries',
@@ -67,13 +69,7 @@ const SECONDARIES = `
   ) STRICT;
 `
 
-/** What brings a file of that schema version to the next one. */
-export const MIGRATIONS: Readonly<Record<number, string>> = {
-  1: `${DELEGATIONS} ALTER TABLE attachments ADD COLUMN runtime TEXT;`,
-  2: `${SECONDARIES} ALTER TABLE attachments ADD COLUMN overlay TEXT;`,
-}
-
-export const SCHEMA = `
+const ATTACHMENTS = `
   CREATE TABLE attachments (
     network TEXT NOT NULL,
     container TEXT NOT NULL,
@@ -82,7 +78,7 @@ export const SCHEMA = `
     netns TEXT NOT NULL,
     netnsDev TEXT NOT NULL,
     netnsIno TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('tun', 'xdp')),
+    kind TEXT NOT NULL CHECK (kind IN ('tun', 'xdp', 'tap')),
     mtu INTEGER,
     ip4 TEXT UNIQUE,
     ip6 TEXT UNIQUE,
@@ -92,6 +88,23 @@ export const SCHEMA = `
     overlay TEXT,
     PRIMARY KEY (network, container, ifname)
   ) STRICT;
+`
+
+/** What brings a file of that schema version to the next one. */
+export const MIGRATIONS: Readonly<Record<number, string>> = {
+  1: `${DELEGATIONS} ALTER TABLE attachments ADD COLUMN runtime TEXT;`,
+  2: `${SECONDARIES} ALTER TABLE attachments ADD COLUMN overlay TEXT;`,
+  // A kind more: SQLite changes no CHECK in place.
+  3: `
+    ALTER TABLE attachments RENAME TO before;
+    ${ATTACHMENTS}
+    INSERT INTO attachments (${COLUMNS.join(', ')}) SELECT ${COLUMNS.join(', ')} FROM before;
+    DROP TABLE before;
+  `,
+}
+
+export const SCHEMA = `
+  ${ATTACHMENTS}
   CREATE TABLE cooling (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     family INTEGER NOT NULL,

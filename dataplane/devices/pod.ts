@@ -1,11 +1,11 @@
-/** A pod's interface of either kind: made, taken over, checked, removed. */
+/** A pod's interface of each kind: made, taken over, checked, removed. */
 import type { XskOffsets } from '../../native/native.ts'
 import type { RingSlots } from '../afxdp/ring-slots.ts'
 import type { Umem } from '../afxdp/umem.ts'
 import { podProgram } from '../bpf/programs.ts'
 import type { PodAttachment, PodSpec } from '../control.ts'
 import { faultPoint } from '../fault-points.ts'
-import { POD_FILL_FRAMES } from '../limits.ts'
+import { POD_FILL_FRAMES, POD_GSO_BYTES } from '../limits.ts'
 import { listAddresses } from '../netlink/address.ts'
 import { getLink } from '../netlink/link.ts'
 import { listRoutes } from '../netlink/route.ts'
@@ -16,7 +16,7 @@ import { macWords, NO_PORT, PORT_FLAG, type PortRecord } from '../tables/ports.t
 import { configureFurther, removeRules } from './further.ts'
 import { closeTun, configurePodTun, openTun, removeTun, vanishTun } from './tun.ts'
 import { openXdpQueues } from './underlay.ts'
-import { configurePodVeth, openVeth, removeVeth, vethNames } from './veth.ts'
+import { configurePodVeth, openVeth, removeVeth, type VethPair, vethNames } from './veth.ts'
 
 export interface PodDevice {
   /** Kind, link layer and descriptors; the rest is the attachment's. */
@@ -25,19 +25,36 @@ export interface PodDevice {
   link: { mac?: string; hostDevice?: string; hostMac?: string }
   /** Where the kernel puts the fields of the rings; absent for TUN. */
   xskOffsets?: XskOffsets
+  /** The pod's end has this MAC now. Absent: nobody but the port has to know. */
+  follow?(mac: string): void
   /** Closes descriptors; the interface stays. */
   close(): void
   /** Closes descriptors and removes the interface; when it resolves nobody can see that any more. */
   remove(): Promise<void>
 }
 
-/** Makes the interface of `pod` (with its final MTU) for `queues` workers. Undoes everything on failure. */
+/** The node's trunk, as pods of kind `tap` need it (trunk/trunk.ts). */
+export interface PodTrunk {
+  start(): void
+  add(port: number, pair: VethPair): void
+  follow(port: number, pair: VethPair): void
+  remove(port: number, hostIndex: number): void
+}
+
+/** What the engine has for pods' devices. */
+export interface PodParts {
+  readonly workers: number
+  readonly umem: Umem | undefined
+  readonly rings: RingSlots
+  readonly trunk: PodTrunk
+}
+
+/** Makes the interface of `pod` (with its final MTU), which will have the port `port`. Undoes everything on failure. */
 export async function openPod(
   pod: PodSpec & { mtu: number },
-  queues: number,
+  port: number,
   adopt: boolean,
-  umem: Umem | undefined,
-  rings: RingSlots,
+  { workers, umem, rings, trunk }: PodParts,
 ): Promise<PodDevice> {
   const nl = new Netlink(pod.netns)
   try {
@@ -51,8 +68,10 @@ export async function openPod(
     try {
       const device =
         pod.kind === 'tun'
-          ? openTunPod(nl, pod, queues, taken)
-          : await openVethPod(taken ? asItIs(nl, pod) : pod, queues, taken, umem, rings)
+          ? openTunPod(nl, pod, workers, taken)
+          : pod.kind === 'tap'
+            ? await openTapPod(taken ? asItIs(nl, pod) : pod, port, taken, trunk)
+            : await openVethPod(taken ? asItIs(nl, pod) : pod, workers, taken, umem, rings)
       return pod.further === undefined ? device : withoutRules(pod, device)
     } catch (error) {
       if (pod.further !== undefined && !taken) removeRules(pod)
@@ -173,7 +192,7 @@ async function openVethPod(
       `pod ${pod.id}: attach "xdp" needs AF_XDP, which is not available here; use "tun"`,
     )
   }
-  const pair = openVeth(pod.id, pod.netns, pod.ifname, pod.mtu, workers, adopt, pod.mac, pod.label)
+  const pair = openVeth(pod, { queues: workers }, adopt)
   try {
     faultPoint('attach.device')
     setSwitches(pod)
@@ -219,6 +238,49 @@ async function openVethPod(
     }
   } catch (error) {
     if (!adopt) await removeVeth(pair.hostDevice)
+    throw error
+  }
+}
+
+/** An ordinary veth, whose node's end leads to the trunk. `adopt`: the pod's end is there and stays on failure. */
+async function openTapPod(
+  pod: PodSpec & { mtu: number },
+  port: number,
+  adopt: boolean,
+  trunk: PodTrunk,
+): Promise<PodDevice> {
+  // Before anything is made: it tells why it can't be.
+  trunk.start()
+  const pair = openVeth(pod, { queues: 1, peer: { gsoMaxSize: POD_GSO_BYTES } }, adopt)
+  const remove = async (): Promise<void> => {
+    trunk.remove(port, pair.hostIndex)
+    await removeVeth(pair.hostDevice)
+  }
+  try {
+    faultPoint('attach.device')
+    setSwitches(pod)
+    const routes =
+      pod.further === undefined
+        ? configurePodVeth(pod.netns, pod.ifname, pod.ip4, pod.ip6, pod.label)
+        : configureFurther(pod, pod.further)
+    trunk.add(port, pair)
+    const own = macWords(pair.hostMac)
+    const peer = macWords(pair.podMac)
+    return {
+      record: {
+        ...{ ...NO_PORT, kind: PORT_KIND.TAP, ifindex: pair.hostIndex, mtu: pod.mtu },
+        ...{ macHigh: own.high, macLow: own.low },
+        ...{ peerMacHigh: peer.high, peerMacLow: peer.low },
+      },
+      routes,
+      link: { mac: pair.podMac, hostDevice: pair.hostDevice, hostMac: pair.hostMac },
+      follow: mac => trunk.follow(port, { ...pair, podMac: mac }),
+      // It has no descriptors: the pair and its program stay.
+      ...once(() => {}, remove),
+    }
+  } catch (error) {
+    if (adopt) trunk.remove(port, pair.hostIndex)
+    else await remove()
     throw error
   }
 }

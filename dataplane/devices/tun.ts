@@ -22,7 +22,11 @@ export interface TunDevice {
  * cleared, then the largest that the kernel accepts is set.
  */
 export function openTun(nl: Netlink, name: string, queues: number): TunDevice {
-  const fds = native.tunOpen(nl.netns, name, queues, true)
+  return setOffloads(nl, name, native.tunOpen(nl.netns, name, queues, true))
+}
+
+/** What every device of ours has, TUN or TAP: the largest offload mask, and no qdisc. */
+export function setOffloads(nl: Netlink, name: string, fds: readonly number[]): TunDevice {
   native.tunSetOffload(fds[0]!, 0)
   const offloads = OFFLOADS.find(mask => native.tunSetOffload(fds[0]!, mask) === 0) ?? 0
   const ifindex = nl.interfaceIndex(name)

@@ -1,8 +1,10 @@
 /**
- * veth pods: the pod's end in its namespace, the node's end here with an XDP program and AF_XDP
- * sockets. The pod's routes point at 169.254.1.1 and fe80::1, which `neighbour` answers for.
+ * veth pods: the pod's end in its namespace, the node's end here, with an XDP program and AF_XDP sockets
+ * (`xdp`) or a tc program (`tap`). The pod's routes point at 169.254.1.1 and fe80::1, which `neighbour` answers for.
  */
 import { createHash } from 'node:crypto'
+import { native } from '../../native/native.ts'
+import type { PodSpec } from '../control.ts'
 import {
   createVeth,
   deleteLink,
@@ -14,6 +16,7 @@ import {
 import { replaceRoute } from '../netlink/route.ts'
 import { Netlink } from '../netlink/socket.ts'
 import { setSwitch } from '../switches.ts'
+import { POD_UP } from '../tc/programs.ts'
 import { addAddressOnce } from './tun.ts'
 
 export const GATEWAY_IPV4 = '169.254.1.1'
@@ -41,16 +44,11 @@ export function vethNames(id: string, podMac?: string): Omit<VethPair, 'hostInde
   }
 }
 
-/** Makes the pair, or finds the one that an earlier process made for `id` when `adopt`. `mac`: of the pod's end, if not from the id. */
+/** Makes the pair, or finds the one that an earlier process made for the pod when `adopt`. `peer`: of the pod's end alone. */
 export function openVeth(
-  id: string,
-  netns: string,
-  ifname: string,
-  mtu: number,
-  queues: number,
+  { id, netns, ifname, mtu, mac, label }: PodSpec & { mtu: number },
+  { queues, peer = {} }: { queues: number; peer?: { gsoMaxSize?: number } },
   adopt: boolean,
-  mac?: string,
-  label?: string,
 ): VethPair {
   const names = vethNames(id, mac)
   if (names.podMac === names.hostMac) {
@@ -76,7 +74,7 @@ export function openVeth(
         mac: names.hostMac,
         mtu,
         queues,
-        peer: { name: ifname, mac: names.podMac, mtu, netnsPath: netns },
+        peer: { name: ifname, mac: names.podMac, mtu, netnsPath: netns, ...peer },
       })
       link = getLink(host, names.hostDevice)
       if (link === undefined) throw new Error(`veth ${names.hostDevice}: it vanished at once`)
@@ -96,6 +94,16 @@ export function openVeth(
 export function quiet(device: string): boolean {
   const spoke = setSwitch('', `ipv6/conf/${device}/disable_ipv6`, '1') !== undefined
   return setSwitch('', `ipv4/conf/${device}/forwarding`, '0') !== undefined || spoke
+}
+
+/** Whether the node's end of a veth, by its index, is that of a pod of kind `tap`: our tc program is on it. */
+export function leadsToTap(hostIndex: number): boolean {
+  try {
+    return native.bpfTcxNames('', hostIndex).includes(POD_UP)
+  } catch {
+    // Kernels before 6.6 don't tell.
+    return false
+  }
 }
 
 /** Of links' ends on this node, by their names, sets up those that are down; returns their names. What is gone is left out. */

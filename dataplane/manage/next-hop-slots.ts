@@ -1,4 +1,5 @@
 /** Next hop ids as the main thread manages them. All writes happen inside a change of the tables. */
+import { randomInt } from 'node:crypto'
 import { MAX_NEXT_HOPS } from '../limits.ts'
 import { type Arena, HEADER } from '../memory/arena.ts'
 import { HOP, type NextHop, writeNextHop } from '../tables/next-hops.ts'
@@ -20,6 +21,11 @@ export class NextHopSlots {
   /** Ids that have been given back. */
   private readonly freed: number[] = []
   private readonly incarnations = new Uint16Array(MAX_NEXT_HOPS)
+  /** By id: the stamp of its use. The first is any, so that none of an earlier process is taken for one of ours. */
+  private readonly stamps = new Uint16Array(MAX_NEXT_HOPS)
+  private uses = randomInt(0x1_0000)
+  /** Ids that were written since they were last told. */
+  private readonly written = new Set<number>()
 
   constructor(arena: Arena) {
     this.arena = arena
@@ -31,6 +37,8 @@ export class NextHopSlots {
     if (id >= MAX_NEXT_HOPS) {
       throw new RangeError(`no free next hop: a node has ${MAX_NEXT_HOPS} (MAX_NEXT_HOPS)`)
     }
+    this.uses = (this.uses + 1) & 0xffff
+    this.stamps[id] = this.uses
     this.update(id, hop)
     return id
   }
@@ -46,7 +54,8 @@ export class NextHopSlots {
     if (there !== undefined && isSame(there, hop)) return
     const header = this.arena.header()
     this.hops[id] = hop
-    writeNextHop(this.arena, id, hop, this.incarnations[id])
+    this.write(id, hop)
+    this.written.add(id)
     header[HEADER.NEXT_HOP_COUNT] = Math.max(header[HEADER.NEXT_HOP_COUNT]!, id + 1)
   }
 
@@ -58,7 +67,7 @@ export class NextHopSlots {
     const hop = this.hops[id]
     if (hop === undefined) return
     this.incarnations[id]!++
-    writeNextHop(this.arena, id, hop, this.incarnations[id])
+    this.write(id, hop)
   }
 
   /** Frees an id that no route names any more. No flow that names it finds it again. */
@@ -69,9 +78,26 @@ export class NextHopSlots {
     this.freed.push(id)
   }
 
+  /** What has been written since the last call, for whoever keeps a copy: behind each change of the tables. */
+  takeWritten(tell: (id: number, hop: NextHop | undefined, stamp: number) => void): void {
+    for (const id of this.written) tell(id, this.hops[id], this.stamps[id]!)
+    this.written.clear()
+  }
+
   get(id: number): NextHop | undefined {
     return this.hops[id]
   }
+
+  private write(id: number, hop: NextHop): void {
+    const stamp = hop.kind === HOP.VXLAN ? this.stamps[id] : 0
+    writeNextHop(this.arena, id, hop, this.incarnations[id], stamp)
+  }
+}
+
+const NOTHING = new Uint8Array(0)
+
+function isEqual(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i])
 }
 
 function isSame(a: NextHop, b: NextHop): boolean {
@@ -83,7 +109,7 @@ function isSame(a: NextHop, b: NextHop): boolean {
     a.macHigh === b.macHigh &&
     a.macLow === b.macLow &&
     a.macKnown === b.macKnown &&
-    a.header.length === b.header.length &&
-    a.header.every((byte, i) => byte === b.header[i])
+    isEqual(a.header, b.header) &&
+    isEqual(a.tunnel ?? NOTHING, b.tunnel ?? NOTHING)
   )
 }

@@ -4,6 +4,7 @@ import type { Umem } from '../afxdp/umem.ts'
 import type { DataplaneOptions } from '../control.ts'
 import type { Arena } from '../memory/arena.ts'
 import type { TableWriter } from '../tables/tables.ts'
+import type { Trunk } from '../trunk/trunk.ts'
 import type { NextHopSlots } from './next-hop-slots.ts'
 import type { PortSlots } from './port-slots.ts'
 
@@ -19,5 +20,6 @@ export interface Parts {
   readonly workers: number
   /** Undefined where the kernel has no AF_XDP, before the start and after the end. */
   umem: Umem | undefined
+  readonly trunk: Trunk
   readonly log: Log
 }

@@ -9,6 +9,7 @@ import type { PodAttachment, PodSpec } from '../control.ts'
 import { macOf, openPod, type PodDevice, verifyPod } from '../devices/pod.ts'
 import { quiet, setUp } from '../devices/veth.ts'
 import { faultPoint } from '../fault-points.ts'
+import { MAX_POD_MTU } from '../limits.ts'
 import { PORT_ROLE } from '../ports/port.ts'
 import { HOP } from '../tables/next-hops.ts'
 import { macWords, PORT_FLAG, type PortRecord } from '../tables/ports.ts'
@@ -98,7 +99,9 @@ export class Pods {
     if (spec.ip4 === undefined && spec.ip6 === undefined) {
       throw new RangeError(`pod ${spec.id}: it needs an address`)
     }
-    const mtu = Math.min(spec.mtu ?? this.mtu, this.mtu)
+    // The others' packets lie in small frames.
+    const most = spec.kind === 'tap' ? this.mtu : Math.min(this.mtu, MAX_POD_MTU)
+    const mtu = Math.min(spec.mtu ?? most, most)
     this.pending.add(spec.id)
     const undo: (() => void | Promise<void>)[] = []
     try {
@@ -122,13 +125,7 @@ export class Pods {
     undo.push(() => ports.cancel(port))
     const network = networks.enter(spec.network, adopt)
     undo.push(() => networks.leave(network))
-    const device = await openPod(
-      { ...spec, ...furtherOf(spec, network) },
-      parts.workers,
-      adopt,
-      parts.umem,
-      parts.rings,
-    )
+    const device = await openPod({ ...spec, ...furtherOf(spec, network) }, port, adopt, parts)
     undo.push(() => device.remove())
     faultPoint('attach.configured')
     const policy = await this.guard?.enter(spec, port)
@@ -241,6 +238,7 @@ export class Pods {
     const { high: peerMacHigh, low: peerMacLow } = macWords(mac)
     log('info', 'the MAC of a pod is followed', { pod: pod.spec.id, mac })
     pod.attachment = { ...pod.attachment, mac }
+    pod.device.follow?.(mac)
     tables.change(() => ports.update(port, { peerMacHigh, peerMacLow }))
   }
 

@@ -14,6 +14,8 @@ export class PortSlots {
   private readonly arena: Arena
   private readonly tables: TableWriter
   private readonly records: (PortRecord | undefined)[] = []
+  /** What else counts the kernel's drops, called by `countKernelDrops`. */
+  readonly counted: (() => void)[] = []
   private readonly kernelDrops: KernelDrops
 
   constructor(arena: Arena, tables: TableWriter) {
@@ -56,6 +58,7 @@ export class PortSlots {
   /** Counts what the kernel has dropped in front of all ports since it was last asked. */
   countKernelDrops(): void {
     for (let index = 0; index < MAX_PORTS; index++) this.readKernelDrops(index)
+    for (const count of this.counted) count()
   }
 
   private readKernelDrops(index: number): void {

@@ -38,7 +38,11 @@ export function engineStatus(from: StatusSources): DataplaneStatus {
   const { parts, networks, routing, pods, conditions, failed } = from
   const { arena } = parts
   const { underlay, notes: underlayNotes } = from.underlay.status()
-  const names = new Map([[from.host.port, from.host.name]])
+  const { trunk } = parts
+  const names = new Map([
+    [from.host.port, from.host.name],
+    [trunk.port, trunk.name],
+  ])
   for (const { attachment } of pods.all()) names.set(attachment.port, attachment.id)
   const faults = readFibFaults(arena)
   const notes = [...from.notes, ...underlayNotes, ...unresolved(from), ...networks.notes()]
@@ -117,11 +121,15 @@ const KINDS: Readonly<Record<number, string>> = {
   [PORT_KIND.TUN]: 'tun',
   [PORT_KIND.XDP]: 'xdp',
   [PORT_KIND.UDP]: 'udp',
+  [PORT_KIND.TAP]: 'tap',
+  [PORT_KIND.VXLAN]: 'vxlan',
+  [PORT_KIND.TRUNK]: 'tap',
 }
 const ROLES: Readonly<Record<number, string>> = {
   [PORT_ROLE.POD]: 'pod',
   [PORT_ROLE.UNDERLAY]: 'underlay',
   [PORT_ROLE.HOST]: 'host',
+  [PORT_ROLE.TRUNK]: 'trunk',
 }
 
 /** By DEVICE. */

@@ -33,11 +33,13 @@ import {
   type UnderlayFacts,
   type UnderlayQueues,
 } from '../devices/underlay.ts'
+import { removeVxlan } from '../devices/vxlan.ts'
 import { deviceProblem, RESOLVED_MS, UNRESOLVED_MS, type Way, Ways } from '../devices/ways.ts'
 import {
   MAX_PORTS,
   MIN_POD_MTU,
   UNDERLAY_FILL_FRAMES,
+  VXLAN_DEVICE,
   VXLAN_OVERHEAD_IPV4,
   VXLAN_OVERHEAD_IPV6,
 } from '../limits.ts'
@@ -46,6 +48,7 @@ import { getLink, type Link } from '../netlink/link.ts'
 import { PORT_KIND, PORT_ROLE } from '../ports/port.ts'
 import { HOP, type NextHop } from '../tables/next-hops.ts'
 import { macWords, NO_PORT, PORT_FLAG, type PortRecord } from '../tables/ports.ts'
+import { tunnelValue } from '../tc/tunnel.ts'
 import type { Conditions } from '../weather/conditions.ts'
 import type { Why } from '../weather/weather.ts'
 import type { Network } from './networks.ts'
@@ -56,6 +59,8 @@ import type { Parts } from './parts.ts'
 export interface UnderlaySpec extends UnderlayFacts {
   options: NonNullable<DataplaneOptions['underlay']>
   conditions: Conditions
+  /** This node's inner MAC. */
+  mac: string
   /** The ways to these VTEPs have changed: their next hops are to be written. */
   changed: (vteps: ReadonlySet<string>) => void
 }
@@ -89,7 +94,7 @@ export class Underlay {
   private readonly served = new Map<number, Served>()
   /** Devices that could not be served, with what they were then: asked again when that changes, and in a pass. */
   private readonly refused = new Map<number, string>()
-  private mode: 'xdp' | 'udp' = 'udp'
+  private mode: 'xdp' | 'udp' | 'vxlan' = 'udp'
   private kernel: (UdpSockets & Partial<RawSockets>) | undefined
   private kernelPort = -1
   private vnis: readonly number[] = []
@@ -127,9 +132,12 @@ export class Underlay {
   async open(podMtu: number): Promise<void> {
     this.podMtu = podMtu
     const mode = this.spec.options.mode ?? 'auto'
+    // One that an earlier process has left has the UDP port.
+    if (mode !== 'vxlan') removeVxlan(VXLAN_DEVICE)
     if (mode === 'auto') return this.choose()
     this.why = 'as configured'
     if (mode === 'xdp') await this.openXdp()
+    else if (mode === 'vxlan') this.openVxlan()
     else this.openUdp()
   }
 
@@ -180,12 +188,25 @@ export class Underlay {
     }
   }
 
+  /** The kernel encapsulates, and finds the ways itself: all goes by the node's trunk. */
+  private openVxlan(): void {
+    const { mac, vtep, vxlanPort } = this.spec
+    this.parts.trunk.startVxlan({ vtep, port: vxlanPort, mac })
+    this.mode = 'vxlan'
+    this.leaveToKernel({ ...NO_PORT, kind: PORT_KIND.VXLAN })
+  }
+
   private serveKernel(sockets: UdpSockets & Partial<RawSockets>, flags: number): void {
     this.kernel = sockets
-    this.kernelPort = this.activate(this.home, {
+    this.leaveToKernel({
       ...{ ...NO_PORT, kind: PORT_KIND.UDP, flags },
       ...{ fds: sockets.receivers, moreFds: sockets.senders },
     })
+  }
+
+  /** What no served device takes goes by the port of `record`. */
+  private leaveToKernel(record: Omit<PortRecord, 'state'>): void {
+    this.kernelPort = this.activate(this.home, record)
     const header = this.parts.arena.header()
     this.parts.tables.change(() => {
       header[HEADER.KERNEL_PORT] = this.kernelPort + 1
@@ -427,18 +448,29 @@ export class Underlay {
       port: this.portOf(way),
       // Less no IPv6 host is told (RFC 8200 section 5): the kernel fragments.
       mtu: Math.min(mtu, Math.max(most, MIN_POD_MTU)),
-      header: outerHeader({
-        source: self.vtep,
-        destination: peer.vtep,
-        vxlanPort: this.spec.vxlanPort,
-        vni,
-        sourceMac: self.vtepMac ?? vtepMac(self.name),
-        destinationMac: peer.vtepMac ?? vtepMac(peer.name),
-      }),
+      ...this.outerOf(self, peer, vni),
       macHigh: high,
       macLow: low,
       macKnown: way?.mac !== undefined || !this.served.has(way?.device?.index ?? 0),
     }
+  }
+
+  /** What is put in front of a packet: a header that we write, or what the kernel is told. */
+  private outerOf(self: NodeSpec, peer: NodeSpec, vni: number): Pick<NextHop, 'header' | 'tunnel'> {
+    const macs = {
+      sourceMac: self.vtepMac ?? vtepMac(self.name),
+      destinationMac: peer.vtepMac ?? vtepMac(peer.name),
+    }
+    if (this.mode === 'vxlan') {
+      const tunnel = tunnelValue({ local: self.vtep, remote: peer.vtep, vni, ...macs })
+      return { header: new Uint8Array(0), tunnel }
+    }
+    const { vxlanPort } = this.spec
+    const header = outerHeader({
+      ...{ source: self.vtep, destination: peer.vtep, vxlanPort, vni },
+      ...macs,
+    })
+    return { header }
   }
 
   /** Says what is wrong, and what no longer is. */

@@ -23,8 +23,12 @@ const IFLA_IFNAME = 3
 const IFLA_MTU = 4
 const IFLA_LINK = 5
 const IFLA_MASTER = 10
+const IFLA_TXQLEN = 13
 const IFLA_LINKINFO = 18
 const IFLA_IFALIAS = 20
+const IFLA_STATS64 = 23
+/** Byte offset of tx_dropped in struct rtnl_link_stats64. */
+const STATS_TX_DROPPED = 56
 const IFLA_NET_NS_FD = 28
 const IFLA_EXT_MASK = 29
 const IFLA_NUM_TX_QUEUES = 31
@@ -38,8 +42,13 @@ const IFLA_VXLAN_ID = 1
 const IFLA_VXLAN_LINK = 3
 const IFLA_VXLAN_LOCAL = 4
 const IFLA_VXLAN_LEARNING = 7
+const IFLA_VXLAN_PORT_RANGE = 10
 const IFLA_VXLAN_PORT = 15
 const IFLA_VXLAN_LOCAL6 = 17
+const IFLA_VXLAN_UDP_ZERO_CSUM6_RX = 20
+const IFLA_VXLAN_COLLECT_METADATA = 25
+/** First and last source port, network order: the dynamic ones (RFC 6335 section 6). */
+const SOURCE_PORTS = Uint8Array.of(0xc0, 0, 0xff, 0xff)
 const RTEXT_FILTER_SKIP_STATS = 8
 const IFF_UP = 0x1
 const IFF_RUNNING = 0x40
@@ -74,6 +83,7 @@ export interface Link {
   /** Index of the bridge that it is a port of. */
   master: number | undefined
   gsoMaxSize: number | undefined
+  txQueueLength: number
 }
 
 /** What every kind of device can be made with. */
@@ -123,6 +133,22 @@ export function getLink(nl: Netlink, nameOrIndex: string | number): Link | undef
     return answer === undefined ? undefined : parseLink(answer)
   } catch (error) {
     if (isNoDevice(error)) return undefined
+    throw error
+  }
+}
+
+/** Packets that an interface could not send; 0 when it is gone. */
+export function droppedBy(nl: Netlink, index: number): number {
+  try {
+    const [answer] = nl.query(linkMessage(RTM_GETLINK, 0, index), () => `interface ${index}`)
+    if (answer?.type !== RTM_NEWLINK) return 0
+    const stats = new Attributes(answer.payload, IFINFOMSG_BYTES).bytes(IFLA_STATS64)
+    if (stats === undefined) return 0
+    return Number(
+      header(stats, STATS_TX_DROPPED + 8, 'link_stats64').getBigUint64(STATS_TX_DROPPED, true),
+    )
+  } catch (error) {
+    if (isNoDevice(error)) return 0
     throw error
   }
 }
@@ -197,6 +223,20 @@ export function createVxlan(nl: Netlink, options: VxlanOptions): void {
   })
 }
 
+/**
+ * A vxlan device in external mode (collect_md): packets say where they go. It takes UDP packets without a
+ * checksum over IPv6 too (RFC 6935), and sends from ports of which each flow has one.
+ */
+export function createExternalVxlan(nl: Netlink, options: DeviceOptions & { port: number }): void {
+  createDevice(nl, 'vxlan', options, data => {
+    data.attributeU8(IFLA_VXLAN_COLLECT_METADATA, 1)
+    data.attributeU16be(IFLA_VXLAN_PORT, options.port)
+    data.attributeU8(IFLA_VXLAN_LEARNING, 0)
+    data.attributeU8(IFLA_VXLAN_UDP_ZERO_CSUM6_RX, 1)
+    data.attribute(IFLA_VXLAN_PORT_RANGE, SOURCE_PORTS)
+  })
+}
+
 /** Removes the interface, and with a veth its peer. ENODEV if it isn't there. */
 export function deleteLink(nl: Netlink, index: number): void {
   nl.request(linkMessage(RTM_DELLINK, 0, index), () => `delete ${linkName(nl, index)}`)
@@ -214,15 +254,18 @@ export interface LinkChange {
   mac?: string
   name?: string
   gsoMaxSize?: number
+  /** Packets. */
+  txQueueLength?: number
   /** 1 .. ALIAS_BYTES bytes. */
   alias?: string
 }
 
 /** Changes what is given. The kernel sets `up` last, and keeps earlier changes when a later one fails. */
 export function setLink(nl: Netlink, index: number, change: LinkChange): void {
-  const { up, alias, ...options } = change
+  const { up, alias, txQueueLength, ...options } = change
   const message = linkMessage(RTM_SETLINK, 0, index, up)
   addOptions(message, options)
+  if (txQueueLength !== undefined) message.attributeU32(IFLA_TXQLEN, txQueueLength)
   if (alias !== undefined) message.attribute(IFLA_IFALIAS, aliasBytes(alias))
   nl.request(message, () => {
     const values = Object.entries(change).map(([key, value]) => `${key} ${value}`)
@@ -271,6 +314,7 @@ export function parseLink(message: Message): Link | undefined {
     numRxQueues: attributes.u32(IFLA_NUM_RX_QUEUES) ?? 1,
     master: attributes.u32(IFLA_MASTER),
     gsoMaxSize: attributes.u32(IFLA_GSO_MAX_SIZE),
+    txQueueLength: attributes.u32(IFLA_TXQLEN) ?? 0,
   }
 }
 

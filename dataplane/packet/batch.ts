@@ -57,6 +57,8 @@ export class Batch {
   readonly l4Sum = new Uint16Array(BATCH_SIZE)
   /** Of what came from an underlay: its network, by `decap`. What a pod sent is of its port's. */
   readonly network = new Uint8Array(BATCH_SIZE)
+  /** Of what came by the kernel's vxlan device: the next hop that leads back to its sender. */
+  readonly source = new Uint16Array(BATCH_SIZE)
   /** Next hop id; 0 none. */
   readonly nextHop = new Uint16Array(BATCH_SIZE)
   /** Port to send by. */
@@ -117,6 +119,7 @@ export class Batch {
       for (let w = 0; w < 4; w++) this.dst6[to * 4 + w] = from.dst6[i * 4 + w]!
     }
     this.network[to] = from.network[i]!
+    this.source[to] = from.source[i]!
     this.nextHop[to] = from.nextHop[i]!
     this.outPort[to] = from.outPort[i]!
     return to
@@ -145,6 +148,7 @@ export class Batch {
     this.csumOffset[to] = from.csumOffset[i]!
     this.l4Sum[to] = from.l4Sum[i]!
     this.network[to] = from.network[i]!
+    this.source[to] = from.source[i]!
     this.nextHop[to] = from.nextHop[i]!
     this.outPort[to] = from.outPort[i]!
     this.error[to] = from.error[i]!

@@ -4,6 +4,7 @@ import type { Arena } from '../memory/arena.ts'
 import type { Frames } from '../memory/frames.ts'
 import type { PortRecord } from '../tables/ports.ts'
 import type { TableReader } from '../tables/tables.ts'
+import type { Members } from './members.ts'
 import type { ReadFrames } from './read-frames.ts'
 import type { Scratch } from './scratch.ts'
 
@@ -24,6 +25,7 @@ export interface WorkerContext {
   readonly scratch: Scratch
   readonly reading: ReadFrames
   readonly fills: FillShares
+  readonly members: Members
 }
 
 export interface PortContext extends WorkerContext {

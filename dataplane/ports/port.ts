@@ -6,9 +6,20 @@ import type { Batch } from '../packet/batch.ts'
 import type { PortRecord } from '../tables/ports.ts'
 
 /** What stands behind a port; the number is the one in the port record. */
-export const PORT_KIND = { TUN: 1, XDP: 2, UDP: 3, MEM: 4 } as const
+export const PORT_KIND = {
+  TUN: 1,
+  XDP: 2,
+  UDP: 3,
+  MEM: 4,
+  /** A pod's veth behind the node's TAP. */
+  TAP: 5,
+  /** The kernel's vxlan device, behind it as well. */
+  VXLAN: 6,
+  /** The TAP itself. */
+  TRUNK: 7,
+} as const
 /** What the port is for. */
-export const PORT_ROLE = { POD: 1, UNDERLAY: 2, HOST: 4 } as const
+export const PORT_ROLE = { POD: 1, UNDERLAY: 2, HOST: 4, TRUNK: 8 } as const
 
 export interface Port {
   /** Index in the port table. */
@@ -25,7 +36,7 @@ export interface Port {
   readonly superframes: boolean
   /** Whether `send` takes packets whose checksum is partial (F_CSUM_PARTIAL). */
   readonly partialChecksums: boolean
-  /** Descriptor to sleep on, or -1. */
+  /** Descriptor to sleep on, or -1: another port receives for it, or there is nothing to sleep on. */
   readonly fd: number
   /** True: `receive` costs no system call when nothing is there, so it is asked in every round. False: it is asked when its descriptor is readable. */
   readonly polled: boolean
@@ -67,4 +78,24 @@ export interface Port {
 
   /** Lets go of everything but the frames that the kernel holds: the port is used no more. */
   close(): void
+}
+
+/** A port that others stand behind: what it receives is theirs. */
+export interface Trunk extends Port {
+  /**
+   * Receives at most `max` packets and sorts them by the ports that they came in by; returns how many. All
+   * of them are in flight, and must be taken by `next` before anything else is asked.
+   */
+  gather(max: number): number
+  /** Empties `batch` and fills it with what came in by one more of these ports, as `receive` of that; undefined: there are no more. */
+  next(batch: Batch): Port | undefined
+}
+
+export function isTrunk(port: Port): port is Trunk {
+  return port.kind === PORT_KIND.TRUNK
+}
+
+/** Whether a port stands behind a trunk: the MACs of its frames are the trunk's business. */
+export function isTagged({ kind }: Port): boolean {
+  return kind === PORT_KIND.TAP || kind === PORT_KIND.VXLAN
 }

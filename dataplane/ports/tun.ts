@@ -1,41 +1,28 @@
 /**
  * A TUN queue: a pod's interface, or the node's own (`host`). Packets have no Ethernet header but a
- * virtio_net_hdr of 10 bytes in front (linux/virtio_net.h, legacy layout, little-endian):
- *
- *   flags u8, gso_type u8, hdr_len u16, gso_size u16, csum_start u16, csum_offset u16
+ * virtio_net_hdr in front (vnet.ts).
  *
  * A packet that fits a small frame is read into one, so that it may leave by AF_XDP without a copy;
  * a superframe is read into a large frame.
  */
 import { native } from '../../native/native.ts'
-import { DROP_NO_FRAMES, DROP_OFFLOAD, DROP_TX_ERROR, DROP_TX_FULL } from '../drops.ts'
+import { DROP_NO_FRAMES, DROP_TX_ERROR, DROP_TX_FULL } from '../drops.ts'
 import { ERRNO } from '../errno.ts'
-import { FRAME_HEADROOM, LARGE_FRAME_BYTES, MAX_SMALL_PACKET, RECEIVE_BURST } from '../limits.ts'
+import { LARGE_FRAME_BYTES, MAX_SMALL_PACKET, RECEIVE_BURST } from '../limits.ts'
 import { type Arena, COUNTER, PORT_COUNTER, portCounters } from '../memory/arena.ts'
 import type { Frames } from '../memory/frames.ts'
-import {
-  type Batch,
-  F_CSUM_PARTIAL,
-  GSO_NONE,
-  GSO_TCPV4,
-  GSO_TCPV6,
-  GSO_UDP_L4,
-} from '../packet/batch.ts'
-import { checksumOffset, transportHeaderLength } from '../packet/transport.ts'
+import type { Batch } from '../packet/batch.ts'
 import type { PortContext } from './context.ts'
 import { DEVICE, DeviceState } from './device-state.ts'
 import { PORT_KIND, type Port } from './port.ts'
 import type { ReadFrames } from './read-frames.ts'
 import { DESCRIPTOR_BYTES, DESCRIPTOR_LENGTH, type Scratch, TRANSMIT_BURST } from './scratch.ts'
+import { READ_AT, readVnet, VNET_HEADER, writeVnet } from './vnet.ts'
 
-/** Bytes of the virtio_net_hdr that TUN devices of ours use. */
-export const VNET_HEADER = 10
 /** Longest packet, with its virtio_net_hdr, that is read into a small frame. */
 const SMALL_CAP = MAX_SMALL_PACKET + VNET_HEADER
-const VNET_NEEDS_CSUM = 1
-const VNET_GSO_ECN = 0x80
-/** Where a packet is read to, from the beginning of its frame: its virtio_net_hdr. */
-export const READ_AT = FRAME_HEADROOM - VNET_HEADER
+/** A TUN has no link layer. */
+const NO_LINK = 0
 
 export class TunPort implements Port {
   readonly index: number
@@ -100,56 +87,19 @@ export class TunPort implements Port {
       else smallUsed++
       const i = batch.push(at - READ_AT, at + VNET_HEADER, Math.max(0, length - VNET_HEADER))
       if (length > SMALL_CAP && !frames.isLarge(at)) batch.drop[i] = DROP_NO_FRAMES
-      else this.readOffload(batch, i, at)
+      else readVnet(view, at, NO_LINK, batch, i)
     }
     small.use(smallUsed)
     large.use(largeUsed)
     return Math.max(got, 0)
   }
 
-  /** Reads the virtio_net_hdr at `at` into the batch. `parse` proves later that it fits the packet. */
-  private readOffload(batch: Batch, i: number, at: number): void {
-    const { view } = this.arena
-    const gsoType = view.getUint8(at + 1) & ~VNET_GSO_ECN
-    if ((view.getUint8(at) & VNET_NEEDS_CSUM) !== 0) {
-      batch.flags[i] = F_CSUM_PARTIAL
-      batch.csumStart[i] = view.getUint16(at + 6, true)
-      batch.csumOffset[i] = view.getUint16(at + 8, true)
-    }
-    if (gsoType === GSO_NONE) return
-    if (gsoType !== GSO_TCPV4 && gsoType !== GSO_TCPV6 && gsoType !== GSO_UDP_L4) {
-      batch.drop[i] = DROP_OFFLOAD
-      return
-    }
-    batch.gsoType[i] = gsoType
-    batch.gsoSize[i] = view.getUint16(at + 4, true)
-    if (batch.gsoSize[i] === 0) batch.drop[i] = DROP_OFFLOAD
-  }
-
   send(batch: Batch, i: number): number {
     if (this.device.state !== DEVICE.UP && !this.device.mayTry()) return this.device.reason()
     if (this.queued === TRANSMIT_BURST) this.flush()
     if (this.queued === TRANSMIT_BURST) return DROP_TX_FULL
-    const { view } = this.arena
-    const l3 = batch.l3[i]!
-    const at = l3 - VNET_HEADER
-    const partial = (batch.flags[i]! & F_CSUM_PARTIAL) !== 0
-    const gsoType = batch.gsoType[i]!
-    let csumStart = 0
-    let csumOffset = 0
-    let headers = 0
-    if (partial || gsoType !== GSO_NONE) {
-      const l4 = batch.l4[i]!
-      csumStart = l4 - l3
-      csumOffset = checksumOffset(batch.proto[i]!)
-      headers = csumStart + transportHeaderLength(view, l4, batch.proto[i]!)
-    }
-    view.setUint8(at, partial ? VNET_NEEDS_CSUM : 0)
-    view.setUint8(at + 1, gsoType)
-    view.setUint16(at + 2, gsoType === GSO_NONE ? 0 : headers, true)
-    view.setUint16(at + 4, gsoType === GSO_NONE ? 0 : batch.gsoSize[i]!, true)
-    view.setUint16(at + 6, csumStart, true)
-    view.setUint16(at + 8, csumOffset, true)
+    const at = batch.l3[i]! - VNET_HEADER
+    writeVnet(this.arena.view, at, NO_LINK, batch, i)
     this.queuedAt[this.queued] = at
     this.queuedLength[this.queued] = batch.len[i]! + VNET_HEADER
     this.queued++

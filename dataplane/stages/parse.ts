@@ -30,7 +30,7 @@ import {
   GSO_TCPV6,
 } from '../packet/batch.ts'
 import { checksumOffset, transportHeaderLength } from '../packet/transport.ts'
-import { PORT_ROLE } from '../ports/port.ts'
+import { isTagged, PORT_ROLE } from '../ports/port.ts'
 import {
   ETHERTYPE_ARP,
   ETHERTYPE_IPV4,
@@ -52,15 +52,16 @@ const MAX_EXTENSIONS = 8
 export function parse(e: Engine, b: Batch): void {
   const port = e.ports[b.inPort]!
   const pod = port.role === PORT_ROLE.POD
+  const tagged = isTagged(port)
   for (let i = 0; i < b.n; i++) {
     if (b.drop[i] !== 0) continue
-    if (port.ethernet && !parseEthernet(e, b, i, pod)) continue
+    if (port.ethernet && !parseEthernet(e, b, i, pod, tagged)) continue
     parseIp(e, b, i, port.hiddenPartial)
   }
 }
 
-/** False when the packet is finished here: dropped, or ARP. */
-function parseEthernet(e: Engine, b: Batch, i: number, pod: boolean): boolean {
+/** False when the packet is finished here: dropped, or ARP. `tagged`: whom it is addressed to has been looked at before. */
+function parseEthernet(e: Engine, b: Batch, i: number, pod: boolean, tagged: boolean): boolean {
   const { view } = e
   const l3 = b.l3[i]!
   // Ports set `len` to the frame's bytes less 14, as a u32: a shorter frame wraps far above any frame.
@@ -81,7 +82,7 @@ function parseEthernet(e: Engine, b: Batch, i: number, pod: boolean): boolean {
   // To us, or to a group address (broadcast ARP, solicited-node multicast).
   const foreign =
     view.getUint32(l3 - 14) !== record.macHigh || view.getUint16(l3 - 10) !== record.macLow
-  if (foreign && (view.getUint8(l3 - 14) & 1) === 0) {
+  if (!tagged && foreign && (view.getUint8(l3 - 14) & 1) === 0) {
     b.drop[i] = DROP_L2_FOREIGN
     return false
   }

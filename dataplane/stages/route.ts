@@ -149,7 +149,12 @@ function decrementTtl(e: Engine, b: Batch, i: number): boolean {
 /** Whether the kernel may send the packet in outer fragments: its sender doesn't ask to be told (RFC 1191). */
 function mayFragment(e: Engine, b: Batch, i: number): boolean {
   if (e.kernelPort < 0 || (b.flags[i]! & F_IPV6) !== 0 || b.gsoType[i] !== GSO_NONE) return false
-  return (e.view.getUint16(b.l3[i]! + 6) & 0x4000) === 0 && b.len[i]! <= MAX_SMALL_PACKET
+  return (e.view.getUint16(b.l3[i]! + 6) & 0x4000) === 0 && fits(e, b, i)
+}
+
+/** Whether the kernel's port takes a packet of that length. */
+function fits(e: Engine, b: Batch, i: number): boolean {
+  return b.len[i]! <= MAX_SMALL_PACKET || e.ports[e.kernelPort]?.superframes === true
 }
 
 /**

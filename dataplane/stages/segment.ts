@@ -14,10 +14,11 @@ import { native } from '../../native/native.ts'
 import { CONSUMED, DROP_NO_FRAMES } from '../drops.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { Expansion, Output } from '../engine/path.ts'
-import { BATCH_SIZE, FRAME_HEADROOM, MAX_SMALL_PACKET } from '../limits.ts'
+import { BATCH_SIZE, FRAME_HEADROOM, MAX_SMALL_PACKET, MAX_TUNNELLED_BYTES } from '../limits.ts'
 import { COUNTER } from '../memory/arena.ts'
 import { type Batch, F_IPV6, F_L4_SUM, GSO_NONE } from '../packet/batch.ts'
 import { checksumOffset, transportHeaderLength } from '../packet/transport.ts'
+import { PORT_KIND } from '../ports/port.ts'
 import { PROTO_TCP } from '../wire/numbers.ts'
 import { TCP, TCP_CWR, TCP_FIN, TCP_PSH } from '../wire/tcp.ts'
 import { UDP } from '../wire/udp.ts'
@@ -44,11 +45,13 @@ export const segment: Expansion = {
   },
 }
 
-/** Whether packet `i` lies in a large frame, and its port takes none. */
+/** Whether packet `i` lies in a large frame, and its port takes none, or its outer packet would be too long. */
 function isToChange(e: Engine, b: Batch, i: number): boolean {
   if (b.drop[i] !== 0) return false
   if (b.gsoType[i] === GSO_NONE && !e.frames.isLarge(b.frame[i]!)) return false
-  return e.ports[b.outPort[i]!]?.superframes === false
+  const port = e.ports[b.outPort[i]!]
+  if (port === undefined) return false
+  return !port.superframes || (port.kind === PORT_KIND.VXLAN && b.len[i]! > MAX_TUNNELLED_BYTES)
 }
 
 /** Appends the segments of superframe `i` from payload byte `out.done` on. False: the output is full. Else the superframe's frame has been given back. */

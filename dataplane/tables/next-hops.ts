@@ -9,8 +9,11 @@
  *      an IPv4 header checksum over just that
  *   96 MAC of the underlay neighbour, bytes 0-3   100 bytes 4-5   104 1 if that MAC is known
  *   108 incarnation, 16 bits: flows that were decided by an earlier one are routed again (policy/action.ts)
+ *   110 stamp, 16 bits: of which use of the id this is (tc/tag.ts)
+ *   112 VTEP behind it, where the kernel encapsulates: as in its tunnel (tc/tunnel.ts)
  */
 import { type Arena, NEXT_HOP_BYTES } from '../memory/arena.ts'
+import { TUNNEL } from '../tc/tunnel.ts'
 import { markMoved } from './blocks.ts'
 
 export const HOP = {
@@ -34,6 +37,9 @@ export const HOP_MAC_HIGH = 96
 export const HOP_MAC_LOW = 100
 export const HOP_MAC_KNOWN = 104
 export const HOP_INCARNATION = 108
+export const HOP_STAMP = 110
+export const HOP_VTEP = 112
+const VTEP_BYTES = 16
 
 export interface NextHop {
   kind: number
@@ -41,14 +47,22 @@ export interface NextHop {
   network: number
   port: number
   mtu: number
-  /** Empty unless VXLAN. */
+  /** Empty unless VXLAN, and we write it. */
   header: Uint8Array
+  /** VXLAN, and the kernel encapsulates: what it is told (tc/tunnel.ts). */
+  tunnel?: Uint8Array
   macHigh: number
   macLow: number
   macKnown: boolean
 }
 
-export function writeNextHop(arena: Arena, id: number, hop: NextHop, incarnation = 0): void {
+export function writeNextHop(
+  arena: Arena,
+  id: number,
+  hop: NextHop,
+  incarnation = 0,
+  stamp = 0,
+): void {
   const { view, bytes } = arena
   const at = arena.layout.nextHops.offset + id * NEXT_HOP_BYTES
   bytes.fill(0, at, at + NEXT_HOP_BYTES)
@@ -62,5 +76,9 @@ export function writeNextHop(arena: Arena, id: number, hop: NextHop, incarnation
   view.setUint32(at + HOP_MAC_LOW, hop.macLow, true)
   view.setUint32(at + HOP_MAC_KNOWN, hop.macKnown ? 1 : 0, true)
   view.setUint16(at + HOP_INCARNATION, incarnation, true)
+  view.setUint16(at + HOP_STAMP, stamp, true)
+  if (hop.tunnel !== undefined) {
+    bytes.set(hop.tunnel.subarray(TUNNEL.REMOTE, TUNNEL.REMOTE + VTEP_BYTES), at + HOP_VTEP)
+  }
   markMoved(arena, 'nextHops', id * NEXT_HOP_BYTES, NEXT_HOP_BYTES)
 }

@@ -18,6 +18,8 @@ import { fence } from '../memory/fence.ts'
 import { type Blocks, blocksOf } from './blocks.ts'
 
 export class TableWriter {
+  /** What is to be done behind each change: whoever keeps a copy of the tables brings it up to date. */
+  readonly behind: (() => void)[] = []
   private readonly arena: Arena
   private readonly header: Int32Array
 
@@ -43,6 +45,7 @@ export class TableWriter {
     }
     const generation = (Atomics.add(header, HEADER.GENERATION, 1) + 1) | 0
     this.wake()
+    for (const follow of this.behind) follow()
     return generation
   }
 

@@ -28,13 +28,7 @@ import {
   R10,
   SIZE,
 } from '../bpf/assembler.ts'
-import {
-  DROP_NOT_VXLAN,
-  DROP_PORT_GONE,
-  DROP_TX_ERROR,
-  DROP_VXLAN_INNER,
-  DROP_VXLAN_PEER,
-} from '../drops.ts'
+import { DROP_TAP_GONE, DROP_VXLAN_DEVICE, DROP_VXLAN_PEER } from '../drops.ts'
 import { DEVICE_TAP, DEVICE_VXLAN, POD, type TcMaps } from './maps.ts'
 import { TAG, TAG_BYTES, TAG_PEER, TAG_POD } from './tag.ts'
 import { BPF_F_TUNINFO_IPV6, inKernelOrder, TUNNEL, TUNNEL_KEY_BYTES } from './tunnel.ts'
@@ -79,16 +73,16 @@ function dropIf(
 /** Writes `bytes` bytes from where R3 points to over the beginning of the frame. */
 function storeHeader(asm: Assembler, bytes: number): void {
   asm.move(R1, R6).set(R2, 0).set(R4, bytes).set(R5, 0).call(HELPER.SKB_STORE_BYTES)
-  dropIf(asm, JUMP.NE, 0, DROP_TX_ERROR)
+  dropIf(asm, JUMP.NE, 0, DROP_TAP_GONE)
 }
 
 /** Redirects to a device of ours. */
 function toDevice(asm: Assembler, maps: TcMaps, device: number): void {
   asm.storeImmediate(SIZE.W, R10, -4, device)
   lookupWord(asm, maps.devices)
-  dropIf(asm, JUMP.EQ, 0, DROP_PORT_GONE)
+  dropIf(asm, JUMP.EQ, 0, DROP_TAP_GONE)
   asm.load(SIZE.W, R0, R0, 0)
-  dropIf(asm, JUMP.EQ, 0, DROP_PORT_GONE)
+  dropIf(asm, JUMP.EQ, 0, DROP_TAP_GONE)
   asm.move(R1, R0).set(R2, 0).call(HELPER.REDIRECT).exit()
 }
 
@@ -127,7 +121,7 @@ export function podUp(maps: TcMaps): Uint8Array {
     .load(SIZE.W, R1, R6, SKB.IFINDEX)
     .store(SIZE.W, R10, -4, R1)
   lookupWord(asm, maps.senders)
-  dropIf(asm, JUMP.EQ, 0, DROP_PORT_GONE)
+  dropIf(asm, JUMP.EQ, 0, DROP_TAP_GONE)
   return tagAndSend(asm, maps)
 }
 
@@ -143,7 +137,7 @@ export function peerUp(maps: TcMaps, vtep: string): Uint8Array {
     asm.storeImmediate(SIZE.W, R10, at, 0)
   }
   asm.load(SIZE.W, R0, R6, SKB.PACKET_TYPE)
-  dropIf(asm, JUMP.NE, PACKET_HOST, DROP_VXLAN_INNER)
+  dropIf(asm, JUMP.NE, PACKET_HOST, DROP_VXLAN_DEVICE)
   asm
     .move(R1, R6)
     .move(R2, R10)
@@ -151,7 +145,7 @@ export function peerUp(maps: TcMaps, vtep: string): Uint8Array {
     .set(R3, TUNNEL_KEY_BYTES)
     .set(R4, six ? BPF_F_TUNINFO_IPV6 : 0)
     .call(HELPER.SKB_GET_TUNNEL_KEY)
-  dropIf(asm, JUMP.NE, 0, DROP_NOT_VXLAN)
+  dropIf(asm, JUMP.NE, 0, DROP_VXLAN_DEVICE)
   const view = new DataView(inKernelOrder(local).slice().buffer)
   for (let at = 0; at < local.length; at += 4) {
     // An immediate is sign-extended: so is what it is compared with.
@@ -159,7 +153,7 @@ export function peerUp(maps: TcMaps, vtep: string): Uint8Array {
       .load(SIZE.W, R0, R10, KEY_AT + TUNNEL.LOCAL + at)
       .alu(ALU.LSH, R0, 32)
       .alu(ALU.ARSH, R0, 32)
-    dropIf(asm, JUMP.NE, view.getInt32(at, true), DROP_NOT_VXLAN)
+    dropIf(asm, JUMP.NE, view.getInt32(at, true), DROP_VXLAN_DEVICE)
   }
   lookup(asm, maps.peers, KEY_AT)
   dropIf(asm, JUMP.EQ, 0, DROP_VXLAN_PEER)
@@ -175,7 +169,7 @@ export function down(maps: TcMaps): Uint8Array {
     .alu(ALU.ADD, R3, TAG_AT)
     .set(R4, TAG_BYTES)
     .call(HELPER.SKB_LOAD_BYTES)
-  dropIf(asm, JUMP.NE, 0, DROP_TX_ERROR)
+  dropIf(asm, JUMP.NE, 0, DROP_TAP_GONE)
   asm
     .load(SIZE.B, R1, R10, TAG_AT + TAG.NUMBER)
     .alu(ALU.LSH, R1, 8)
@@ -184,12 +178,12 @@ export function down(maps: TcMaps): Uint8Array {
     .store(SIZE.W, R10, -4, R1)
     .load(SIZE.B, R0, R10, TAG_AT + TAG.KIND)
     .jumpIf(JUMP.EQ, R0, TAG_PEER, 'peer')
-  dropIf(asm, JUMP.NE, TAG_POD, DROP_PORT_GONE)
+  dropIf(asm, JUMP.NE, TAG_POD, DROP_TAP_GONE)
 
   lookupWord(asm, maps.pods)
-  dropIf(asm, JUMP.EQ, 0, DROP_PORT_GONE)
+  dropIf(asm, JUMP.EQ, 0, DROP_TAP_GONE)
   asm.move(R7, R0).load(SIZE.W, R0, R7, POD.IFINDEX)
-  dropIf(asm, JUMP.EQ, 0, DROP_PORT_GONE)
+  dropIf(asm, JUMP.EQ, 0, DROP_TAP_GONE)
   asm.move(R3, R7).alu(ALU.ADD, R3, POD.MACS)
   storeHeader(asm, MACS_BYTES)
   // The TAP took it for a frame to somebody else, and the pod's stack would drop it as that.
@@ -198,9 +192,9 @@ export function down(maps: TcMaps): Uint8Array {
 
   asm.label('peer')
   lookupWord(asm, maps.tunnels)
-  dropIf(asm, JUMP.EQ, 0, DROP_PORT_GONE)
+  dropIf(asm, JUMP.EQ, 0, DROP_TAP_GONE)
   asm.move(R7, R0).load(SIZE.W, R0, R7, TUNNEL.KNOWN)
-  dropIf(asm, JUMP.EQ, 0, DROP_PORT_GONE)
+  dropIf(asm, JUMP.EQ, 0, DROP_TAP_GONE)
   asm.move(R3, R7).alu(ALU.ADD, R3, TUNNEL.MACS)
   storeHeader(asm, MACS_BYTES)
   asm
@@ -209,7 +203,7 @@ export function down(maps: TcMaps): Uint8Array {
     .set(R3, TUNNEL_KEY_BYTES)
     .load(SIZE.W, R4, R7, TUNNEL.FLAGS)
     .call(HELPER.SKB_SET_TUNNEL_KEY)
-  dropIf(asm, JUMP.NE, 0, DROP_TX_ERROR)
+  dropIf(asm, JUMP.NE, 0, DROP_TAP_GONE)
   toDevice(asm, maps, DEVICE_VXLAN)
   return drop(asm, maps)
 }

@@ -5,6 +5,8 @@ import { XDP_RING_SIZE } from '../limits.ts'
 import { HEADER } from '../memory/arena.ts'
 import type { PortContext, WorkerContext } from '../ports/context.ts'
 import { PORT_KIND, type Port } from '../ports/port.ts'
+import { TapPort } from '../ports/tap.ts'
+import { TapTrunk } from '../ports/trunk.ts'
 import { TunPort } from '../ports/tun.ts'
 import { UdpPort } from '../ports/udp.ts'
 import { XdpPort, type XdpRings } from '../ports/xdp.ts'
@@ -18,8 +20,11 @@ export function createPort(
   shared: WorkerContext,
 ): Port | undefined {
   const fd = record.fds[worker]!
-  if (fd < 0) return undefined
   const context: PortContext = { ...shared, index, record, fd }
+  // The trunk has the descriptors for these.
+  if (record.kind === PORT_KIND.TAP || record.kind === PORT_KIND.VXLAN) return new TapPort(context)
+  if (fd < 0) return undefined
+  if (record.kind === PORT_KIND.TRUNK) return new TapTrunk(context)
   if (record.kind === PORT_KIND.TUN) return new TunPort(context)
   if (record.kind === PORT_KIND.UDP) return new UdpPort(context)
   if (record.kind === PORT_KIND.XDP) {

@@ -41,10 +41,11 @@ import { pathOfRole } from '../pipeline.ts'
 import { Judge } from '../policy/judge.ts'
 import type { PolicyMemory } from '../policy/memory.ts'
 import type { WorkerContext } from '../ports/context.ts'
-import type { Port } from '../ports/port.ts'
+import { Members } from '../ports/members.ts'
+import { isTrunk, type Port, type Trunk } from '../ports/port.ts'
 import { ReadFrames } from '../ports/read-frames.ts'
 import { EVENTS, Scratch } from '../ports/scratch.ts'
-import { READ_AT } from '../ports/tun.ts'
+import { READ_AT } from '../ports/vnet.ts'
 import { PORT_STATE, type PortRecord } from '../tables/ports.ts'
 import { createPort } from './create-port.ts'
 import { FairShares } from './fair-shares.ts'
@@ -148,6 +149,7 @@ export class Worker {
       scratch: this.scratch,
       reading: new ReadFrames(arena, frames, this.scratch, READ_AT),
       fills: new FillShares(frames.small),
+      members: new Members(),
     }
     this.header = arena.header()
     this.control = arena.control(task.worker)
@@ -240,12 +242,28 @@ export class Worker {
 
   /** One burst of one port, down the whole pipeline. */
   private turn(port: Port): number {
+    if (isTrunk(port)) return this.turnTrunk(port)
     const { engine, batch } = this
     batch.reset(port.index)
     const n = port.receive(batch, PORT_BURST)
     if (n === 0) return 0
     this.shares.charge(port.index, engine.countReceived(port, batch), this.since)
     run(engine, this.paths[port.role]!, batch)
+    engine.flush()
+    return n
+  }
+
+  /** One burst of a trunk: a batch for each port that its packets came in by. */
+  private turnTrunk(trunk: Trunk): number {
+    const { engine, batch } = this
+    const n = trunk.gather(PORT_BURST)
+    if (n === 0) return 0
+    let bytes = 0
+    for (let port = trunk.next(batch); port !== undefined; port = trunk.next(batch)) {
+      bytes += engine.countReceived(port, batch)
+      run(engine, this.paths[port.role]!, batch)
+    }
+    this.shares.charge(trunk.index, bytes, this.since)
     engine.flush()
     return n
   }
@@ -292,7 +310,7 @@ export class Worker {
     if (this.parked[port.index] !== 0) return
     this.parked[port.index] = 1
     if (!port.polled) {
-      native.epollRemove(this.ready, port.fd)
+      if (port.fd >= 0) native.epollRemove(this.ready, port.fd)
       return
     }
     this.unwatch(port)
@@ -431,7 +449,7 @@ export class Worker {
       this.watch(port)
       this.packetsAtRest[index] = this.packetsOf(port)
       port.service()
-    } else {
+    } else if (port.fd >= 0) {
       this.descriptorPorts++
       native.epollAdd(this.ready, port.fd, index, EPOLLIN)
     }
@@ -445,7 +463,7 @@ export class Worker {
     port.close()
     engine.ports[index] = undefined
     engine.records[index] = undefined
-    if (!port.polled) this.descriptorPorts--
+    if (!port.polled && port.fd >= 0) this.descriptorPorts--
     this.park(port)
     this.parked[index] = 0
     this.shares.forget(index)

@@ -235,18 +235,23 @@ int tcxIds(uint32_t ifindex, std::vector<uint32_t>& ids) {
   return error == ENOENT ? 0 : error;
 }
 
+/** What the kernel says of a program. False when it can't be told. */
+bool programInfo(int fd, bpf_prog_info& details) {
+  details = {};
+  bpf_attr attr = {};
+  attr.info.bpf_fd = static_cast<uint32_t>(fd);
+  attr.info.info_len = sizeof details;
+  attr.info.info = pointer(&details);
+  return bpf(BPF_OBJ_GET_INFO_BY_FD, attr) == 0;
+}
+
 /** The program with that id and its name. False when it is gone. */
 bool programById(uint32_t id, Fd& into, std::string& name) {
   bpf_attr attr = {};
   attr.prog_id = id;
   into.reset(bpf(BPF_PROG_GET_FD_BY_ID, attr));
-  if (into.get() < 0) return false;
-  bpf_prog_info details = {};
-  bpf_attr ask = {};
-  ask.info.bpf_fd = static_cast<uint32_t>(into.get());
-  ask.info.info_len = sizeof details;
-  ask.info.info = pointer(&details);
-  if (bpf(BPF_OBJ_GET_INFO_BY_FD, ask) != 0) return false;
+  bpf_prog_info details;
+  if (into.get() < 0 || !programInfo(into.get(), details)) return false;
   name.assign(details.name, ::strnlen(details.name, sizeof details.name));
   return true;
 }
@@ -255,6 +260,8 @@ bool programById(uint32_t id, Fd& into, std::string& name) {
 int attachTcx(int program, uint32_t ifindex, const std::string& name) {
   std::vector<uint32_t> ids;
   if (const int error = tcxIds(ifindex, ids); error != 0) return error;
+  bpf_prog_info own;
+  if (!programInfo(program, own)) return errno;
   bpf_attr attr = {};
   attr.target_fd = ifindex;  // target_ifindex, in a union with it
   attr.attach_bpf_fd = static_cast<uint32_t>(program);
@@ -263,6 +270,8 @@ int attachTcx(int program, uint32_t ifindex, const std::string& name) {
   Fd there;
   std::string called;
   for (const uint32_t id : ids) {
+    // The kernel refuses a program in its own place.
+    if (id == own.id) return 0;
     if (!programById(id, there, called) || called != name) continue;
     attr.attach_flags = BPF_F_REPLACE;
     attr.replace_bpf_fd = static_cast<uint32_t>(there.get());

@@ -8,7 +8,7 @@ import { mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { DataplaneStatus } from '../../dataplane/control.ts'
+import type { AttachKind, DataplaneStatus } from '../../dataplane/control.ts'
 import type { Namespaces } from './netns.ts'
 import { Running, run } from './processes.ts'
 import { until } from './until.ts'
@@ -40,7 +40,7 @@ export interface NodeOptions {
   networks?: readonly ClusterNetwork[]
   workers?: number
   vxlanPort?: number
-  underlayMode?: 'auto' | 'xdp' | 'udp'
+  underlayMode?: 'auto' | 'xdp' | 'udp' | 'vxlan'
   masquerade?: boolean
   /** Further keys of the daemon's configuration. */
   config?: Record<string, unknown>
@@ -232,7 +232,7 @@ export interface TestPod {
   name: string
   containerId: string
   netns: string
-  attach: 'tun' | 'xdp'
+  attach: AttachKind
   ip4: string
   ip6: string
   result: Record<string, unknown>
@@ -250,7 +250,7 @@ export async function addPod(
   namespaces: Namespaces,
   node: TestNode,
   name: string,
-  attach: 'tun' | 'xdp',
+  attach: AttachKind,
   extra: Record<string, unknown> = {},
   kubernetes = `test/${name}`,
 ): Promise<TestPod> {

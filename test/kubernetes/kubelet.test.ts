@@ -26,7 +26,7 @@ import { Kubelet } from './kubelet.ts'
 
 const TEST_MS = 240_000
 /** Ports of the nodes that lead to their pods. */
-const HOST_PORTS = { tun: 18_080, xdp: 18_081 } as const
+const HOST_PORTS = { tun: 18_080, xdp: 18_081, tap: 18_082 } as const
 const ADDRESSES_OF_A = [NODE_A.vtep, 'fd77::1']
 /** How many pods are made, and how many others deleted, while the daemon is away. */
 const MEANWHILE = 10

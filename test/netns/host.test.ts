@@ -25,7 +25,7 @@ if (!NFT) console.warn('skipped: masquerading, nft is not installed (apt-get ins
 
 const namespaces = new Namespaces('host')
 let node: TestNode | undefined
-const pods: Partial<Record<'t1' | 'x1', TestPod>> = {}
+const pods: Partial<Record<'t1' | 'x1' | 'v1', TestPod>> = {}
 let world: Endpoint
 let host: Endpoint
 
@@ -52,6 +52,7 @@ beforeAll(async () => {
   await node.start()
   pods.t1 = await addPod(namespaces, node, 't1', 'tun')
   pods.x1 = await addPod(namespaces, node, 'x1', 'xdp')
+  pods.v1 = await addPod(namespaces, node, 'v1', 'tap')
 })
 afterAll(async () => {
   await node?.remove()
@@ -59,7 +60,7 @@ afterAll(async () => {
 })
 tellLogsOnFailure(() => [node])
 
-describe.each(['t1', 'x1'] as const)('pod %s', name => {
+describe.each(['t1', 'x1', 'v1'] as const)('pod %s', name => {
   test('reaches a server of the node', async () => {
     await expectTraffic(pods[name]!, host)
   })
@@ -122,14 +123,14 @@ test('metrics tell what the engine and the state have counted', async () => {
     return line === undefined ? Number.NaN : Number(line.slice(sample.length + 1))
   }
   expect(value('hawser_ready')).toBe(1)
-  expect(value('hawser_pods')).toBe(2)
+  expect(value('hawser_pods')).toBe(3)
   expect(value('hawser_addresses{overlay="",network="",range="10.244.1.0/24",state="taken"}')).toBe(
-    2,
+    3,
   )
-  expect(value('hawser_cni_requests_total{verb="ADD",outcome="ok"}')).toBe(2)
+  expect(value('hawser_cni_requests_total{verb="ADD",outcome="ok"}')).toBe(3)
   expect(value('hawser_worker_frames{worker="0",size="any",state="leaked"}')).toBe(0)
   const received = stdout.matchAll(/^hawser_port_receive_packets_total\{role="pod".*\} (\d+)$/gm)
   const packets = [...received].map(([, count]) => Number(count))
-  expect(packets.length).toBe(2)
+  expect(packets.length).toBe(3)
   for (const count of packets) expect(count).toBeGreaterThan(0)
 })

@@ -5,7 +5,7 @@
 //   a2  eth0 AF_XDP   net1 AF_XDP blue  ─── VNI 100 (blue) ───  b2  eth0 AF_XDP  net1 TUN    blue
 //   a3  eth0 TUN                            VNI 200 (red)       b3  eth0 TUN     net1 TUN    red
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { DataplaneStatus, RouteEntry } from '../../dataplane/control.ts'
+import type { AttachKind, DataplaneStatus, RouteEntry } from '../../dataplane/control.ts'
 import { ip } from '../harness/netns.ts'
 import { addInterface, addPod, type TestNode, type TestPod } from '../harness/node.ts'
 import { Ear } from '../harness/raw.ts'
@@ -22,7 +22,7 @@ const IN_NETWORKS: [Record<string, string[]>, Record<string, string[]>] = [
 ]
 const LITTLE = { tcpBytes: 256 << 10, udpBytes: 32 << 10 }
 
-const blue = (attach: 'tun' | 'xdp') => ({ name: 'multus-blue', attach, network: 'blue' })
+const blue = (attach: AttachKind) => ({ name: 'multus-blue', attach, network: 'blue' })
 const red = { name: 'multus-red', network: 'red' }
 
 /** Bytes of a VXLAN header that has this VNI, behind its UDP length. */

@@ -24,7 +24,8 @@ const names = readdirSync(here, { withFileTypes: true })
 /** Reasons that no packet brings about on a port in memory: the kernel, a neighbour or a policy is needed (test/dataplane/stages/policy.test.ts). */
 const OF_REAL_PORTS = [
   ...['none', 'neighbour', 'tx-full', 'tx-error', 'port-down'],
-  ...['fill-empty', 'rx-full', 'rx-long', 'descriptor', 'vxlan-peer'],
+  ...['fill-empty', 'rx-full', 'rx-long', 'descriptor'],
+  ...['vxlan-peer', 'vxlan-device', 'tap-gone'],
   ...['policy-egress', 'policy-ingress', 'policy-fragment', 'policy-icmp'],
 ]
 

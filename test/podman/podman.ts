@@ -31,7 +31,7 @@ import { until } from '../harness/until.ts'
 
 const CONFLIST = fileURLToPath(new URL('../../cni/deploy/10-hawser.conflist', import.meta.url))
 /** Name of the network of either kind. */
-export const NETWORKS = { tun: 'hawser', xdp: 'hawser-xdp' } as const
+export const NETWORKS = { tun: 'hawser', xdp: 'hawser-xdp', tap: 'hawser-tap' } as const
 /** Where podman notes blobs, whatever its configuration says. */
 const BLOB_CACHE = '/var/lib/containers/cache'
 /** Mounts $1 on $2, then becomes the rest. */

@@ -1,10 +1,12 @@
 /** What is asked about a flow that is not known: the programs of the ends that are pods of this node, and who is at the other end. */
 import type { Engine } from '../../engine/engine.ts'
+import { NEXT_HOP_BYTES } from '../../memory/arena.ts'
 import { type Batch, F_IPV6 } from '../../packet/batch.ts'
 import type { Judge } from '../../policy/judge.ts'
 import { IPV4_PEER } from '../../policy/tables.ts'
 import { IDENTITY } from '../../policy-program.ts'
-import { PORT_ROLE } from '../../ports/port.ts'
+import { PORT_KIND, PORT_ROLE } from '../../ports/port.ts'
+import { HOP_VTEP } from '../../tables/next-hops.ts'
 import type { PortRecord } from '../../tables/ports.ts'
 import { PROTO_ICMP, PROTO_ICMPV6 } from '../../wire/numbers.ts'
 
@@ -124,14 +126,17 @@ function identityOf(
 
 /** Whether packet `i`, which claims to be of a pod of another node (`index` of the identities), comes by the overlay from that node. */
 export function isFromItsNode(
-  { view, vtep4 }: Engine,
+  e: Engine,
   b: Batch,
-  { identities }: Judge,
+  judge: Judge,
   i: number,
   record: PortRecord,
   index: number,
 ): boolean {
   if (record.role !== PORT_ROLE.UNDERLAY) return false
+  if (record.kind === PORT_KIND.VXLAN) return isBehind(e, judge, index, b.source[i]!)
+  const { identities } = judge
+  const { view, vtep4 } = e
   const udp = b.l3[i]! - OUTER_UDP
   return vtep4 !== 0
     ? identities.comesFrom(index, 0, 0, 0xffff, view.getUint32(udp - 8))
@@ -142,4 +147,18 @@ export function isFromItsNode(
         view.getUint32(udp - 24),
         view.getUint32(udp - 20),
       )
+}
+
+/** Whether entry `index` is of a pod of the node that next hop `hop` leads to: the kernel has taken the outer headers off. */
+function isBehind({ tables, vtep4 }: Engine, { identities }: Judge, index: number, hop: number) {
+  const { view } = tables
+  const at = tables.nextHopsAt + hop * NEXT_HOP_BYTES + HOP_VTEP
+  if (vtep4 !== 0) return identities.comesFrom(index, 0, 0, 0xffff, view.getUint32(at, true))
+  return identities.comesFrom(
+    index,
+    view.getUint32(at),
+    view.getUint32(at + 4),
+    view.getUint32(at + 8),
+    view.getUint32(at + 12),
+  )
 }

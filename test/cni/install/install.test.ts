@@ -302,7 +302,7 @@ describe('the configuration list', () => {
     ['no plugins', { ...good, plugins: [] }, /plugins/],
     ['a stranger first', { ...good, plugins: [{ type: 'bridge' }] }, /plugins\[0\]\.type: not/],
     ['a type that is a path', { ...good, plugins: [{ type: '../sh' }] }, /type: .*not a file name/],
-    ['a key of ours', { ...good, plugins: [{ type: 'hawser', attach: 'tap' }] }, /attach/],
+    ['a key of ours', { ...good, plugins: [{ type: 'hawser', attach: 'macvtap' }] }, /attach/],
     ['an MTU', { ...good, plugins: [{ type: 'hawser', mtu: 12 }] }, /mtu/],
     [
       'a socket',

@@ -180,11 +180,24 @@ test('who holds an address is known, and only addresses that were searched for m
 
 /** What makes a file of this version one of an earlier one. */
 const BACK: Readonly<Record<number, string>> = {
+  3: `
+    CREATE TABLE three AS SELECT * FROM attachments;
+    DROP TABLE attachments;
+    CREATE TABLE attachments (
+      network TEXT NOT NULL, container TEXT NOT NULL, ifname TEXT NOT NULL,
+      phase TEXT NOT NULL CHECK (phase IN ('reserved', 'attached')),
+      netns TEXT NOT NULL, netnsDev TEXT NOT NULL, netnsIno TEXT NOT NULL,
+      kind TEXT NOT NULL CHECK (kind IN ('tun', 'xdp')),
+      mtu INTEGER, ip4 TEXT UNIQUE, ip6 TEXT UNIQUE, pod TEXT NOT NULL, created INTEGER NOT NULL,
+      runtime TEXT, overlay TEXT, PRIMARY KEY (network, container, ifname)
+    ) STRICT;
+    INSERT INTO attachments SELECT * FROM three;
+    DROP TABLE three`,
   2: 'DROP TABLE secondaries; ALTER TABLE attachments DROP COLUMN overlay',
   1: 'DROP TABLE delegations; ALTER TABLE attachments DROP COLUMN runtime',
 }
 
-test.each([1, 2])(
+test.each([1, 2, 3])(
   'a file of schema version %i is brought to this one with all that it holds',
   to => {
     openState().insert(ATTACHMENT)
@@ -197,6 +210,8 @@ test.each([1, 2])(
     expect(state.list()).toEqual([ATTACHMENT])
     expect(state.addressUse(4).cursor).toBe(0x0af40002n)
     state.keepDelegation(ATTACHMENT, DELEGATION)
+    const tap = { ...ATTACHMENT, kind: 'tap', ifname: 'eth1', ip4: '10.244.0.9' } as const
+    state.insert({ ...tap, ip6: 'fd00:10:244::9' })
     expect(reopen().delegation(ATTACHMENT)).toEqual(DELEGATION)
     const version = new DatabaseSync(path)
     expect(version.prepare('PRAGMA user_version').get()).toEqual({ user_version: SCHEMA_VERSION })

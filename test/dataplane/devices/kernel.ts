@@ -11,6 +11,7 @@ export interface IpLink {
   num_rx_queues: number
   qdisc?: string
   linkinfo?: { info_kind: string; info_data?: Record<string, unknown> }
+  gso_max_size?: number
   xdp?: { prog?: { id: number; name?: string } }
 }
 

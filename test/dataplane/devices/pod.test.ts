@@ -7,9 +7,10 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { PodAttachment, PodSpec } from '../../../dataplane/control.ts'
 import { type PodDevice, verifyPod } from '../../../dataplane/devices/pod.ts'
 import { vethNames } from '../../../dataplane/devices/veth.ts'
-import { POD_FILL_FRAMES } from '../../../dataplane/limits.ts'
+import { POD_FILL_FRAMES, POD_GSO_BYTES, TAP_DEVICE } from '../../../dataplane/limits.ts'
 import { PORT_KIND } from '../../../dataplane/ports/port.ts'
 import { macWords } from '../../../dataplane/tables/ports.ts'
+import { POD_UP } from '../../../dataplane/tc/programs.ts'
 import { native } from '../../../native/native.ts'
 import { addNamespace, type Namespace, removeNamespaces } from '../../native/namespace.ts'
 import { addresses, link, links, routes } from './kernel.ts'
@@ -41,8 +42,13 @@ async function start(): Promise<void> {
   umem = await process.call('umem', slots)
 }
 
-type Kind = 'tun' | 'xdp'
-const KINDS: readonly Kind[] = ['tun', 'xdp']
+type Kind = PodSpec['kind']
+const KINDS: readonly Kind[] = ['tun', 'xdp', 'tap']
+
+/** The node's devices, but for its TAP, which stays. */
+function nodeLinks(): string[] {
+  return links(node).flatMap(({ ifname }) => (ifname === TAP_DEVICE ? [] : ifname))
+}
 
 function spec(kind: Kind, change: Partial<PodSpec> = {}): PodSpec & { mtu: number } {
   const ip = { ip4: '10.244.1.2', ip6: 'fd44:0:0:1::2' }
@@ -65,7 +71,7 @@ describe.each(KINDS)('%s', kind => {
     expect(link(pod, 'eth0')!.flags).toContain('UP')
     expect(routes(pod, 4, 'eth0').map(each => each.dst)).toContain('default')
     expect(routes(pod, 6, 'eth0').map(each => each.dst)).toContain('default')
-    expect(value.record.fds).toHaveLength(QUEUES)
+    expect(value.record.fds).toHaveLength(kind === 'tap' ? 0 : QUEUES)
     expect(value.record.mtu).toBe(1400)
     if (kind === 'tun') {
       expect(value.record).toMatchObject({
@@ -75,7 +81,7 @@ describe.each(KINDS)('%s', kind => {
       expect(value.link).toEqual({})
       expect(links(node).map(each => each.ifname)).toEqual(['lo'])
     } else {
-      const names = vethNames('pod-xdp')
+      const names = vethNames(`pod-${kind}`)
       const here = link(node, names.hostDevice)!
       expect(value.link).toEqual({
         mac: names.podMac,
@@ -83,14 +89,19 @@ describe.each(KINDS)('%s', kind => {
         hostMac: names.hostMac,
       })
       expect(value.record).toMatchObject({
-        kind: PORT_KIND.XDP,
+        kind: kind === 'tap' ? PORT_KIND.TAP : PORT_KIND.XDP,
         ifindex: here.ifindex,
         macHigh: macWords(names.hostMac).high,
         peerMacLow: macWords(names.podMac).low,
-        fillFrames: POD_FILL_FRAMES,
+        fillFrames: kind === 'tap' ? 0 : POD_FILL_FRAMES,
       })
-      expect(value.record.rings).toHaveLength(QUEUES)
-      expect(here.xdp?.prog?.id).toBeGreaterThan(0)
+      if (kind === 'xdp') {
+        expect(value.record.rings).toHaveLength(QUEUES)
+        expect(here.xdp?.prog?.id).toBeGreaterThan(0)
+      } else {
+        expect(native.bpfTcxNames(node.path, here.ifindex)).toEqual([POD_UP])
+        expect(link(pod, 'eth0')!.gso_max_size).toBe(POD_GSO_BYTES)
+      }
     }
     expect(verifyPod(spec(kind), attachment(kind, value))).toEqual([])
   })
@@ -110,9 +121,9 @@ describe.each(KINDS)('%s', kind => {
     expect(problems()).toContain(`${pod.path} lacks the route ::/0 by eth0`)
     pod.ip('link', 'set', 'eth0', 'down')
     expect(problems()).toContain(`eth0 in ${pod.path} is down`)
-    if (kind === 'xdp') {
+    if (kind !== 'tun') {
       pod.ip('link', 'set', 'eth0', 'address', '02:00:00:00:00:01')
-      const { podMac } = vethNames('pod-xdp')
+      const { podMac } = vethNames(`pod-${kind}`)
       expect(problems()).toContain(`eth0 in ${pod.path} has MAC 02:00:00:00:00:01, not ${podMac}`)
     }
     pod.ip('link', 'delete', 'eth0')
@@ -134,14 +145,14 @@ describe.each(KINDS)('%s', kind => {
     expect(again.value.record.ifindex).toBe(kept.value.record.ifindex)
     await process.method(again, 'remove')
     await process.method(again, 'remove')
-    for (const each of [node, pod]) expect(links(each).map(({ ifname }) => ifname)).toEqual(['lo'])
+    expect([nodeLinks(), links(pod).map(({ ifname }) => ifname)]).toEqual([['lo'], ['lo']])
   })
 
   test('a pod that deletes its interface itself leaves nothing to remove', async () => {
     const kept = await open(kind)
     pod.ip('link', 'delete', 'eth0')
     await process.method(kept, 'remove')
-    for (const each of [node, pod]) expect(links(each).map(({ ifname }) => ifname)).toEqual(['lo'])
+    expect([nodeLinks(), links(pod).map(({ ifname }) => ifname)]).toEqual([['lo'], ['lo']])
   })
 
   test('a later process takes over what an earlier one left', async () => {
@@ -153,7 +164,7 @@ describe.each(KINDS)('%s', kind => {
     await expect(open(kind)).rejects.toMatchObject({ code: 'EEXIST' })
     const { value } = await open(kind, {}, true)
     expect(link(pod, 'eth0')!.ifindex).toBe(ifindex)
-    expect(value.record.fds).toHaveLength(QUEUES)
+    expect(value.record.fds).toHaveLength(kind === 'tap' ? 0 : QUEUES)
     expect(verifyPod(spec(kind), attachment(kind, value))).toEqual([])
   })
 
@@ -175,14 +186,14 @@ describe.each(KINDS)('%s', kind => {
       })
     }
     expect(link(pod, 'eth0')!.linkinfo!.info_kind).toBe('bridge')
-    expect(links(node).map(each => each.ifname)).toEqual(['lo'])
+    expect(nodeLinks()).toEqual(['lo'])
   })
 
   test('a failure half way leaves nothing of a new interface, and an adopted one as it was', async () => {
     // No interface takes such an address.
     const bad = { ip6: 'ff02::5' }
     await expect(open(kind, bad)).rejects.toThrow('add address ff02::5/128 on eth0')
-    for (const each of [node, pod]) expect(links(each).map(({ ifname }) => ifname)).toEqual(['lo'])
+    expect([nodeLinks(), links(pod).map(({ ifname }) => ifname)]).toEqual([['lo'], ['lo']])
     const kept = await open(kind)
     await process.method(kept, 'close')
     await expect(open(kind, bad, true)).rejects.toThrow('add address ff02::5/128 on eth0')
@@ -196,7 +207,7 @@ describe.each(KINDS)('%s', kind => {
   /** Of the pod's end. */
   function ifindexOf(kept: Kept<PodDevice>): number {
     if (kind === 'tun') return kept.value.record.ifindex
-    expect(link(node, vethNames('pod-xdp').hostDevice)!.ifindex).toBe(kept.value.record.ifindex)
+    expect(link(node, vethNames(`pod-${kind}`).hostDevice)!.ifindex).toBe(kept.value.record.ifindex)
     return link(pod, 'eth0')!.ifindex
   }
 })

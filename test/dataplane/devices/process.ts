@@ -17,20 +17,41 @@ import * as tun from '../../../dataplane/devices/tun.ts'
 import * as underlay from '../../../dataplane/devices/underlay.ts'
 import * as veth from '../../../dataplane/devices/veth.ts'
 import { Ways } from '../../../dataplane/devices/ways.ts'
+import { NextHopSlots } from '../../../dataplane/manage/next-hop-slots.ts'
+import { PortSlots } from '../../../dataplane/manage/port-slots.ts'
 import { Arena } from '../../../dataplane/memory/arena.ts'
 import { setMasquerade } from '../../../dataplane/nft/masquerade.ts'
+import { TableWriter } from '../../../dataplane/tables/tables.ts'
+import { Trunk } from '../../../dataplane/trunk/trunk.ts'
 import { native } from '../../../native/native.ts'
 import { smallArena } from '../memory/plan.ts'
 
 let arena: Arena | undefined
+let trunk: Trunk | undefined
+
+function newTrunk(workers: number): Trunk {
+  const tables = new TableWriter(arena!)
+  const ports = new PortSlots(arena!, tables)
+  return new Trunk({ arena: arena!, tables, ports, hops: new NextHopSlots(arena!), workers })
+}
 
 const CALLS = {
   ...host,
-  ...pod,
   ...tun,
   ...underlay,
   ...veth,
   setMasquerade,
+  /** As openPod, of a pod that will have port 1. */
+  openPod(
+    spec: Parameters<typeof pod.openPod>[0],
+    workers: number,
+    adopt: boolean,
+    umem: Umem | undefined,
+    rings: RingSlots,
+  ): Promise<pod.PodDevice> {
+    trunk ??= newTrunk(workers)
+    return pod.openPod(spec, 1, adopt, { workers, umem, rings, trunk })
+  },
   /** Makes the arena with room for `sockets` AF_XDP sockets. */
   slots(sockets: number): RingSlots {
     arena = smallArena({ xdpSockets: sockets, xdpSocketBytes: RING_SLOT_BYTES })

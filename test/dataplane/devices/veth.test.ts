@@ -30,7 +30,8 @@ const ID = 'k8s_default/pod-a:eth0'
 const NAMES = vethNames(ID)
 
 async function open(adopt = false, mtu = 1400): Promise<VethPair> {
-  return (await process.call<VethPair>('openVeth', ID, pod.path, 'eth0', mtu, 2, adopt)).value
+  const spec = { id: ID, netns: pod.path, ifname: 'eth0', mtu }
+  return (await process.call<VethPair>('openVeth', spec, { queues: 2 }, adopt)).value
 }
 
 describe('names', () => {

@@ -5,11 +5,12 @@ import { type Arena, COUNTER, PORT_COUNTER, portCounters } from '../../../datapl
 import { Frames } from '../../../dataplane/memory/frames.ts'
 import { Batch, F_FRAGMENT, F_IPV6 } from '../../../dataplane/packet/batch.ts'
 import type { PortContext } from '../../../dataplane/ports/context.ts'
+import { Members } from '../../../dataplane/ports/members.ts'
 import type { Port } from '../../../dataplane/ports/port.ts'
 import { ReadFrames } from '../../../dataplane/ports/read-frames.ts'
 import { DESCRIPTOR_LENGTH, Scratch } from '../../../dataplane/ports/scratch.ts'
-import { READ_AT } from '../../../dataplane/ports/tun.ts'
 import { META, META_BYTES } from '../../../dataplane/ports/udp-meta.ts'
+import { READ_AT } from '../../../dataplane/ports/vnet.ts'
 import type { PortRecord } from '../../../dataplane/tables/ports.ts'
 import { NO_RATE } from '../../../dataplane/tables/rates.ts'
 import { TableReader } from '../../../dataplane/tables/tables.ts'
@@ -52,6 +53,7 @@ export class Place {
   readonly counters: Float64Array
   readonly reading: ReadFrames
   readonly fills: FillShares
+  readonly members = new Members()
   readonly batch = new Batch()
 
   constructor(
@@ -69,10 +71,12 @@ export class Place {
 
   /** What a port of this worker works with. */
   context(index: number, record: PortRecord, fd: number): PortContext {
-    const { arena, frames, counters, scratch, reading, fills } = this
+    const { arena, frames, counters, scratch, reading, fills, members } = this
     const node = { vxlanPort: 0, vtep4: 0, vtep6: [0, 0, 0, 0] as const }
     const tables = new TableReader(arena)
-    return { index, record, fd, arena, frames, counters, tables, node, scratch, reading, fills }
+    const own = { index, record, fd }
+    const shared = { arena, frames, counters, tables, node, scratch, reading, fills, members }
+    return { ...own, ...shared }
   }
 
   /** Appends `packet` (an IP packet, behind `link` bytes) to the batch in a frame of its own. */

@@ -209,7 +209,8 @@ const cases: Record<string, [port: number, packet: Uint8Array | MemPacket][]> = 
 /** Reasons that only a port of the kernel, or the kernel itself, gives (test/dataplane/ports and afxdp have their cases), and policy's (policy.test.ts). */
 const ELSEWHERE = [
   ...['none', 'neighbour', 'tx-full', 'tx-error', 'no-frames', 'port-down'],
-  ...['fill-empty', 'rx-full', 'rx-long', 'descriptor', 'vxlan-peer'],
+  ...['fill-empty', 'rx-full', 'rx-long', 'descriptor'],
+  ...['vxlan-peer', 'vxlan-device', 'tap-gone'],
   ...['policy-egress', 'policy-ingress', 'policy-fragment', 'policy-icmp', 'dns-busy'],
 ]
 

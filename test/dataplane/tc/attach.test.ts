@@ -48,8 +48,12 @@ test('TCX: a program stays, without a descriptor, and is replaced by the next of
   expect(attachTc(nl, load('hwt_tc'), index, 'hwt_tc')).toBe('tcx')
   for (const fd of open.splice(0)) native.close(fd)
   expect(native.bpfTcxNames(netns, index)).toEqual(['hwt_tc', 'hwt_other'])
-  attachTc(nl, load('hwt_tc'), index, 'hwt_tc')
-  expect(native.bpfTcxNames(netns, index)).toEqual(['hwt_tc', 'hwt_other'])
+  const last = load('hwt_tc')
+  // A program in its own place is no error.
+  for (let k = 0; k < 2; k++) {
+    attachTc(nl, last, index, 'hwt_tc')
+    expect(native.bpfTcxNames(netns, index)).toEqual(['hwt_tc', 'hwt_other'])
+  }
 })
 
 test('clsact: the same before TCX', async () => {

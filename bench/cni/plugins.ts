@@ -33,7 +33,7 @@ export function start(name: PluginName): Promise<Plugin> {
   return name === 'hawser' ? startHawser() : startReference(name)
 }
 
-interface Daemon {
+export interface Daemon {
   program: Program
   node: Namespace
   socket: string
@@ -41,8 +41,11 @@ interface Daemon {
   state: string
 }
 
-/** A daemon that is ready: a durable state file, one worker, and so many other nodes in its cluster. */
-export async function startDaemon(peers = 0): Promise<Daemon> {
+/**
+ * A daemon that is ready: a durable state file, one worker, and so many other nodes in its cluster; `policy`: the
+ * folder of its policy files.
+ */
+export async function startDaemon(peers = 0, policy?: string): Promise<Daemon> {
   const node = underlayNode()
   const state = folder(join(root, 'build/bench'))
   const run = folder(tmpdir())
@@ -67,6 +70,7 @@ export async function startDaemon(peers = 0): Promise<Daemon> {
       state: join(state, 'state/state.db'),
       workers: 1,
       underlay: { mode: 'udp' },
+      ...(policy === undefined ? {} : { policy: { folder: policy } }),
       log: { level: 'info' },
     }),
   )
@@ -77,10 +81,16 @@ export async function startDaemon(peers = 0): Promise<Daemon> {
   return { program, node, socket, state }
 }
 
-/** The daemon with pods of kind TUN. */
-async function startHawser(): Promise<Plugin> {
+/** The path of our own CNI executable. */
+export function hawserPlugin(): string {
   const executable = join(root, HAWSER)
   if (!existsSync(executable)) throw new Error(`${HAWSER}: missing (run npm run build)`)
+  return executable
+}
+
+/** The daemon with pods of kind TUN. */
+async function startHawser(): Promise<Plugin> {
+  const executable = hawserPlugin()
   const { program: daemon, node, socket, state } = await startDaemon()
   const netconf = { cniVersion: '1.0.0', name: 'hawser', type: 'hawser', attach: 'tun', socket }
   const spawner = await startSpawner(executable, join(root, 'build/Release'), state, netconf, node)
@@ -161,7 +171,7 @@ function underlayNode(): Namespace {
 }
 
 /** A folder that goes away with the bench. */
-function folder(parent: string): string {
+export function folder(parent: string): string {
   mkdirSync(parent, { recursive: true })
   const path = mkdtempSync(join(parent, 'cni-'))
   later(() => rmSync(path, { recursive: true, force: true }))

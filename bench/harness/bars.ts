@@ -31,6 +31,8 @@ const BARS: Record<string, Bar> = {
   flow_memory_1m: { atMost: 192 },
   compile_12500_rules: { atMost: 2000 },
   change_of_1000_p99: { atMost: 100 },
+  file_to_denied_ms_p99: { atMost: 100 },
+  file_to_allowed_ms_p99: { atMost: 100 },
   add_del_vs_bridge: { atMost: 0.25 },
   add_del_p99_vs_bridge: { atMost: 1 },
   parallel_vs_bridge: { atMost: 0.45 },

@@ -3,8 +3,6 @@
  * policy. The whole path of a pod's packets into VXLAN, without devices, and the compiler before it.
  */
 
-import type { NetworkPolicy } from '../../cni/model/network-policy.ts'
-import { networkPolicySpec } from '../../cni/model/network-policy.ts'
 import { Compiler } from '../../cni/policy/compile.ts'
 import { Identities } from '../../cni/policy/identities.ts'
 import type { PolicyWorld as Cluster } from '../../cni/policy/sources.ts'
@@ -14,6 +12,7 @@ import { alternate } from '../harness/rounds.ts'
 import { median, pairedRatio, quantile, significant } from '../harness/statistics.ts'
 import { type Options, progress, type Report } from '../harness/suite.ts'
 import { grouped, type Table } from '../harness/table.ts'
+import { cluster } from './cluster.ts'
 import { PolicyWorld } from './world.ts'
 
 const ROUNDS = 9
@@ -153,38 +152,6 @@ function timed(seconds: number, work: () => number): number {
     now = native.monotonic()
   }
   return done / ((now - began) / 1e9)
-}
-
-/** 1,000 policies of 12 or 13 rules; each pod's namespace has 25 of them, the last one all. */
-function cluster(changed: number): Cluster {
-  const namespaces = Array.from({ length: 40 }, (_, n) => ({
-    name: `ns${n}`,
-    labels: { 'kubernetes.io/metadata.name': `ns${n}`, team: `t${n % 7}` },
-  }))
-  const pods = namespaces.flatMap(({ name: namespace }, n) =>
-    Array.from({ length: 10 }, (_, k) => ({
-      ...{ namespace, name: `p${k}`, labels: { app: `a${k}` }, ports: [] },
-      ...{ addresses: [`10.${n}.0.${k + 1}`], serviceAccount: 'default', hostNetwork: false },
-    })),
-  )
-  const policies = Array.from({ length: 1000 }, (_, n): NetworkPolicy => {
-    const rules = Array.from({ length: n % 2 === 0 ? 12 : 13 }, (_, r) => ({
-      to: [
-        {
-          namespaceSelector: { matchLabels: { team: `t${(n + r) % 7}` } },
-          podSelector: { matchLabels: { app: `a${r % 10}` } },
-        },
-      ],
-      ports: [{ protocol: 'TCP', port: 1000 + ((n * 13 + r + (n === 0 ? changed : 0)) % 50_000) }],
-    }))
-    const spec = networkPolicySpec.parse({
-      podSelector: {},
-      policyTypes: ['Egress'],
-      egress: rules,
-    })
-    return { kind: 'NetworkPolicy', namespace: `ns${n % 40}`, name: `policy${n}`, spec }
-  })
-  return { namespaces, pods, nodes: [], policies }
 }
 
 /** Milliseconds: 12,500 rules from nothing; and of each of `changes` changes of one policy until it is in force on the pod. */

@@ -7,10 +7,11 @@ import {
   type Suite,
   selected,
 } from '../harness/suite.ts'
+import { fileToPacket } from './daemon.ts'
 import { inMemory } from './memory.ts'
 import { besideNftables } from './nftables.ts'
 
-const PARTS = { memory: inMemory, nftables: besideNftables } as const
+const PARTS = { memory: inMemory, nftables: besideNftables, daemon: fileToPacket } as const
 type Part = keyof typeof PARTS
 
 export const policy: Suite = {

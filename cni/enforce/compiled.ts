@@ -1,5 +1,6 @@
 /**
- * A world with this node's pods in it, and the programs of their kinds, each compiled when a pod first needs it.
+ * A world with this node's pods in it, and the programs of their kinds, each compiled when a pod first needs it. Where
+ * policies alone are others than before, a kind whose policies are the same has the programs of before.
  *
  * A pod of this node that the files don't have is one of its namespace without labels. All such pods of a namespace are of
  * one kind, and one without a name stands for them in the world, so that a pod more changes nothing that is compiled:
@@ -11,7 +12,7 @@ import { type PodFacts, qualified } from '../model/facts.ts'
 import { Compiler } from '../policy/compile.ts'
 import { Identities, type PodKind } from '../policy/identities.ts'
 import { Origins } from '../policy/origins.ts'
-import { type Origin, type PolicyWorld, withNamespaces } from '../policy/sources.ts'
+import { type Origin, type Policy, type PolicyWorld, withNamespaces } from '../policy/sources.ts'
 import type { OwnPod } from './own-pods.ts'
 
 const NOTHING: Program = { tiers: [{ rules: [], otherwise: VERDICT.DENY, origin: -1 }] }
@@ -26,6 +27,12 @@ interface Added {
   attached: ReadonlySet<string>
 }
 
+/** What a kind of pods has, and the policies that say so. */
+interface Compiled {
+  policy: PodPolicy
+  from: readonly Policy[]
+}
+
 export class CompiledWorld {
   readonly world: PolicyWorld
   readonly #pods: ReadonlyMap<string, PodFacts>
@@ -33,7 +40,9 @@ export class CompiledWorld {
   readonly #identities: Identities
   readonly #origins: Origins
   readonly #compiler: Compiler
-  readonly #policies = new Map<PodKind, PodPolicy>()
+  readonly #policies = new Map<PodKind, Compiled>()
+  /** Of the world before, where it had the same kinds of pods. */
+  readonly #earlier: ReadonlyMap<PodKind, Compiled> | undefined
 
   /** `before`: whose identities stay with their kinds of pods, and numbers with rules. Throws RangeError with a limit's name. */
   constructor(world: PolicyWorld, own: readonly OwnPod[], before?: CompiledWorld) {
@@ -42,10 +51,19 @@ export class CompiledWorld {
       before?.world === world ? before.#pods : new Map(world.pods.map(pod => [qualified(pod), pod]))
     const added = addedBy(own, this.#pods)
     this.#added = textOf(added)
-    this.#identities = before === undefined ? new Identities() : before.#identities.copy()
-    const whole = withAdded(world, added)
-    this.#identities.follow(whole.namespaces, whole.pods)
     this.#origins = before === undefined || before.#origins.full ? new Origins() : before.#origins
+    const whole = withAdded(world, added)
+    if (
+      before !== undefined &&
+      this.#added === before.#added &&
+      sameButPolicies(world, before.world)
+    ) {
+      this.#identities = before.#identities
+      if (this.#origins === before.#origins) this.#earlier = before.#policies
+    } else {
+      this.#identities = before === undefined ? new Identities() : before.#identities.copy()
+      this.#identities.follow(whole.namespaces, whole.pods)
+    }
     this.#compiler = new Compiler(whole, this.#identities, this.#origins)
   }
 
@@ -74,11 +92,29 @@ export class CompiledWorld {
     const kind = this.#identities.of(pod) ?? this.#identities.of(barePod(pod.namespace))
     if (kind === undefined) return CLOSED
     const known = this.#policies.get(kind)
-    if (known !== undefined) return known
-    const policy = { identity: kind.identity, ...this.#compiler.programs(kind) }
-    this.#policies.set(kind, policy)
+    if (known !== undefined) return known.policy
+    const from = this.#compiler.policiesOf(kind)
+    const earlier = this.#earlier?.get(kind)
+    const same = earlier !== undefined && sameItems(earlier.from, from)
+    const policy = same
+      ? earlier.policy
+      : { identity: kind.identity, ...this.#compiler.programs(kind) }
+    this.#policies.set(kind, { policy, from })
     return policy
   }
+}
+
+/** Objects of manifests that have not changed are the ones of before. */
+function sameButPolicies(world: PolicyWorld, before: PolicyWorld): boolean {
+  return (
+    sameItems(world.namespaces, before.namespaces) &&
+    sameItems(world.nodes, before.nodes) &&
+    sameItems(world.pods, before.pods)
+  )
+}
+
+function sameItems<T>(some: readonly T[], others: readonly T[]): boolean {
+  return some.length === others.length && some.every((each, i) => each === others[i])
 }
 
 function addedBy(own: readonly OwnPod[], pods: ReadonlyMap<string, PodFacts>): Added {

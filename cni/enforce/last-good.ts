@@ -53,7 +53,8 @@ export class LastGoodPolicy {
     for (let items = this.#next; items !== undefined; items = this.#next) {
       this.#next = undefined
       try {
-        await this.#replace(JSON.stringify({ apiVersion: 'v1', kind: 'List', items }))
+        const each = items.map(textOf)
+        await this.#replace(`{"apiVersion":"v1","kind":"List","items":[${each.join()}]}`)
       } catch (error) {
         const cause = (error as Error).message
         this.#log.warn({ file: this.path, cause }, 'the last good policy files are not kept')
@@ -73,4 +74,16 @@ export class LastGoodPolicy {
     await rename(beside, this.path)
     syncFolder(dirname(this.path))
   }
+}
+
+const texts = new WeakMap<object, string>()
+
+/** As JSON; of an object that a change has left alone it is there already. */
+function textOf(item: unknown): string {
+  const object = item as object
+  const known = texts.get(object)
+  if (known !== undefined) return known
+  const text = JSON.stringify(object)
+  texts.set(object, text)
+  return text
 }

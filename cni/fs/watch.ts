@@ -13,10 +13,11 @@ import { dirname } from 'node:path'
 
 /** Milliseconds without a further event before the file is read. */
 export const QUIET_MS = 50
-/** The same for a folder of files, whose changes are put into force as soon as may be. */
-export const FOLDER_QUIET_MS = 10
 /** Milliseconds after the first event when it is read even if the folder never falls quiet. */
 export const LATEST_MS = 1000
+/** Both for a folder of files, whose changes are put into force as soon as may be, whatever comes behind them. */
+export const FOLDER_QUIET_MS = 10
+export const FOLDER_LATEST_MS = 40
 /** Milliseconds between looks that need no event. */
 export const LOOK_MS = 30_000
 
@@ -26,7 +27,7 @@ export function watchFile(
   changed: () => void,
   failed: (error: Error) => void,
 ): { close(): void } {
-  return watchFolders(() => foldersOf(path), QUIET_MS, changed, failed)
+  return watchFolders(() => foldersOf(path), [QUIET_MS, LATEST_MS], changed, failed)
 }
 
 /** The same for all files of the folder at `path`, which need not be there yet. */
@@ -40,27 +41,41 @@ export function watchFolder(
     addFolder(found, path)
     return found
   }
-  return watchFolders(wanted, FOLDER_QUIET_MS, changed, failed)
+  return watchFolders(wanted, [FOLDER_QUIET_MS, FOLDER_LATEST_MS], changed, failed)
+}
+
+/**
+ * Calls `act` once for many events: `quietMs` behind the last of them, but not later than `latestMs` behind the first.
+ */
+export function settling(
+  quietMs: number,
+  latestMs: number,
+  act: () => void,
+): { event(): void; close(): void } {
+  let timer: NodeJS.Timeout | undefined
+  let first = 0
+  const event = (): void => {
+    const now = performance.now()
+    if (timer === undefined) first = now
+    else if (now - first > latestMs - quietMs) return
+    clearTimeout(timer)
+    timer = setTimeout(() => {
+      timer = undefined
+      act()
+    }, quietMs)
+  }
+  return { event, close: () => clearTimeout(timer) }
 }
 
 function watchFolders(
   wantedNow: () => Map<string, string>,
-  quietMs: number,
+  [quietMs, latestMs]: readonly [number, number],
   changed: () => void,
   failed: (error: Error) => void,
 ): { close(): void } {
   const watches = new Map<string, { watcher: FSWatcher; identity: string }>()
-  let timer: NodeJS.Timeout | undefined
-  let first = 0
   let toldFailure = false
 
-  const settle = (): void => {
-    const now = performance.now()
-    if (timer === undefined) first = now
-    else if (now - first > LATEST_MS - quietMs) return
-    clearTimeout(timer)
-    timer = setTimeout(look, quietMs)
-  }
   const drop = (folder: string): void => {
     watches.get(folder)?.watcher.close()
     watches.delete(folder)
@@ -88,10 +103,10 @@ function watchFolders(
     }
   }
   const look = (): void => {
-    timer = undefined
     arm()
     changed()
   }
+  const { event: settle, close: settled } = settling(quietMs, latestMs, look)
 
   arm()
   settle()
@@ -99,7 +114,7 @@ function watchFolders(
   slow.unref()
   return {
     close: () => {
-      clearTimeout(timer)
+      settled()
       clearInterval(slow)
       for (const folder of [...watches.keys()]) drop(folder)
     },

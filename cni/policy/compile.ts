@@ -54,6 +54,22 @@ export class Compiler {
     return this.#origins.of(number)
   }
 
+  /**
+   * The policies whose subject is `subject`, in their order. With the same ones, and the same pods, namespaces, nodes and
+   * numbers of rules, its programs are the same.
+   */
+  policiesOf(subject: PodKind): Policy[] {
+    const cluster = (policy: ClusterNetworkPolicy): boolean => isSubject(policy, subject)
+    return [
+      ...this.#admin.filter(cluster),
+      ...this.#global.filter(policy => isGlobalSubject(policy, subject)),
+      ...this.#network.filter(
+        policy => concerns(policy, subject, 'ingress') || concerns(policy, subject, 'egress'),
+      ),
+      ...this.#baseline.filter(cluster),
+    ]
+  }
+
   programs(subject: PodKind): Programs {
     return { ingress: this.#program(subject, 'ingress'), egress: this.#program(subject, 'egress') }
   }

@@ -3,7 +3,7 @@
  * can't be carried out; it is refused with all that came with it. A *remark* is told, and the policy is in force as
  * the API says.
  */
-import type { LabelSelector } from '../model/labels.ts'
+import type { PodFacts } from '../model/facts.ts'
 import { selects } from '../model/labels.ts'
 import { policyCidr } from './networks.ts'
 import { type Policy, type PolicyWorld, policyText } from './sources.ts'
@@ -16,12 +16,25 @@ export interface Remark {
   text: string
 }
 
-/** All remarks about a world's policies, in their order. */
+/** All remarks about a world's policies, in their order. What a policy says by itself is looked at once. */
 export function remarksOn(world: PolicyWorld): Remark[] {
-  return [...world.policies.flatMap(policy => remarksOf(policy, world)), ...twice(world.policies)]
+  const pods = new Map<string, PodFacts[]>(world.namespaces.map(({ name }) => [name, []]))
+  for (const pod of world.pods) pods.get(pod.namespace)?.push(pod)
+  const of = world.policies.flatMap(policy => [...itsOwn(policy), ...selection(policy, pods)])
+  return [...of, ...twice(world.policies)]
 }
 
-function remarksOf(policy: Policy, world: PolicyWorld): Remark[] {
+const known = new WeakMap<Policy, readonly Remark[]>()
+
+function itsOwn(policy: Policy): readonly Remark[] {
+  const before = known.get(policy)
+  if (before !== undefined) return before
+  const found = newRemarksOf(policy)
+  known.set(policy, found)
+  return found
+}
+
+function newRemarksOf(policy: Policy): Remark[] {
   const found: Remark[] = []
   const say = (level: Remark['level'], path: readonly PropertyKey[], text: string): void => {
     found.push({ level, policy: policyText(policy), path, text })
@@ -45,18 +58,21 @@ function remarksOf(policy: Policy, world: PolicyWorld): Remark[] {
       say('remark', path, 'domain names are not carried out yet: this peer matches nothing')
     }
   })
-  if (policy.kind === 'NetworkPolicy') {
-    if (!world.namespaces.some(({ name }) => name === policy.namespace)) {
-      say('remark', [], `namespace ${policy.namespace} is not there: it selects nothing`)
-    } else if (!selectsAny(policy.spec.podSelector, policy.namespace, world)) {
-      say('remark', ['podSelector'], 'it selects no pod that is there')
-    }
-  }
   return found
 }
 
-function selectsAny(selector: LabelSelector, namespace: string, { pods }: PolicyWorld): boolean {
-  return pods.some(pod => pod.namespace === namespace && selects(selector, pod.labels))
+/** What there is to say of the pods that a policy selects; `pods` by the namespaces that are there. */
+function selection(policy: Policy, pods: ReadonlyMap<string, readonly PodFacts[]>): Remark[] {
+  if (policy.kind !== 'NetworkPolicy') return []
+  const say = (path: readonly PropertyKey[], text: string): Remark[] => [
+    { level: 'remark', policy: policyText(policy), path, text },
+  ]
+  const there = pods.get(policy.namespace)
+  if (there === undefined) {
+    return say([], `namespace ${policy.namespace} is not there: it selects nothing`)
+  }
+  if (there.some(({ labels }) => selects(policy.spec.podSelector, labels))) return []
+  return say(['podSelector'], 'it selects no pod that is there')
 }
 
 /** Two of one priority in one tier: the API leaves open which one decides; here it is the first by name. */

@@ -143,7 +143,7 @@ export class PolicyTables {
       same.uses++
       return same.number
     }
-    const text = JSON.stringify(program, plain)
+    const text = JSON.stringify(program)
     const known = this.byText.get(text)
     if (known !== undefined) known.uses++
     const kept = known ?? this.write(program, text)
@@ -276,11 +276,6 @@ export class PolicyTables {
 
 function hasDomains({ rules }: Tier): boolean {
   return rules.some(({ matches }) => matches.some(({ domain }) => domain !== undefined))
-}
-
-/** Typed arrays as plain ones, so that equal programs have equal texts. */
-function plain(_key: string, value: unknown): unknown {
-  return ArrayBuffer.isView(value) ? Array.from(value as Uint32Array) : value
 }
 
 /** First byte of IPv6 multicast, where IPv4 peers stand in a question. */

@@ -71,6 +71,9 @@ export type TableHandle = { readonly table: unique symbol }
 /** See `openFlowTable`. */
 export type FlowTableHandle = { readonly flowTable: unique symbol }
 
+/** See `openBatch`. */
+export type BatchHandle = { readonly batch: unique symbol }
+
 /** See `openKnownFlows`. */
 export type KnownFlowsHandle = { readonly knownFlows: unique symbol }
 
@@ -404,31 +407,38 @@ export interface Native {
     actions: Uint32Array,
     found: Uint8Array,
   ): void
-  /**
-   * A handle for `knownFlows` over one batch of packets in `arena`, all of which it keeps alive. `seed0`, `seed1`: of the
-   * keys' hash, halfsip13. `nextHops`: the worker's copy of that table. `columns` of packet/batch.ts: drop, flags, proto, l3, l4, len, src4,
-   * dst4, network, known.
-   */
-  openKnownFlows(
-    table: FlowTableHandle,
-    arena: Uint8Array,
-    seed0: number,
-    seed1: number,
-    nextHops: Uint8Array,
-    columns: readonly ArrayBufferView[],
-  ): KnownFlowsHandle
+  /** A handle for `knownFlows`, kept alive by it. `seed0`, `seed1`: of the keys' hash, halfsip13. */
+  openKnownFlows(table: FlowTableHandle, seed0: number, seed1: number): KnownFlowsHandle
   /**
    * Writes `known` of the first `n` packets: the flow's action where policy `epoch` has allowed it and its next hop is
-   * the one it was; these flows had a packet at `tick`. 0 for the others. `network`: of all packets, or -1, of each its
-   * own. Returns how many that are not dropped are not known, or -errno.
+   * the one it was; these flows had a packet at `tick`, which goes into their accounts. 0 for the others. `network`: of
+   * all packets, or -1, of each its own. Returns how many that are not dropped are not known, or -errno.
    */
   knownFlows(
     known: KnownFlowsHandle,
+    batch: BatchHandle,
     n: number,
     network: number,
     epoch: number,
     tick: number,
   ): number
+
+  // ---- batches ---------------------------------------------------------------------------------
+  /**
+   * A handle for a batch of packets in `arena`, all of which it keeps alive. `nextHops`: the worker's copy of that table.
+   * `columns` of packet/batch.ts: drop, flags, proto, l3, l4, len, src4, dst4, network, nextHop, known.
+   */
+  openBatch(
+    arena: Uint8Array,
+    nextHops: Uint8Array,
+    columns: readonly ArrayBufferView[],
+  ): BatchHandle
+  /**
+   * The twin of dataplane/stages/encap.ts for outer IPv4: does to the first `n` packets what `encap` does, but that
+   * checksums which must not stay partial are complete. `identification`: of the last outer packet; the next one's is `step` more. Returns how many
+   * packets it has encapsulated, and << 16 how many are left to TypeScript; or -errno.
+   */
+  encapIpv4(batch: BatchHandle, n: number, identification: number, step: number): number
 
   // ---- threads ---------------------------------------------------------------------------------
   /** Pins the calling thread to `cpu`. Returns 0 or -errno. */

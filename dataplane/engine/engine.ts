@@ -2,10 +2,17 @@
  * The engine: what one worker's stages work on. One object a worker (or a test), no threads in it.
  */
 
-import { native } from '../../native/native.ts'
+import { type BatchHandle, native } from '../../native/native.ts'
 import type { FibReader } from '../fib/fib.ts'
-import { BATCH_SIZE, MAX_PORTS, MAX_WORKERS } from '../limits.ts'
-import { type Arena, COUNTER, HEADER, PORT_COUNTER, portCounters } from '../memory/arena.ts'
+import { BATCH_SIZE, MAX_NEXT_HOPS, MAX_PORTS, MAX_WORKERS } from '../limits.ts'
+import {
+  type Arena,
+  COUNTER,
+  HEADER,
+  NEXT_HOP_BYTES,
+  PORT_COUNTER,
+  portCounters,
+} from '../memory/arena.ts'
 import type { Frames } from '../memory/frames.ts'
 import type { Batch } from '../packet/batch.ts'
 import type { Judge } from '../policy/judge.ts'
@@ -62,6 +69,10 @@ export class Engine {
   identification = 0
   /** Whether any pod's receiving is limited; most nodes have none. */
   limitsIngress = false
+  /** Whether stages may leave work to their native twins. */
+  twins = true
+  /** A worker has a batch or two, a test some. */
+  private readonly handles = new WeakMap<Batch, BatchHandle>()
   /** Absent where policy is not switched on. */
   judge: Judge | undefined
   /** Whether flows of any pod are kept for policy. */
@@ -114,6 +125,20 @@ export class Engine {
   nextIdentification(): number {
     this.identification = (this.identification + MAX_WORKERS) & 0xffff
     return this.identification
+  }
+
+  /** What native functions know a batch by; made when it is first asked for. */
+  handleOf(b: Batch): BatchHandle {
+    let handle = this.handles.get(b)
+    if (handle === undefined) {
+      const { words, nextHopsAt } = this.tables
+      const hops = new Uint8Array(words.buffer, nextHopsAt, MAX_NEXT_HOPS * NEXT_HOP_BYTES)
+      const { drop, flags, proto, l3, l4, len, src4, dst4, network, nextHop, known } = b
+      const columns = [drop, flags, proto, l3, l4, len, src4, dst4, network, nextHop, known]
+      handle = native.openBatch(this.bytes, hops, columns)
+      this.handles.set(b, handle)
+    }
+    return handle
   }
 
   portCount(): number {

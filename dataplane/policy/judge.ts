@@ -11,6 +11,7 @@
  * Allocates nothing after it was made.
  */
 
+import type { BatchHandle } from '../../native/native.ts'
 import { DnsWatch } from '../dns/watch.ts'
 import { ENTRY_WORDS, type EndedFlows, type FlowTable, FOUND } from '../flow/flow.ts'
 import { FLOW_KEY_WORDS, flowKeys4, flowKeys6 } from '../hash/flow-key.ts'
@@ -19,7 +20,6 @@ import type { Hasher } from '../hash/hash.ts'
 import { BATCH_SIZE, FLOW_TICK_MS } from '../limits.ts'
 import type { Batch } from '../packet/batch.ts'
 import { VERDICT } from '../policy-program.ts'
-import type { TableReader } from '../tables/tables.ts'
 import { ACTION, VERDICT_BITS } from './action.ts'
 import { DenialWriter, TOLD } from './denials.ts'
 import { Fragments } from './fragments.ts'
@@ -162,9 +162,9 @@ export class Judge {
     this.countedCount = 0
   }
 
-  /** Writes what is known of the batch's packets: `known` and `unknown` of packet/batch.ts. */
-  pass(b: Batch, arena: Uint8Array, tables: TableReader, network: number): void {
-    this.known.pass(b, arena, tables, network, this.epoch, this.tick)
+  /** Writes what is known of the packets of `b`, whose handle is `batch`: `known` and `unknown` of packet/batch.ts. */
+  pass(b: Batch, batch: BatchHandle, network: number): void {
+    b.unknown = this.known.pass(batch, b.n, network, this.epoch, this.tick)
   }
 
   /** Packet of a row. */

@@ -12,6 +12,7 @@
  */
 import { native } from '../../native/native.ts'
 import type { Engine } from '../engine/engine.ts'
+import { MAX_WORKERS } from '../limits.ts'
 import { COUNTER, NEXT_HOP_BYTES } from '../memory/arena.ts'
 import {
   type Batch,
@@ -33,10 +34,34 @@ const UDP_AND_BEYOND = 30
 const FIRST_DYNAMIC_PORT = 0xc000
 
 export function encap(e: Engine, b: Batch): void {
+  if (!e.twins) {
+    encapHere(e, b)
+    return
+  }
+  completeForIpv4(e, b)
+  const answer = native.encapIpv4(e.handleOf(b), b.n, e.identification, MAX_WORKERS)
+  const done = answer & 0xffff
+  e.identification = (e.identification + done * MAX_WORKERS) & 0xffff
+  e.counters[COUNTER.ENCAPSULATED]! += done
+  if (answer > 0xffff) encapHere(e, b)
+}
+
+/** What the native twin expects: checksums that the port can't complete are complete. */
+function completeForIpv4(e: Engine, b: Batch): void {
+  for (let i = 0; i < b.n; i++) {
+    if ((b.flags[i]! & F_CSUM_PARTIAL) === 0 || b.drop[i] !== 0) continue
+    const hop = e.tables.nextHopsAt + b.nextHop[i]! * NEXT_HOP_BYTES
+    if (e.tables.view.getUint32(hop + HOP_HEADER_BYTES, true) !== IPV4_OUTER) continue
+    if (!e.ports[b.outPort[i]!]?.partialChecksums) completeChecksum(e, b, i)
+  }
+}
+
+/** The same in TypeScript: what is written, in words that can be read. */
+function encapHere(e: Engine, b: Batch): void {
   const { nextHopsAt } = e.tables
   const hops = e.tables.view
   for (let i = 0; i < b.n; i++) {
-    if (b.drop[i] !== 0) continue
+    if (b.drop[i] !== 0 || (b.flags[i]! & F_OUTER) !== 0) continue
     const hop = nextHopsAt + b.nextHop[i]! * NEXT_HOP_BYTES
     const header = hops.getUint32(hop + HOP_HEADER_BYTES, true)
     if (header === 0) continue

@@ -12,5 +12,5 @@ export function flow(e: Engine, b: Batch): void {
   if (judge === undefined || !e.policed) return
   const { role, network } = e.records[b.inPort]!
   judge.begin(e.clock())
-  judge.pass(b, e.bytes, e.tables, role === PORT_ROLE.UNDERLAY ? -1 : network)
+  judge.pass(b, e.handleOf(b), role === PORT_ROLE.UNDERLAY ? -1 : network)
 }

@@ -11,6 +11,7 @@ void registerXsk(Napi::Env env, Napi::Object exports);
 void registerBpf(Napi::Env env, Napi::Object exports);
 void registerChecksum(Napi::Env env, Napi::Object exports);
 void registerThreads(Napi::Env env, Napi::Object exports);
+void registerBatch(Napi::Env env, Napi::Object exports);
 void registerLookup(Napi::Env env, Napi::Object exports);
 void registerLookupAclTree(Napi::Env env, Napi::Object exports);
 void registerLookupTuplemerge(Napi::Env env, Napi::Object exports);
@@ -36,6 +37,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   registerBpf(env, exports);
   registerChecksum(env, exports);
   registerThreads(env, exports);
+  registerBatch(env, exports);
   registerLookup(env, exports);
   registerLookupAclTree(env, exports);
   registerLookupTuplemerge(env, exports);

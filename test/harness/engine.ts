@@ -323,6 +323,8 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
     engine,
     ports,
     send(index, ...packets) {
+      // A test may have several engines.
+      native.bind(arena.bytes)
       const port = ports[index]!
       port.input.push(...packets.map(each => ('bytes' in each ? each : { bytes: each })))
       while (port.input.length > 0) {

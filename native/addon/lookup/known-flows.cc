@@ -4,8 +4,7 @@
 // its flow is not there, was judged by an older policy, or is routed by a next hop that has
 // changed) stays unknown, and goes the way of dataplane/stages/policy, which finds the same flows
 // by the same keys (rows.ts, packet/icmp-ports.ts, hash/flow-key.ts, hash/halfsip13.ts).
-#include <array>
-
+#include "batch.h"
 #include "errors.h"
 #include "flow.h"
 
@@ -13,50 +12,19 @@ namespace {
 
 using namespace hawser::flow;
 
-/** Columns of dataplane/packet/batch.ts, in the order that `openKnownFlows` takes them. */
-enum Column : uint32_t { kDrop, kFlags, kProto, kL3, kL4, kLen, kSrc4, kDst4, kNetwork, kKnown };
-constexpr uint32_t kColumns = 10;
-/** Most packets of a batch: BATCH_SIZE. */
-constexpr uint32_t kPackets = 256;
+using namespace hawser;
 
-/** Bits of a packet's flags: batch.ts. */
-constexpr uint16_t kIpv6 = 1;
-constexpr uint16_t kFragment = 4;
-
-constexpr uint8_t kIcmp = 1;
-constexpr uint8_t kTcp = 6;
-constexpr uint8_t kUdp = 17;
-constexpr uint8_t kIcmpv6 = 58;
-constexpr uint8_t kSctp = 132;
 /** FIN, SYN, RST. */
 constexpr uint8_t kTcpMarks = 7;
 
-/** An action: dataplane/policy/judge.ts. */
+/** An action: dataplane/policy/action.ts. */
 constexpr uint32_t kAllowed = 1;
 constexpr uint32_t kIncarnationShift = 2;
 constexpr uint32_t kIncarnationMask = 0x3fff;
 constexpr uint32_t kHopShift = 16;
-/** A next hop: dataplane/tables/next-hops.ts. */
-constexpr uint32_t kHopBytes = 128;
-constexpr uint32_t kHopIncarnation = 108;
-
+/** A flow table, and the seed of its keys' hash. */
 struct KnownFlows {
   const FlowTable* table;
-  const uint8_t* arena;
-  uint64_t arenaBytes;
-  const uint8_t* drop;
-  const uint16_t* flags;
-  const uint8_t* proto;
-  const uint32_t* l3;
-  const uint32_t* l4;
-  const uint32_t* len;
-  const uint32_t* src4;
-  const uint32_t* dst4;
-  const uint8_t* network;
-  uint32_t* known;
-  /** The worker's copy of the next hops. */
-  const uint8_t* hops;
-  uint32_t hopCount;
   uint32_t seed[2];
   napi_ref kept;
 };
@@ -72,12 +40,6 @@ struct Rows {
   uint32_t actions[kBatch];
   uint8_t found[kBatch];
 };
-
-inline uint32_t word(const uint8_t* at) {
-  uint32_t value;
-  std::memcpy(&value, at, sizeof value);
-  return __builtin_bswap32(value);
-}
 
 inline uint32_t turn(uint32_t value, int bits) { return value << bits | value >> (32 - bits); }
 
@@ -110,20 +72,20 @@ inline uint32_t halfsip13(const uint32_t* seed, const uint32_t* key) {
 /** Both ports of packet `i` as flow keys have them, from its transport header; false: it needs a
  * look. */
 inline bool portsOf(uint8_t proto, bool ipv6, const uint8_t* l4, uint32_t left, uint32_t* ports) {
-  if (proto == kTcp) {
+  if (proto == kProtoTcp) {
     if ((l4[13] & kTcpMarks) != 0) return false;
-    *ports = word(l4);
-  } else if (proto == kUdp) {
-    *ports = word(l4);
-  } else if (proto == kSctp) {
+    *ports = be32(l4);
+  } else if (proto == kProtoUdp) {
+    *ports = be32(l4);
+  } else if (proto == kProtoSctp) {
     if (left < 4) return false;
-    *ports = word(l4);
-  } else if (proto == (ipv6 ? kIcmpv6 : kIcmp)) {
+    *ports = be32(l4);
+  } else if (proto == (ipv6 ? kProtoIcmpv6 : kProtoIcmp)) {
     // An echo without a code alone (packet/icmp-ports.ts); errors quote other flows, and the others
     // are rare.
     const bool request = l4[0] == (ipv6 ? 128 : 8);
     if ((!request && l4[0] != (ipv6 ? 129 : 0)) || l4[1] != 0) return false;
-    const uint32_t id = word(l4 + 4) >> 16;
+    const uint32_t id = be32(l4 + 4) >> 16;
     const uint32_t next = (id + 1) & 0xffff;
     *ports = request ? id << 16 | next : next << 16 | id;
   } else {
@@ -135,13 +97,14 @@ inline bool portsOf(uint8_t proto, bool ipv6, const uint8_t* l4, uint32_t left, 
 inline uint32_t turned(uint32_t ports) { return ports << 16 | ports >> 16; }
 
 /** Key, hash and direction of packet `i` to the next row; false when it needs a look. */
-inline bool gather(const KnownFlows& of, uint32_t i, uint32_t network, Rows* rows) {
+inline bool gather(const Columns& of, const uint32_t* seed, uint32_t i, uint32_t network,
+                   Rows* rows) {
   const uint32_t l4 = of.l4[i];
   const uint32_t l3 = of.l3[i];
-  if (of.drop[i] != 0 || l4 == 0 || (of.flags[i] & kFragment) != 0) return false;
-  const bool ipv6 = (of.flags[i] & kIpv6) != 0;
+  if (of.drop[i] != 0 || l4 == 0 || (of.flags[i] & kFlagFragment) != 0) return false;
+  const bool ipv6 = (of.flags[i] & kFlagIpv6) != 0;
   // What is read of headers, whatever is behind the packet.
-  if (l3 + uint64_t{40} > of.arenaBytes || l4 + uint64_t{14} > of.arenaBytes) return false;
+  if (!of.holds(l3, 40) || !of.holds(l4, 14)) return false;
   const uint8_t* ip = of.arena + l3;
   uint32_t ports;
   if (!portsOf(of.proto[i], ipv6, of.arena + l4, l3 + of.len[i] - l4, &ports)) return false;
@@ -153,8 +116,8 @@ inline bool gather(const KnownFlows& of, uint32_t i, uint32_t network, Rows* row
     uint32_t from[4];
     uint32_t to[4];
     for (uint32_t w = 0; w < 4; w++) {
-      from[w] = word(ip + 8 + 4 * w);
-      to[w] = word(ip + 24 + 4 * w);
+      from[w] = be32(ip + 8 + 4 * w);
+      to[w] = be32(ip + 24 + 4 * w);
     }
     uint32_t w = 0;
     while (w < 3 && from[w] == to[w]) w++;
@@ -171,10 +134,10 @@ inline bool gather(const KnownFlows& of, uint32_t i, uint32_t network, Rows* row
   }
   key[8] = reverse ? turned(ports) : ports;
   if (ipv6) {
-    rows->hashes[row] = halfsip13<kKeyWords>(of.seed, key);
+    rows->hashes[row] = halfsip13<kKeyWords>(seed, key);
   } else {
     const uint32_t four[4] = {key[3], key[7], key[8], key[9]};
-    rows->hashes[row] = halfsip13<4>(of.seed, four);
+    rows->hashes[row] = halfsip13<4>(seed, four);
   }
   rows->directions[row] = reverse ? 1 : 0;
   rows->packets[row] = static_cast<uint16_t>(i);
@@ -183,7 +146,7 @@ inline bool gather(const KnownFlows& of, uint32_t i, uint32_t network, Rows* row
 }
 
 /** Whether the next hop that an action names is the one that was meant when it was written. */
-inline bool isRouted(const KnownFlows& of, uint32_t action) {
+inline bool isRouted(const Columns& of, uint32_t action) {
   const uint32_t hop = action >> kHopShift;
   if (hop == 0 || hop >= of.hopCount) return false;
   uint16_t incarnation;
@@ -215,22 +178,22 @@ struct Sum {
 };
 
 /** Packets `from` .. `to`, at most kBatch. Returns how many of them are to be looked at. */
-uint32_t passSome(const KnownFlows& of, uint32_t from, uint32_t to, int32_t network, uint32_t epoch,
-                  uint16_t tick) {
+uint32_t passSome(const Columns& of, const KnownFlows& known, uint32_t from, uint32_t to,
+                  int32_t network, uint32_t epoch, uint16_t tick) {
   Rows rows;
   uint32_t unknown = 0;
   for (uint32_t i = from; i < to; i++) {
     of.known[i] = 0;
     const uint32_t zone = network < 0 ? of.network[i] : static_cast<uint32_t>(network);
-    if (!gather(of, i, zone, &rows) && of.drop[i] == 0) unknown++;
+    if (!gather(of, known.seed, i, zone, &rows) && of.drop[i] == 0) unknown++;
   }
-  probeSome({of.table, rows.words, rows.hashes, rows.directions, epoch, rows.slots, rows.actions,
+  probeSome({known.table, rows.words, rows.hashes, rows.directions, epoch, rows.slots, rows.actions,
              rows.found},
             0, rows.n);
   for (uint32_t row = 0; row < rows.n; row++) {
     if (rows.slots[row] < 0) continue;
     __builtin_prefetch(
-        of.table->accounts + size_t{kAccountWords} * static_cast<uint32_t>(rows.slots[row]), 1);
+        known.table->accounts + size_t{kAccountWords} * static_cast<uint32_t>(rows.slots[row]), 1);
   }
   Sum sum;
   for (uint32_t row = 0; row < rows.n; row++) {
@@ -240,43 +203,46 @@ uint32_t passSome(const KnownFlows& of, uint32_t from, uint32_t to, int32_t netw
       continue;
     }
     of.known[rows.packets[row]] = action;
-    sum.add(*of.table, rows.slots[row], of.len[rows.packets[row]]);
+    sum.add(*known.table, rows.slots[row], of.len[rows.packets[row]]);
     // The tick of the last packet: the low half of the tail. A line that nobody writes stays in
     // every core's cache.
     uint16_t* touched = const_cast<uint16_t*>(
-        reinterpret_cast<const uint16_t*>(&of.table->entries[rows.slots[row]].tail));
+        reinterpret_cast<const uint16_t*>(&known.table->entries[rows.slots[row]].tail));
     if (__atomic_load_n(touched, __ATOMIC_RELAXED) != tick) {
       __atomic_store_n(touched, tick, __ATOMIC_RELAXED);
     }
   }
-  sum.write(*of.table);
+  sum.write(*known.table);
   return unknown;
 }
 
-/** `(known, n, network, epoch, tick)`: see native.ts. */
+/** `(known, batch, n, network, epoch, tick)`: see native.ts. */
 napi_value knownFlows(napi_env env, napi_callback_info info) {
-  size_t count = 5;
-  napi_value values[5];
-  void* handle = nullptr;
+  size_t count = 6;
+  napi_value values[6];
+  void* flows = nullptr;
+  void* batch = nullptr;
   uint32_t n = 0;
   int32_t network = 0;
   uint32_t epoch = 0;
   uint32_t tick = 0;
-  if (napi_get_cb_info(env, info, &count, values, nullptr, nullptr) != napi_ok || count != 5 ||
-      napi_get_value_external(env, values[0], &handle) != napi_ok ||
-      napi_get_value_uint32(env, values[1], &n) != napi_ok ||
-      napi_get_value_int32(env, values[2], &network) != napi_ok ||
-      napi_get_value_uint32(env, values[3], &epoch) != napi_ok ||
-      napi_get_value_uint32(env, values[4], &tick) != napi_ok || n > kPackets) {
-    return hawser::reply(env, -EINVAL);
+  if (napi_get_cb_info(env, info, &count, values, nullptr, nullptr) != napi_ok || count != 6 ||
+      napi_get_value_external(env, values[0], &flows) != napi_ok ||
+      napi_get_value_external(env, values[1], &batch) != napi_ok ||
+      napi_get_value_uint32(env, values[2], &n) != napi_ok ||
+      napi_get_value_int32(env, values[3], &network) != napi_ok ||
+      napi_get_value_uint32(env, values[4], &epoch) != napi_ok ||
+      napi_get_value_uint32(env, values[5], &tick) != napi_ok || n > kBatchPackets) {
+    return reply(env, -EINVAL);
   }
-  const KnownFlows& of = *static_cast<const KnownFlows*>(handle);
+  const KnownFlows& known = *static_cast<const KnownFlows*>(flows);
+  const Columns& of = *static_cast<const Columns*>(batch);
   uint32_t unknown = 0;
   for (uint32_t from = 0; from < n; from += kBatch) {
     const uint32_t to = n - from < kBatch ? n : from + kBatch;
-    unknown += passSome(of, from, to, network, epoch, static_cast<uint16_t>(tick));
+    unknown += passSome(of, known, from, to, network, epoch, static_cast<uint16_t>(tick));
   }
-  return hawser::reply(env, unknown);
+  return reply(env, unknown);
 }
 
 void closeKnownFlows(napi_env env, void* data, void*) {
@@ -285,61 +251,21 @@ void closeKnownFlows(napi_env env, void* data, void*) {
   delete of;
 }
 
-/** `openKnownFlows(table, arena, seed0, seed1, nextHops, columns)`: see native.ts. */
+/** `openKnownFlows(table, seed0, seed1)`: see native.ts. */
 Napi::Value openKnownFlows(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   void* table = nullptr;
-  if (info.Length() != 6 || napi_get_value_external(env, info[0], &table) != napi_ok ||
-      !info[5].IsArray()) {
-    hawser::throwErrno(env, "known flows", EINVAL, "(table, arena, seed, seed, nextHops, columns)");
+  if (info.Length() != 3 || napi_get_value_external(env, info[0], &table) != napi_ok) {
+    throwErrno(env, "known flows", EINVAL, "(table, seed, seed)");
   }
-  const uint32_t seed0 = static_cast<uint32_t>(hawser::integerArg(info, 2, "seed0", 0, UINT32_MAX));
-  const uint32_t seed1 = static_cast<uint32_t>(hawser::integerArg(info, 3, "seed1", 0, UINT32_MAX));
-  Napi::Uint8Array arena = hawser::bytesArg(info, 1, "arena");
-  Napi::Uint8Array hops = hawser::bytesArg(info, 4, "nextHops");
-  const Napi::Array columns = info[5].As<Napi::Array>();
-  constexpr std::array<napi_typedarray_type, kColumns> types = {
-      napi_uint8_array,  napi_uint16_array, napi_uint8_array,  napi_uint32_array,
-      napi_uint32_array, napi_uint32_array, napi_uint32_array, napi_uint32_array,
-      napi_uint8_array,  napi_uint32_array};
-  std::array<void*, kColumns> at = {};
-  for (uint32_t c = 0; c < kColumns; c++) {
-    napi_typedarray_type type;
-    size_t length = 0;
-    const Napi::Value column = columns.Get(c);
-    if (napi_get_typedarray_info(env, column, &type, &length, &at[c], nullptr, nullptr) !=
-            napi_ok ||
-        type != types[c] || length < kPackets) {
-      hawser::throwErrno(env, "known flows", EINVAL, "columns must be those of a batch");
-    }
-  }
-  Napi::Array kept = Napi::Array::New(env, 4);
-  kept.Set(0u, info[0]);
-  kept.Set(1u, hops);
-  kept.Set(2u, columns);
-  kept.Set(3u, arena);
-  KnownFlows* of = new KnownFlows{static_cast<const FlowTable*>(table),
-                                  arena.Data(),
-                                  arena.ByteLength(),
-                                  static_cast<const uint8_t*>(at[kDrop]),
-                                  static_cast<const uint16_t*>(at[kFlags]),
-                                  static_cast<const uint8_t*>(at[kProto]),
-                                  static_cast<const uint32_t*>(at[kL3]),
-                                  static_cast<const uint32_t*>(at[kL4]),
-                                  static_cast<const uint32_t*>(at[kLen]),
-                                  static_cast<const uint32_t*>(at[kSrc4]),
-                                  static_cast<const uint32_t*>(at[kDst4]),
-                                  static_cast<const uint8_t*>(at[kNetwork]),
-                                  static_cast<uint32_t*>(at[kKnown]),
-                                  hops.Data(),
-                                  static_cast<uint32_t>(hops.ByteLength() / kHopBytes),
-                                  {seed0, seed1},
-                                  nullptr};
+  const uint32_t seed0 = static_cast<uint32_t>(integerArg(info, 1, "seed0", 0, UINT32_MAX));
+  const uint32_t seed1 = static_cast<uint32_t>(integerArg(info, 2, "seed1", 0, UINT32_MAX));
+  KnownFlows* of = new KnownFlows{static_cast<const FlowTable*>(table), {seed0, seed1}, nullptr};
   napi_value handle = nullptr;
-  if (napi_create_reference(env, kept, 1, &of->kept) != napi_ok ||
+  if (napi_create_reference(env, info[0], 1, &of->kept) != napi_ok ||
       napi_create_external(env, of, closeKnownFlows, nullptr, &handle) != napi_ok) {
     delete of;
-    hawser::throwErrno(env, "known flows", ENOMEM);
+    throwErrno(env, "known flows", ENOMEM);
   }
   return Napi::Value(env, handle);
 }

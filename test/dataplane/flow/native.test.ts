@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { flowByName } from '../../../dataplane/flow/index.ts'
 import { layoutOf } from '../../../dataplane/flow/region.ts'
 import { Batch } from '../../../dataplane/packet/batch.ts'
-import { type FlowTableHandle, type KnownFlowsHandle, native } from '../../../native/native.ts'
+import { type BatchHandle, type KnownFlowsHandle, native } from '../../../native/native.ts'
 import { random } from '../hash/random.ts'
 import { answersFor, collidingKeys, decisionsOf, keysOf, range, table } from './tables.ts'
 
@@ -90,41 +90,62 @@ describe('arguments', () => {
     for (const [index, value] of wrong) expect(probe(index, value)).toEqual([77, 77, 77, 77])
   })
 
-  test('known flows: columns that are not a batch’s, and more packets than it has, are refused', () => {
-    const { drop, flags, proto, l3, l4, len, src4, dst4, network, known } = new Batch()
-    const columns = [drop, flags, proto, l3, l4, len, src4, dst4, network, known]
-    const arena = new Uint8Array(4096)
-    const known4 = (of: readonly ArrayBufferView[], table: unknown = handle) =>
-      native.openKnownFlows(table as FlowTableHandle, arena, 1, 2, new Uint8Array(256), of)
-    const right = known4(columns)
-    expect(native.knownFlows(right, 0, 0, 1, 0)).toBe(0)
-    expect(native.knownFlows(right, 257, 0, 1, 0)).toBe(-22)
-    expect(native.knownFlows({} as KnownFlowsHandle, 1, 0, 1, 0)).toBe(-22)
-    expect(() => known4(columns.slice(1))).toThrow('columns must be those of a batch')
-    expect(() => known4(columns.with(9, l3.subarray(1)))).toThrow('columns must be')
-    expect(() => known4(columns.with(0, l3))).toThrow('columns must be')
-    expect(() => known4(columns, 'none')).toThrow('known flows')
+  test('known flows: what is no table, or no batch, and more packets than one has, are refused', () => {
+    expect(() => native.openKnownFlows('none' as never, 1, 2)).toThrow('known flows')
+    const known = native.openKnownFlows(handle, 1, 2)
+    const { batch } = columnsOf(new Batch())
+    expect(native.knownFlows(known, batch, 0, 0, 1, 0)).toBe(0)
+    expect(native.knownFlows(known, batch, 257, 0, 1, 0)).toBe(-22)
+    expect(native.knownFlows({} as KnownFlowsHandle, batch, 1, 0, 1, 0)).toBe(-22)
+    expect(native.knownFlows(known, {} as BatchHandle, 1, 0, 1, 0)).toBe(-22)
   })
 
-  test('known flows: what lies outside of the arena is not read', () => {
-    const batch = new Batch()
-    const { drop, flags, proto, l3, l4, len, src4, dst4, network, known } = batch
-    const columns = [drop, flags, proto, l3, l4, len, src4, dst4, network, known]
-    const arena = new Uint8Array(4096)
-    const open = native.openKnownFlows(handle, arena, 1, 2, new Uint8Array(256), columns)
-    for (const [at, transport] of [
+  test('a batch: columns of another kind or length are refused', () => {
+    const { columns, arena } = columnsOf(new Batch())
+    const open = (of: readonly ArrayBufferView[]) =>
+      native.openBatch(arena, new Uint8Array(256), of)
+    expect(() => open(columns.slice(1))).toThrow('columns must be those of a batch')
+    expect(() => open(columns.with(10, columns[3]!.subarray(1)))).toThrow('columns must be')
+    expect(() => open(columns.with(0, columns[3]!))).toThrow('columns must be')
+  })
+
+  test('what lies outside of the arena is neither read nor written', () => {
+    const b = new Batch()
+    const { batch, arena, nextHops } = columnsOf(b)
+    const known = native.openKnownFlows(handle, 1, 2)
+    // A next hop that is encapsulated to.
+    nextHops[128 + 12] = 50
+    for (const [l3, l4] of [
       [4096, 4116],
       [4060, 4080],
-      [4056, 4090],
+      [4056, 4096],
       [0xffff_fff0, 20],
-      [0, 0xffff_fff0],
+      [100, 0xffff_fff0],
     ] as const) {
-      batch.reset(0)
-      batch.push(0, at, 40)
-      l4[0] = transport
-      proto[0] = 17
-      expect(native.knownFlows(open, 1, 0, 1, 0)).toBe(1)
-      expect(known[0]).toBe(0)
+      b.reset(0)
+      b.push(0, l3, 40)
+      b.l4[0] = l4
+      b.proto[0] = 17
+      b.nextHop[0] = 1
+      expect(native.knownFlows(known, batch, 1, 0, 1, 0)).toBe(1)
+      expect(b.known[0]).toBe(0)
+      expect(native.encapIpv4(batch, 1, 0, 8)).toBe(0x1_0000)
+      // Of a next hop that there is not, nothing is known.
+      b.nextHop[0] = 2
+      expect(native.encapIpv4(batch, 1, 0, 8)).toBe(0)
     }
+    b.l3[0] = 49
+    b.l4[0] = 69
+    b.nextHop[0] = 1
+    expect(native.encapIpv4(batch, 1, 0, 8)).toBe(0x1_0000)
+    expect(arena.every(byte => byte === 0)).toBe(true)
   })
 })
+
+function columnsOf(b: Batch) {
+  const { drop, flags, proto, l3, l4, len, src4, dst4, network, nextHop, known } = b
+  const columns = [drop, flags, proto, l3, l4, len, src4, dst4, network, nextHop, known]
+  const arena = new Uint8Array(4096)
+  const nextHops = new Uint8Array(256)
+  return { columns, arena, nextHops, batch: native.openBatch(arena, nextHops, columns) }
+}

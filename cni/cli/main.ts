@@ -128,10 +128,11 @@ async function answer<T>(name: string, flags: QueryFlags, show: (answer: T) => s
 }
 
 /** What there is to say about the policies that the daemon would enforce. Throws DocumentError. */
-function checkPolicy({ policy }: DaemonConfig): string[] {
+function checkPolicy({ policy, dataplane }: DaemonConfig): string[] {
   if (policy === undefined) return []
   if (!existsSync(policy.folder)) return [`${policy.folder}: not there: nothing is denied`]
-  return checkFolder(policy.folder)
+  const { resolvers = [] } = dataplane.policy ?? {}
+  return checkFolder(policy.folder, { resolvers: resolvers.length > 0 })
 }
 
 async function daemon(flags: DaemonFlags & { check?: boolean }): Promise<void> {

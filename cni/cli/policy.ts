@@ -1,7 +1,8 @@
 /** `hawser policy`: what policies in a folder mean, before anybody applies them. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { LearnedName } from '../../dataplane/control.ts'
 import { printable, table } from '../base/table.ts'
-import { DEFAULT_SOCKET } from '../daemon/config.ts'
+import { DEFAULT_SOCKET, loadConfig } from '../daemon/config.ts'
 import type { RuleCount } from '../enforce/told.ts'
 import { readExpectations, tryExpectations } from '../policy/expectations.ts'
 import {
@@ -12,7 +13,13 @@ import {
   type Flow,
 } from '../policy/explain.ts'
 import { readPolicies, remarkText } from '../policy/files.ts'
+import type { RemarkedNode } from '../policy/remarks.ts'
 import { query } from '../rpc/client.ts'
+
+/** Where a name leads of which nobody says it: an address that is in no network but those of all. */
+const ANYWHERE = '0.0.0.0'
+
+type ExplainFlags = { policies: string; json?: boolean; to?: string } & Omit<Flow, 'to'>
 
 /** Adds the command and what stands below it. */
 export function addPolicy(program: Command): void {
@@ -23,24 +30,30 @@ export function addPolicy(program: Command): void {
     .command('check')
     .description('read a folder of manifests; exits with 1 when one can not be used')
     .argument('<folder>', 'policies, namespaces, pods and nodes, as kubectl prints them')
-    .action((folder: string) => {
-      print(checkFolder(folder).map(line => printable(line)))
+    .option('--config <file>', "the daemon's configuration, for what depends on it")
+    .action((folder: string, { config }: { config?: string }) => {
+      print(checkFolder(folder, config === undefined ? {} : nodeOf(config)).map(printable))
     })
   policy
     .command('explain')
     .description('which rule of which policy decides about a new flow, at both ends')
     .requiredOption('--policies <folder>', 'as for check')
     .requiredOption('--from <end>', 'namespace/pod, or an address')
-    .requiredOption('--to <end>', 'namespace/pod, or an address')
+    .option('--to <end>', 'namespace/pod, or an address')
+    .option('--to-name <name>', 'domain name that the sender has asked for it')
     .option('--port <n>', 'port of the receiver', port, 0)
     .addOption(protocolOption())
     .option('--json', 'print the answer as JSON')
-    .action((flags: { policies: string; json?: boolean } & Flow) => {
-      const { world } = readPolicies(flags.policies)
-      const explanation = new Explainer(world).explain(flags)
-      print(flags.json ? [JSON.stringify(explanation, null, 2)] : showExplanation(explanation))
+    .action(({ policies, json, to, toName, ...flow }: ExplainFlags) => {
+      const { world } = readPolicies(policies)
+      if (to === undefined && toName === undefined) {
+        throw new InvalidArgumentError('explain needs --to or --to-name')
+      }
+      const explanation = new Explainer(world).explain({ ...flow, to: to ?? ANYWHERE, toName })
+      print(json ? [JSON.stringify(explanation, null, 2)] : showExplanation(explanation))
     })
   addRules(policy)
+  addNames(policy)
   policy
     .command('test')
     .description('try a file of expectations; exits with 1 when one is not met')
@@ -69,12 +82,38 @@ export function showRules(rules: readonly RuleCount[]): string {
   )
 }
 
-/** Remarks on the policies of a folder, and how many there are. Throws DocumentError. */
-export function checkFolder(folder: string): string[] {
-  const { world, remarks } = readPolicies(folder)
+/** What pods have learned, in a daemon's words. */
+export function showNames(names: readonly LearnedName[]): string {
+  if (names.length === 0) return 'no pod has learned a name'
+  return table(
+    ['POD', 'NAME', 'ADDRESS', 'SECONDS'],
+    names.map(({ pod, name, address, seconds }) => [pod, name, address, seconds]),
+  )
+}
+
+/** Remarks on the policies of a folder, for a node as far as it is known, and how many there are. Throws DocumentError. */
+export function checkFolder(folder: string, on: RemarkedNode = {}): string[] {
+  const { world, remarks } = readPolicies(folder, on)
   const { policies, namespaces, pods } = world
   const counted = `${policies.length} policies, ${namespaces.length} namespaces, ${pods.length} pods`
   return [...remarks.map(remarkText), counted]
+}
+
+function nodeOf(config: string): RemarkedNode {
+  const { resolvers = [] } = loadConfig({ config }).dataplane.policy ?? {}
+  return { resolvers: resolvers.length > 0 }
+}
+
+function addNames(policy: Command): void {
+  policy
+    .command('names')
+    .description('domain names that pods have asked for, and where rules about them let them go')
+    .option('--socket <path>', "the daemon's unix socket", DEFAULT_SOCKET)
+    .option('--json', 'print the answer as JSON')
+    .action(async ({ socket, json }: { socket: string; json?: boolean }) => {
+      const names = (await query(socket, 'policy names')) as LearnedName[]
+      print([json ? JSON.stringify(names, null, 2) : showNames(names)])
+    })
 }
 
 function addRules(policy: Command): void {

@@ -3,6 +3,7 @@ import type {
   DataplaneStatus,
   DropCount,
   FibStatus,
+  NamesStatus,
   NetworkStatus,
   RouteEntry,
 } from '../../dataplane/control.ts'
@@ -127,12 +128,21 @@ function policyText({
   programs,
   addresses,
   since,
+  names,
   problem,
 }: PolicyStatus): string {
-  const counted = `${policies} policies, ${programs} programs, ${addresses} addresses of pods`
+  const learned = names === undefined ? '' : `, ${namesText(names)}`
+  const counted = `${policies} policies, ${programs} programs, ${addresses} addresses of pods${learned}`
   const inForce =
     since === undefined ? 'none is in force, pods are closed' : `${counted}, since ${since}`
   return `${folder}: ${inForce}${problem === undefined ? '' : `; not as it is now: ${problem.what}`}`
+}
+
+/** Names, and what of them was left out. */
+function namesText({ addresses, refused }: NamesStatus): string {
+  const left = Object.entries(refused).filter(([, count]) => count > 0)
+  const out = left.map(([limit, count]) => `, ${count} beyond ${limit}`).join('')
+  return `${addresses} learned addresses of names${out}`
 }
 
 /** What `hawser swap fib` says when it is done. */

@@ -142,11 +142,17 @@ export function loadConfig(flags: DaemonFlags): DaemonConfig {
   }
 }
 
-function limitsOf({ matches, addresses, flows }: z.output<typeof policySection>): PolicyLimits {
+function limitsOf({
+  matches,
+  addresses,
+  flows,
+  dns,
+}: z.output<typeof policySection>): PolicyLimits {
   return {
     ...(matches === undefined ? {} : { matches }),
     ...(addresses === undefined ? {} : { addresses }),
     ...(flows === undefined ? {} : { flows }),
+    ...(dns === undefined ? {} : { resolvers: dns.resolvers }),
   }
 }
 

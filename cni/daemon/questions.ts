@@ -1,7 +1,7 @@
 /** What the command line may ask the daemon: the name of a question, and what answers it. */
 import { clean } from '../base/document.ts'
 import type { ClusterFollower } from '../cluster/follow.ts'
-import { type Rules, ruleCounts, toldDenials, toldFlows } from '../enforce/told.ts'
+import { type Rules, ruleCounts, toldDenials, toldFlows, toldNames } from '../enforce/told.ts'
 import { lowNotes } from '../ipam/allocator.ts'
 import { wholePools } from '../ipam/pools.ts'
 import { checkAddresses, repairAddresses, showAddresses } from '../pods/address-check.ts'
@@ -30,6 +30,7 @@ const QUESTIONS: Readonly<Record<string, (node: Node, notes: () => readonly stri
     routes: node => node.plane.routes(),
     drops: node => node.plane.drops(),
     flows: node => toldFlows(node.plane, policyOf(node), MOST_FLOWS),
+    'policy names': node => policyOf(node) && toldNames(node.plane, node.state.list()),
     'policy rules': node => ruleCounts(node.plane, policyOf(node)),
     'ipam show': node => showAddresses(node),
     'ipam check': node => checkAddresses(node),

@@ -7,10 +7,11 @@
  * files say now. When a limit refuses it, it puts the last good files in force, with the pods that are there now. Where
  * nothing is known that could be in force, pods get nothing through and no new ones come.
  */
-import type { ControlPlane, PodPolicy, PolicyState } from '../../dataplane/control.ts'
+import type { ControlPlane, NamesStatus, PodPolicy, PolicyState } from '../../dataplane/control.ts'
 import type { Logger } from '../base/logger.ts'
 import type { ClusterView } from '../cluster/view.ts'
 import type { PolicyFiles } from '../policy/files.ts'
+import { isAboutNames } from '../policy/remarks.ts'
 import { originText } from '../policy/sources.ts'
 import { attachmentId } from '../spec/attachment.ts'
 import { CniError, CODE } from '../spec/errors.ts'
@@ -28,7 +29,7 @@ export const FIRST_PAUSE_MS = 1_000
 export const LONGEST_PAUSE_MS = 30_000
 
 export interface KeeperParts {
-  plane: Pick<ControlPlane, 'setPolicy'>
+  plane: Pick<ControlPlane, 'setPolicy' | 'namesStatus'>
   /** Attachments of this node, the oldest first. */
   attachments: () => readonly Attachment[]
   cluster: () => ClusterView
@@ -47,12 +48,20 @@ export interface PolicyStatus {
   addresses: number
   /** Since when these files are in force (ISO 8601, UTC); absent: none are, and no pod gets anything through. */
   since?: string
+  /** Domain names that pods have asked for; absent where no resolver is named. */
+  names?: NamesStatus
   /** Why that is not what the files say now. */
   problem?: Problem
 }
 
+/** For an operator. */
+const UNHEARD =
+  'policy: rules about domain names match nothing, since no resolver is named (policy.dns.resolvers)'
+
 interface InForce {
   files: PolicyFiles
+  /** They speak of domain names, and none is learned. */
+  unheard: boolean
   since: string
   compiled: CompiledWorld
   states: PolicyStates
@@ -120,12 +129,14 @@ export class PolicyKeeper implements Rules {
 
   status(): PolicyStatus {
     const problem = this.#problem()
+    const names = this.#parts.plane.namesStatus()
     return {
       folder: this.#parts.source.folder,
       policies: this.#inForce?.files.world.policies.length ?? 0,
       programs: new Set(this.#state.pods.values()).size,
       addresses: this.#state.identities.length,
       ...(this.#inForce === undefined ? {} : { since: this.#inForce.since }),
+      ...(names === undefined ? {} : { names }),
       ...(problem === undefined ? {} : { problem }),
     }
   }
@@ -147,7 +158,9 @@ export class PolicyKeeper implements Rules {
     const problem = this.#problem()
     const { length } = this.#contested
     const claimed = `policy: ${length} addresses are claimed by several pods and are nobody's, as ${this.#contested[0]}`
+    const unheard = this.#inForce?.unheard === true
     return [
+      ...(unheard ? [UNHEARD] : []),
       ...(problem === undefined ? [] : [`policy: ${problem.what} (since ${problem.since})`]),
       ...(length === 0 ? [] : [claimed]),
     ]
@@ -221,7 +234,9 @@ export class PolicyKeeper implements Rules {
       this.#inForce = { ...before, compiled, states }
       return
     }
-    this.#inForce = { files, compiled, states, since: new Date().toISOString() }
+    const unheard = plane.namesStatus() === undefined && files.remarks.some(isAboutNames)
+    this.#inForce = { files, unheard, compiled, states, since: new Date().toISOString() }
+    if (unheard) log.warn(UNHEARD)
     lastGood.keep(files.objects)
     const { policies, programs, addresses } = this.status()
     const remarks = files.remarks.length

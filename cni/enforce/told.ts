@@ -1,5 +1,11 @@
 /** What policy does, in words: which rule denies what, and how often each has decided. */
-import type { ControlPlane, Denial, DenialsRead, FlowEntry } from '../../dataplane/control.ts'
+import type {
+  ControlPlane,
+  Denial,
+  DenialsRead,
+  FlowEntry,
+  LearnedName,
+} from '../../dataplane/control.ts'
 import { attachmentId } from '../spec/attachment.ts'
 import type { Attachment } from '../state/rows.ts'
 
@@ -74,6 +80,15 @@ export function toldFlows(
     ...(egress === undefined ? {} : { egress: text(egress) }),
     ...(ingress === undefined ? {} : { ingress: text(ingress) }),
   }))
+}
+
+/** What pods have learned of names; of pods that are known by name it is that. */
+export function toldNames(
+  plane: Pick<ControlPlane, 'learnedNames'>,
+  attachments: readonly Attachment[],
+): LearnedName[] {
+  const names = new Map(attachments.map(each => [attachmentId(each), each.pod]))
+  return plane.learnedNames().map(each => ({ ...each, pod: names.get(each.pod) || each.pod }))
 }
 
 /** Rules that have decided something, those that did so most often first. */

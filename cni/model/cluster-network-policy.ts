@@ -42,8 +42,22 @@ const protocolSchema = z
   .refine(one, { error: 'exactly one of tcp, udp, sctp, destinationNamedPort' })
 
 /** `*.` in front stands for one or more labels. */
-export const DOMAIN_NAME =
+const DOMAIN_NAME =
   /^(?:\*\.)?(?:[A-Za-z0-9](?:[-A-Za-z0-9_]*[A-Za-z0-9])?\.)+[A-Za-z0-9](?:[-A-Za-z0-9_]*[A-Za-z0-9])?\.?$/
+
+/** Labels of at most 63 characters (RFC 1035 section 2.3.4). */
+export const domainName = z
+  .string()
+  .max(253)
+  .regex(DOMAIN_NAME, { error: 'not a domain name' })
+  .refine(text => text.split('.').every(({ length }) => length <= 63), {
+    error: 'a label of a domain name has at most 63 characters',
+  })
+
+/** A name, and no pattern of names. */
+export const plainName = domainName.refine(text => !text.startsWith('*'), {
+  error: 'a name, without "*."',
+})
 
 const known = {
   namespaces: selectorSchema.optional(),
@@ -54,11 +68,7 @@ const egressPeer = z.looseObject({
   ...known,
   nodes: selectorSchema.optional(),
   networks: z.array(z.string().max(43)).min(1).max(MAX_ITEMS).optional(),
-  domainNames: z
-    .array(z.string().max(253).regex(DOMAIN_NAME, { error: 'not a domain name' }))
-    .min(1)
-    .max(MAX_ITEMS)
-    .optional(),
+  domainNames: z.array(domainName).min(1).max(MAX_ITEMS).optional(),
 })
 
 const action = z.enum(['Accept', 'Deny', 'Pass'])

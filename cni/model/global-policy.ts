@@ -4,6 +4,7 @@
  * together with pods, rules that are logged, and policies that are only tried (`staged`).
  */
 import { z } from 'zod'
+import { domainName } from './cluster-network-policy.ts'
 import { selectorSchema } from './labels.ts'
 import { portName } from './network-policy.ts'
 
@@ -43,7 +44,20 @@ const who = {
 }
 
 /** All of its fields must match. One that names namespaces, pods or service accounts means pods. */
-const peer = z.strictObject({ ...who, networks: list(cidr), notNetworks: list(cidr) })
+const peer = z
+  .strictObject({
+    ...who,
+    networks: list(cidr),
+    notNetworks: list(cidr),
+    /** What the pod has asked a resolver for; of egress rules that allow. */
+    domainNames: list(domainName),
+  })
+  .refine(
+    ({ domainNames, namespaceSelector, podSelector, serviceAccounts }) =>
+      domainNames === undefined ||
+      (namespaceSelector ?? podSelector ?? serviceAccounts) === undefined,
+    { error: 'domainNames stand beside networks only, not beside what names pods' },
+  )
 
 const rule = z
   .strictObject({
@@ -59,7 +73,7 @@ const rule = z
     /** The other end; absent: everybody. */
     peer: peer.optional(),
   })
-  .superRefine(({ protocol, icmp, ports, notPorts }, context) => {
+  .superRefine(({ action, protocol, icmp, ports, notPorts, peer }, context) => {
     const say = (path: string, message: string): void => {
       context.addIssue({ code: 'custom', path: [path], message, input: path })
     }
@@ -69,6 +83,9 @@ const rule = z
       }
     }
     if (ports !== undefined && notPorts !== undefined) say('notPorts', 'either ports or notPorts')
+    if (peer?.domainNames !== undefined && action !== 'Allow') {
+      say('peer', 'domainNames are for Allow rules only')
+    }
     if (icmp !== undefined && !ICMPS.includes(protocol)) {
       say('icmp', 'needs protocol ICMP or ICMPv6')
     }
@@ -81,7 +98,15 @@ export const globalPolicySpec = z.strictObject({
   staged: z.boolean().default(false),
   /** Which pods; absent: all. */
   subject: z.strictObject(who).optional(),
-  ingress: z.array(rule).max(MAX_RULES).optional(),
+  ingress: z
+    .array(
+      rule.refine(({ peer }) => peer?.domainNames === undefined, {
+        path: ['peer', 'domainNames'],
+        error: 'domainNames are for egress rules only',
+      }),
+    )
+    .max(MAX_RULES)
+    .optional(),
   egress: z.array(rule).max(MAX_RULES).optional(),
 })
 

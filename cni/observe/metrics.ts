@@ -92,6 +92,31 @@ function atOnce<T>(read: () => T): () => T {
   }
 }
 
+function namesMetrics(registry: Registry, plane: Node['plane']): void {
+  const names = atOnce(() => plane.namesStatus())
+  const live = 'Addresses that pods have learned for domain names'
+  told(registry, Gauge, ['hawser_dns_addresses', live], [], put => {
+    const status = names()
+    if (status !== undefined) put(status.addresses)
+  })
+  const learned = 'Addresses that were learned, or learned again, from DNS answers to pods'
+  told(registry, Counter, ['hawser_dns_learned_total', learned], [], put => {
+    const status = names()
+    if (status !== undefined) put(status.learned)
+  })
+  const refused = 'What of DNS answers to the pods that are there was not learned, by the limit'
+  told(registry, Gauge, ['hawser_dns_refused', refused], ['limit'], put => {
+    for (const [limit, count] of Object.entries(names()?.refused ?? {})) put(count, { limit })
+  })
+  const unread = 'DNS messages that nothing was learned of, though a resolver may have sent them'
+  told(registry, Counter, ['hawser_dns_unread_total', unread], ['why'], put => {
+    const { unasked, malformed, unfollowed, busy } = names() ?? {}
+    for (const [why, count] of Object.entries({ unasked, malformed, unfollowed, busy })) {
+      if (count !== undefined) put(count, { why })
+    }
+  })
+}
+
 function nodeMetrics(
   registry: Registry,
   { plane, pods, policy }: Node,
@@ -109,6 +134,7 @@ function nodeMetrics(
       put(policy.inSync ? 1 : 0),
     )
   }
+  if (plane.namesStatus() !== undefined) namesMetrics(registry, plane)
   told(registry, Gauge, ['hawser_pods', 'Interfaces of pods that are served'], [], put =>
     put(plane.pods().length),
   )

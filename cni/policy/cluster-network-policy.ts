@@ -51,8 +51,9 @@ export function clusterPolicyRules(
       if (namespaces !== undefined) return [index.find(namespaces, {})]
       return some === undefined ? [] : [index.find(some.namespaceSelector, some.podSelector)]
     })
+    const domains = peers.flatMap(({ domainNames }) => domainNames ?? [])
     const traffic = rule.protocols?.map(trafficOf)
-    const matches = matchesOf({ pods, networks }, traffic, names)
+    const matches = matchesOf({ pods, networks, domains }, traffic, names)
     return { verdict: VERDICTS[rule.action], matches, origin: origin(number) }
   })
 }

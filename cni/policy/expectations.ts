@@ -3,10 +3,12 @@
  *
  *     expectations:
  *       - { from: shop/web, to: shop/db, port: 5432, allowed: true }
+ *       - { from: shop/web, to: 192.0.2.80, toName: api.example.org, port: 443, allowed: true }
  *       - { from: 192.0.2.7, to: shop/db, port: 5432, protocol: TCP, allowed: false }
  */
 import { z } from 'zod'
 import { parseText, readBounded, validate } from '../base/document.ts'
+import { plainName } from '../model/cluster-network-policy.ts'
 import { EXPLAINED_PROTOCOLS, Explainer, type Explanation, type Flow } from './explain.ts'
 import type { PolicyWorld } from './sources.ts'
 
@@ -16,6 +18,7 @@ const fileSchema = z.strictObject({
       z.strictObject({
         from: z.string().max(512),
         to: z.string().max(512),
+        toName: plainName.optional(),
         port: z.int().min(0).max(65_535).default(0),
         protocol: z.enum(EXPLAINED_PROTOCOLS).default('TCP'),
         allowed: z.boolean(),

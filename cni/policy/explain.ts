@@ -20,6 +20,8 @@ export interface Flow {
   /** Of ICMP nothing: it is an echo request. */
   port: number
   protocol: ExplainedProtocol
+  /** What the sender has learned the receiver's address for. */
+  toName?: string | undefined
 }
 
 export interface End {
@@ -59,12 +61,12 @@ export class Explainer {
   }
 
   /** Throws Error when an end is neither a pod that is there nor an address. */
-  explain({ from, to, port, protocol }: Flow): Explanation {
+  explain({ from, to, port, protocol, toName }: Flow): Explanation {
     const family = this.#families(from, to)
     const sender = this.#place(from, family)
     const receiver = this.#place(to, family)
     const ends = [
-      ...this.#end('egress', sender, receiver, port, protocol),
+      ...this.#end('egress', sender, receiver, port, protocol, toName),
       ...this.#end('ingress', receiver, sender, port, protocol),
     ]
     return { allowed: ends.every(({ allowed }) => allowed), ends }
@@ -76,6 +78,7 @@ export class Explainer {
     peer: Place,
     port: number,
     protocol: ExplainedProtocol,
+    name?: string,
   ): End[] {
     if (pod === undefined) return []
     const kind = this.#identities.of(pod)
@@ -93,6 +96,7 @@ export class Explainer {
       address: ipWords(peer.address),
       protocol: number,
       port: protocol === 'ICMP' ? echo : port,
+      ...(name === undefined ? {} : { names: [name] }),
     })
     const whose = this.#compiler.origin(origin)
     const allowed = verdict === VERDICT.ALLOW

@@ -17,7 +17,7 @@ import {
 import { globalPolicySpec } from '../model/global-policy.ts'
 import { labelsSchema } from '../model/labels.ts'
 import { networkPolicySpec, PROTOCOLS } from '../model/network-policy.ts'
-import { type Remark, remarksOn } from './remarks.ts'
+import { type Remark, type RemarkedNode, remarksOn } from './remarks.ts'
 import { type Policy, type PolicyWorld, policyText } from './sources.ts'
 
 const name = z.string().min(1).max(253)
@@ -94,12 +94,12 @@ type Fact =
   | { is: 'policy'; fact: Policy }
 
 /** Reads a folder. Throws DocumentError with file, line, field and cause. */
-export function readPolicies(folder: string): PolicyFiles {
-  return policiesIn(readManifests(folder))
+export function readPolicies(folder: string, on?: RemarkedNode): PolicyFiles {
+  return policiesIn(readManifests(folder), on)
 }
 
 /** The same of manifests that were read already; one that is given again is not checked anew. */
-export function policiesIn(manifests: readonly Manifest[]): PolicyFiles {
+export function policiesIn(manifests: readonly Manifest[], on?: RemarkedNode): PolicyFiles {
   const namespaces: NamespaceFacts[] = []
   const nodes: NodeFacts[] = []
   const pods: PodFacts[] = []
@@ -125,7 +125,7 @@ export function policiesIn(manifests: readonly Manifest[]): PolicyFiles {
     }
   }
   const world = { namespaces, nodes, pods, policies }
-  const remarks = remarksOn(world).map(remark => {
+  const remarks = remarksOn(world, on).map(remark => {
     const manifest = from.get(remark.policy)!
     const path = ['spec', ...remark.path]
     if (remark.level === 'error') refuse(manifest, [{ path, cause: remark.text }])

@@ -110,9 +110,15 @@ function whoOf(
   index: PeerIndex,
   among: PodPeers | undefined,
 ): Match[] {
-  const { namespaceSelector, podSelector, serviceAccounts, networks, notNetworks } = peer ?? {}
+  const { namespaceSelector, podSelector, serviceAccounts, networks, notNetworks, domainNames } =
+    peer ?? {}
   const pods = namespaceSelector ?? podSelector ?? serviceAccounts
   const places = placesOf(networks, notNetworks)
+  if (domainNames !== undefined) {
+    // Names have no named ports.
+    if (among !== undefined) return []
+    return domainNames.flatMap(name => places.map(place => ({ ...place, domain: name })))
+  }
   if (pods === undefined && among === undefined) return places
   const found = index.find(namespaceSelector ?? {}, podSelector ?? {}, serviceAccounts)
   const prefixes =

@@ -8,7 +8,14 @@ import type { PodPeers } from './peers.ts'
 export const PROTOCOL_NUMBER = { TCP: 6, UDP: 17, SCTP: 132 } as const
 
 /** Who a rule is about; `any`: everybody. */
-export type Peers = 'any' | { pods: readonly PodPeers[]; networks: readonly Cidr[] }
+export type Peers =
+  | 'any'
+  | {
+      pods: readonly PodPeers[]
+      networks: readonly Cidr[]
+      /** Names, and `*.` names, of what the subject sends to. */
+      domains?: readonly string[]
+    }
 
 /** What of their traffic. */
 export interface PortMatch {
@@ -47,10 +54,11 @@ export function matchesOf(
 
 function whoOf(peers: Peers): Match[] {
   if (peers === 'any') return [{}]
-  const { pods, networks } = peers
+  const { pods, networks, domains = [] } = peers
   return [
     ...pods.flatMap(({ prefixes }) => prefixes.map(peer => ({ peer }))),
     ...networks.map(network => ({ network })),
+    ...domains.map(domain => ({ domain })),
   ]
 }
 

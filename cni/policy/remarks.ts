@@ -16,12 +16,34 @@ export interface Remark {
   text: string
 }
 
+/** What the node that policies are for is given; what is absent is not known. */
+export interface RemarkedNode {
+  /** Whether its configuration names resolvers that names are learned from. */
+  resolvers?: boolean
+}
+
 /** All remarks about a world's policies, in their order. What a policy says by itself is looked at once. */
-export function remarksOn(world: PolicyWorld): Remark[] {
+export function remarksOn(world: PolicyWorld, on: RemarkedNode = {}): Remark[] {
   const pods = new Map<string, PodFacts[]>(world.namespaces.map(({ name }) => [name, []]))
   for (const pod of world.pods) pods.get(pod.namespace)?.push(pod)
   const of = world.policies.flatMap(policy => [...itsOwn(policy), ...selection(policy, pods)])
-  return [...of, ...twice(world.policies)]
+  return [...of, ...twice(world.policies)].flatMap(remark => onNode(remark, on))
+}
+
+/** Where names are learned from. */
+const RESOLVERS = "policy.dns.resolvers of the daemon's configuration"
+
+/** Whether a remark is that a policy speaks of domain names, which not every node learns. */
+export function isAboutNames({ path }: Remark): boolean {
+  return path.at(-1) === 'domainNames'
+}
+
+/** A remark as it is for a node; none for what is well there. */
+function onNode(remark: Remark, { resolvers }: RemarkedNode): Remark[] {
+  if (!isAboutNames(remark) || resolvers === undefined) return [remark]
+  if (resolvers) return []
+  const text = `no resolver is named (${RESOLVERS}), so no name is learned: this peer matches nothing`
+  return [{ ...remark, text }]
 }
 
 const known = new WeakMap<Policy, readonly Remark[]>()
@@ -55,7 +77,8 @@ function newRemarksOf(policy: Policy): Remark[] {
       }
     }
     if (key === 'domainNames') {
-      say('remark', path, 'domain names are not carried out yet: this peer matches nothing')
+      const text = `names are learned from the resolvers that ${RESOLVERS} names: without any this peer matches nothing`
+      say('remark', path, text)
     }
   })
   return found

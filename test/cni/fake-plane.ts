@@ -152,12 +152,16 @@ export class FakePlane implements ControlPlane {
     return { denials, missed: 0, read: [this.denied.length] }
   }
 
+  names: readonly LearnedName[] = []
+
   learnedNames(): readonly LearnedName[] {
-    return []
+    return this.names
   }
 
+  learned: NamesStatus | undefined
+
   namesStatus(): NamesStatus | undefined {
-    return undefined
+    return this.learned
   }
 
   policyHits(origins: readonly number[]): readonly number[] {

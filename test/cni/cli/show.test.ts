@@ -143,5 +143,12 @@ test('status says which policy is in force, and why that is not what the files s
   expect(line({ problem: { what: '/p/a.yaml:3: no', since: '2026-01-03' } })).toMatch(
     /since 2026-01-02; not as it is now: \/p\/a\.yaml:3: no$/,
   )
+  const names = {
+    ...{ addresses: 4, learned: 9, unasked: 0, malformed: 0, unfollowed: 0, busy: 0 },
+    refused: { '256 names of a pod': 3, '128 addresses of a name': 0 },
+  }
+  expect(line({ names })).toMatch(
+    /9 addresses of pods, 4 learned addresses of names, 3 beyond 256 names of a pod, since/,
+  )
   expect(showStatus(STATUS)).not.toMatch(/^policy/m)
 })

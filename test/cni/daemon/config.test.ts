@@ -53,6 +53,22 @@ describe('the configuration', () => {
     expect(() => load(`${base}policy: {rules: 1}\n`)).toThrow(/policy\.rules: unknown key/)
   })
 
+  test('resolvers are addresses and CIDRs, each of them somebody in particular', () => {
+    const of = (list: string) =>
+      load(`node: a\ncluster: /c\npolicy: {dns: {resolvers: ${list}}}\n`).dataplane.policy
+    const resolvers = ['10.96.0.10', '169.254.20.10', '10.244.3.0/28', 'fd00::a']
+    expect(of(JSON.stringify(resolvers))).toEqual({ resolvers })
+    for (const [list, cause] of [
+      ['[dns.example.org]', 'neither an address nor a CIDR'],
+      ['[10.0.0.1/24]', 'host bits are set'],
+      ['[10.0.0.0/8]', 'more than a /16: name those that answer'],
+      ['["::/0"]', 'more than a /48'],
+    ] as const) {
+      expect(() => of(list)).toThrow(cause)
+      expect(() => of(list)).toThrow(/hawser\.yaml: policy\.dns\.resolvers/)
+    }
+  })
+
   test('exclusions are addresses and CIDRs', () => {
     const { exclude, dataplane } = load(
       'node: a\ncluster: /c\nipam: {exclude: [10.0.0.7, fd00::/120]}\n',

@@ -7,14 +7,14 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createLogger } from '../../../cni/base/logger.ts'
 import { showDenial } from '../../../cni/cli/flows.ts'
-import { showRules } from '../../../cni/cli/policy.ts'
+import { showNames, showRules } from '../../../cni/cli/policy.ts'
 import type { DaemonConfig } from '../../../cni/daemon/config.ts'
 import { type RunningDaemon, runDaemon } from '../../../cni/daemon/daemon.ts'
 import type { HostFacts } from '../../../cni/daemon/preconditions.ts'
 import type { RuleCount, ToldDenials } from '../../../cni/enforce/told.ts'
 import { query } from '../../../cni/rpc/client.ts'
 import { encodeCni, encodeMessage, HEADER_BYTES, WORD } from '../../../cni/rpc/protocol.ts'
-import type { Denial } from '../../../dataplane/control.ts'
+import type { Denial, LearnedName } from '../../../dataplane/control.ts'
 import { evaluate } from '../../../dataplane/policy/evaluate.ts'
 import { type Program, VERDICT } from '../../../dataplane/policy-program.ts'
 import { Namespaces } from '../../harness/netns.ts'
@@ -28,6 +28,16 @@ const DENY_ALL = `apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: { name: deny-all, namespace: shop }
 spec: { podSelector: {}, policyTypes: [Ingress, Egress] }
+`
+
+const NAMES = `apiVersion: policy.networking.k8s.io/v1beta1
+kind: ClusterNetworkPolicy
+metadata: { name: names }
+spec:
+  tier: Admin
+  priority: 1
+  subject: { namespaces: {} }
+  egress: [{ action: Accept, to: [{ domainNames: [example.org] }] }]
 `
 
 const namespaces = new Namespaces('enforce')
@@ -237,6 +247,25 @@ describe('an operator', () => {
     )
   })
 
+  test('says what pods have learned of names, and where rules about names match nothing', async () => {
+    await start()
+    await cni('ADD')
+    const names = { name: 'api.example.org', address: '192.0.2.80', seconds: 42 }
+    plane.names = [{ pod: 'hawser/c0/eth0', ...names }]
+    const told = (await query(config.socket, 'policy names')) as LearnedName[]
+    expect(told).toEqual([{ pod: 'shop/p0', ...names }])
+    expect(showNames(told)).toMatch(
+      /^POD +NAME +ADDRESS +SECONDS\n *shop\/p0 +api\.example\.org +192/,
+    )
+    const notes = async () => ((await query(config.socket, 'status')) as { notes: string[] }).notes
+    const before = await notes()
+    put('names.yaml', NAMES)
+    await until('the rule is in force', async () => (await notes()).length > before.length)
+    expect(await notes()).toContainEqual(
+      expect.stringMatching(/match nothing, since no resolver is named/),
+    )
+  })
+
   test('has the policies checked with the configuration', async () => {
     const file = join(folder, 'hawser.json')
     const { node, cluster, policy } = config
@@ -256,7 +285,7 @@ describe('an operator', () => {
     expect(plane.specs[0]).not.toHaveProperty('policy')
     expect(plane.calls.filter(call => call.startsWith('setPolicy'))).toEqual([])
     expect(await query(config.socket, 'status')).not.toHaveProperty('policy')
-    for (const question of ['flows', 'denials ', 'policy rules']) {
+    for (const question of ['flows', 'denials ', 'policy rules', 'policy names']) {
       await expect(query(config.socket, question)).rejects.toThrow('no policy is enforced here')
     }
   })

@@ -109,6 +109,24 @@ describe('what is told', () => {
     expect(await registry.metrics()).toMatch(/^hawser_policy_in_sync 0$/m)
   })
 
+  test('names that pods have learned, where resolvers are named', async () => {
+    expect([...(await scrape()).keys()].filter(name => name.startsWith('hawser_dns'))).toEqual([])
+    plane.learned = {
+      ...{ addresses: 4, learned: 9, unasked: 5, malformed: 6, unfollowed: 7, busy: 8 },
+      refused: { '256 names of a pod': 3 },
+    }
+    const { registry } = createMetrics(fake.node, () => true)
+    const text = await registry.metrics()
+    for (const line of [
+      'hawser_dns_addresses 4',
+      'hawser_dns_learned_total 9',
+      'hawser_dns_refused{limit="256 names of a pod"} 3',
+      'hawser_dns_unread_total{why="unfollowed"} 7',
+    ]) {
+      expect(text.split('\n')).toContain(line)
+    }
+  })
+
   test('whether the node is ready, and what ails it', async () => {
     expect((await scrape()).get('hawser_ready')).toBe(1)
     inSync = false

@@ -7,7 +7,7 @@ import { ipWords } from '../../../dataplane/addresses.ts'
 import { evaluate } from '../../../dataplane/policy/evaluate.ts'
 import { IDENTITY, VERDICT } from '../../../dataplane/policy-program.ts'
 import { type Ask, allowed } from './naive.ts'
-import { OUTSIDE, PORTS, randomWorld } from './worlds.ts'
+import { LEARNED, OUTSIDE, PORTS, randomWorld } from './worlds.ts'
 
 /** Worlds of one run; `HAWSER_WORLDS` for more. */
 const WORLDS = Number(process.env['HAWSER_WORLDS'] ?? 60)
@@ -18,12 +18,15 @@ function* questions(world: PolicyWorld): Generator<Ask> {
     ...world.pods.flatMap(pod => pod.addresses.map(address => ({ pod, address }))),
     ...OUTSIDE.map(address => ({ pod: undefined, address })),
   ]
+  let count = 0
   for (const subject of world.pods) {
     for (const { pod: peer, address: peerAddress } of peers) {
       for (const direction of ['ingress', 'egress'] as const) {
         for (const protocol of ['TCP', 'UDP', 'SCTP', 'ICMP'] as const) {
           for (const port of protocol === 'ICMP' ? [0, 3, 8, 128] : [...PORTS, 9000]) {
-            yield { direction, subject, peer, peerAddress, protocol, port }
+            const names = LEARNED.filter((_, n) => count % (n + 3) === 0)
+            count++
+            yield { direction, subject, peer, peerAddress, protocol, port, names }
           }
         }
       }
@@ -47,13 +50,14 @@ test(`${WORLDS} random worlds: every question is answered as the documentation s
       identities.kinds.map(kind => [kind.identity, compiler.programs(kind)] as const),
     )
     for (const ask of questions(world)) {
-      const { direction, subject, peer, peerAddress, protocol, port } = ask
+      const { direction, subject, peer, peerAddress, protocol, port, names = [] } = ask
       const program = programs.get(identities.of(subject)!.identity)![direction]
       const question = {
         identity: peer === undefined ? IDENTITY.WORLD : identities.of(peer)!.identity,
         address: ipWords(peerAddress),
         protocol: protocolNumber(protocol, peerAddress),
         port: protocol === 'ICMP' ? port << 16 : port,
+        ...(direction === 'egress' ? { names } : {}),
       }
       const { verdict, origin } = evaluate(program, question)
       const tried = evaluate({ tiers: program.staged ?? program.tiers }, question).verdict

@@ -142,9 +142,20 @@ describe('a folder', () => {
     expect(readPolicies(folder).remarks.map(remarkText)).toEqual([
       `${at('a.yaml')}:5: spec.podSelector: it selects no pod that is there`,
       `${at('b.yaml')}:6: spec.egress[0].to[0].ipBlock.cidr: 10.1.2.3/8: host bits are set and don't count`,
-      `${at('c.yaml')}:8: spec.egress[0].to[0].domainNames: domain names are not carried out yet: this peer matches nothing`,
-      `${at('c.yaml')}:17: spec.egress[0].to[0].domainNames: domain names are not carried out yet: this peer matches nothing`,
+      `${at('c.yaml')}:8: spec.egress[0].to[0].domainNames: names are learned from the resolvers that policy.dns.resolvers of the daemon's configuration names: without any this peer matches nothing`,
+      `${at('c.yaml')}:17: spec.egress[0].to[0].domainNames: names are learned from the resolvers that policy.dns.resolvers of the daemon's configuration names: without any this peer matches nothing`,
       `${at('c.yaml')}:15: spec.priority: priority 7 of tier Admin is that of ClusterNetworkPolicy c, too: where both match, the first by name decides`,
+    ])
+  })
+
+  test('that speaks of domain names is told whether any is learned on the node', () => {
+    put(
+      'a.yaml',
+      `apiVersion: hawser.dev/v1\nkind: GlobalPolicy\nmetadata: { name: web }\nspec:\n  egress:\n    - { action: Allow, peer: { domainNames: ['*.Example.org'] } }\n`,
+    )
+    expect(readPolicies(folder, { resolvers: true }).remarks).toEqual([])
+    expect(readPolicies(folder, { resolvers: false }).remarks.map(remarkText)).toEqual([
+      `${join(folder, 'a.yaml')}:6: spec.egress[0].peer.domainNames: no resolver is named (policy.dns.resolvers of the daemon's configuration), so no name is learned: this peer matches nothing`,
     ])
   })
 
@@ -205,7 +216,41 @@ describe('GlobalPolicy', () => {
     expect(ask().allowed).toBe(true)
   })
 
+  test('a name opens what rules about it allow, where no rule before it denies', () => {
+    put('world.yaml', WORLD)
+    const rule =
+      '{ name: api, action: Allow, protocol: TCP, ports: [443], peer: { domainNames: ["*.example.org"] } }'
+    put('policies.yaml', global(`{ egress: [${rule}, { action: Deny }] }`))
+    const asked = { to: '192.0.2.80', port: 443 }
+    const first = { by: 'GlobalPolicy all, egress rule 0 "api"' }
+    expect(ask({ ...asked, toName: 'api.Example.org.' })).toMatchObject({
+      allowed: true,
+      ends: [first],
+    })
+    expect(ask({ ...asked, toName: 'example.org' }).allowed).toBe(false)
+    expect(ask(asked).allowed).toBe(false)
+    put('policies.yaml', global(`{ egress: [{ action: Deny, protocol: TCP }, ${rule}] }`))
+    expect(ask({ ...asked, toName: 'api.example.org' }).allowed).toBe(false)
+  })
+
   test.each([
+    [
+      '{ egress: [{ action: Deny, peer: { domainNames: [a.org] } }] }',
+      'domainNames are for Allow rules only',
+    ],
+    [
+      '{ ingress: [{ action: Allow, peer: { domainNames: [a.org] } }] }',
+      'domainNames are for egress rules only',
+    ],
+    [
+      '{ egress: [{ action: Allow, peer: { domainNames: [a.org], podSelector: {} } }] }',
+      'not beside what names pods',
+    ],
+    ['{ egress: [{ action: Allow, peer: { domainNames: ["a.*.org"] } }] }', 'not a domain name'],
+    [
+      `{ egress: [{ action: Allow, peer: { domainNames: [${'a'.repeat(64)}.org] } }] }`,
+      'at most 63 characters',
+    ],
     ['{ ingress: [{ action: Drop }] }', 'spec.ingress[0].action'],
     ['{ ingress: [{ action: Deny, ports: [80] }] }', 'needs protocol TCP, UDP or SCTP'],
     ['{ ingress: [{ action: Deny, protocol: TCP, ports: ["90-80"] }] }', 'spec.ingress[0].ports'],

@@ -18,6 +18,19 @@ export interface Ask {
   protocol: 'TCP' | 'UDP' | 'SCTP' | 'ICMP'
   /** Of ICMP the type; its code is 0. */
   port: number
+  /** What the subject was told the address for, by a resolver, in its answer's case. */
+  names?: readonly string[]
+}
+
+/** "Domain names": `*.` stands for one or more labels; case and a dot at the end count for nothing. */
+function byName(ask: Ask, patterns: readonly string[]): boolean {
+  const plain = (text: string) => text.toLowerCase().replace(/\.$/, '')
+  return (ask.names ?? []).map(plain).some(name =>
+    patterns.map(plain).some(pattern => {
+      if (!pattern.startsWith('*.')) return name === pattern
+      return name.endsWith(pattern.slice(1)) && name.length > pattern.length - 1
+    }),
+  )
 }
 
 function selected(selector: LabelSelector, labels: Labels): boolean {
@@ -164,6 +177,9 @@ function clusterTier(
         if ('networks' in peer && peer.networks) {
           return (peer.networks as string[]).some(cidr => inCidr(ask.peerAddress, cidr))
         }
+        if ('domainNames' in peer && peer.domainNames) {
+          return byName(ask, peer.domainNames as string[])
+        }
         if ('nodes' in peer && peer.nodes) {
           return world.nodes
             .filter(node => selected(peer.nodes as LabelSelector, node.labels))
@@ -243,6 +259,11 @@ function globalPolicies(
         if (!real(ask.peer)) continue
         if (!mine(ask.peer, peer.namespaceSelector, peer.podSelector, peer.serviceAccounts))
           continue
+      }
+      if (peer.domainNames) {
+        // A name says nothing of the ports that a pod has names for.
+        if (!byName(ask, peer.domainNames)) continue
+        if (ports && !among(ports.filter(port => !/^[a-z]/.test(String(port))))) continue
       }
       if (peer.networks && !peer.networks.some(cidr => inCidr(ask.peerAddress, cidr))) continue
       if (peer.notNetworks?.some(cidr => inCidr(ask.peerAddress, cidr))) continue

@@ -47,6 +47,12 @@ const CIDRS = [
   ...['::/0', 'fd00::/64', 'fd00::4/126', '2001:db8::/32', '8000::/1', '2000::/3', '10.0.0.5/8'],
 ]
 
+const DOMAINS = ['a.org', '*.A.org.', 'b.a.org', '*.b.a.org', 'D.net'] as const
+/** What addresses are learned for. */
+export const LEARNED = ['a.org', 'b.a.org', 'C.b.a.org', 'd.net', 'e.com'] as const
+
+const domains = (dice: Dice) => dice.some(2, () => dice.one(DOMAINS), 1)
+
 const labels = (dice: Dice): Record<string, string> =>
   Object.fromEntries(KEYS.filter(() => dice.chance(0.7)).map(key => [key, dice.one(VALUES)]))
 
@@ -122,10 +128,16 @@ function clusterPolicy(dice: Dice, i: number): ClusterNetworkPolicy {
   }
   const rules = (side: 'from' | 'to') =>
     dice.some(3, () => {
-      const peers = dice.some(2, () => peer(side), 1)
-      const named = peers.every(each => !('networks' in each) && !('nodes' in each))
+      const action = dice.one(['Accept', 'Deny', 'Pass'])
+      const byName = side === 'to' && action === 'Accept' && dice.chance(0.4)
+      const peers = [
+        ...dice.some(2, () => peer(side), 1),
+        ...(byName ? [{ domainNames: domains(dice) }] : []),
+      ]
+      const unnamed = ['networks', 'nodes', 'domainNames']
+      const named = peers.every(each => !unnamed.some(key => key in each))
       return {
-        action: dice.one(['Accept', 'Deny', 'Pass']),
+        action,
         [side]: peers,
         ...(dice.chance(0.6) ? { protocols: dice.some(2, () => protocol(named), 1) } : {}),
       }
@@ -168,6 +180,14 @@ function globalPolicy(dice: Dice, i: number): GlobalPolicy {
     const port = () => (dice.chance(0.3) ? dice.one(NAMES) : range())
     return { protocol, ports: dice.some(3, port, 1) }
   }
+  const places = () => ({
+    ...(dice.chance(0.3) ? { networks: dice.some(2, () => dice.one(CIDRS), 1) } : {}),
+    ...(dice.chance(0.3) ? { notNetworks: dice.some(2, () => dice.one(CIDRS), 1) } : {}),
+  })
+  const byName = () => ({
+    ...{ action: 'Allow', ...traffic() },
+    peer: { domainNames: domains(dice), ...places() },
+  })
   const rules = () =>
     dice.some(3, () => ({
       action: dice.one(['Allow', 'Deny', 'Pass']),
@@ -177,8 +197,7 @@ function globalPolicy(dice: Dice, i: number): GlobalPolicy {
         ? {
             peer: {
               ...(dice.chance(0.6) ? who() : {}),
-              ...(dice.chance(0.3) ? { networks: dice.some(2, () => dice.one(CIDRS), 1) } : {}),
-              ...(dice.chance(0.3) ? { notNetworks: dice.some(2, () => dice.one(CIDRS), 1) } : {}),
+              ...places(),
             },
           }
         : {}),
@@ -188,7 +207,7 @@ function globalPolicy(dice: Dice, i: number): GlobalPolicy {
     ...(dice.chance(0.3) ? { staged: true } : {}),
     ...(dice.chance(0.7) ? { subject: who() } : {}),
     ...(dice.chance(0.8) ? { ingress: rules() } : {}),
-    ...(dice.chance(0.8) ? { egress: rules() } : {}),
+    ...(dice.chance(0.8) ? { egress: [...rules(), ...dice.some(2, byName)] } : {}),
   }
   return { kind: 'GlobalPolicy', name: `gp${i}`, spec: globalPolicySpec.parse(spec) }
 }

@@ -86,6 +86,12 @@ export interface PolicyLimits {
    * empty: none, so rules about names match nothing.
    */
   resolvers?: readonly string[]
+  /** Of them: those that one pod has begun. Default FLOWS_OF_POD. */
+  flowsOfPod?: number
+  /** Of them: those that other nodes and the host have begun with one pod. Default FLOWS_WITH_POD. */
+  flowsWithPod?: number
+  /** Of either: TCP connections that are half open. Beyond that a pod begins, and gets, no new ones. Default HALF_OPEN_OF_POD. */
+  halfOpenOfPod?: number
 }
 
 /** What policy makes of one pod of this node (policy-program.ts). */
@@ -149,7 +155,7 @@ export interface FlowEntry {
   network?: string
   /** Seconds since its last packet, as coarse as FLOW_TICK_MS. */
   idle: number
-  state: 'opening' | 'established' | 'closing' | 'datagram' | 'icmp'
+  state: 'opening' | 'answered' | 'established' | 'closing' | 'refused' | 'datagram' | 'icmp'
   /** Seconds since it was let through, as coarse. */
   age: number
   /** Both ways, IP packets and their bytes; a superframe is one. Errors that quote the flow are its own, too. */

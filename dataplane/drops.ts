@@ -63,6 +63,10 @@ export const DROPS = [
   ['policy-fragment', 'a fragment whose first one policy has not seen, or has not let pass'],
   ['policy-icmp', 'an ICMP error about a flow that policy has not let pass'],
   [
+    'half-open',
+    'the pod has begun, or was sent, as many connections that are half open as it may have',
+  ],
+  [
     'vxlan-peer',
     "the kernel's vxlan device got it from no known VTEP, or of a network that its node is not in",
   ],
@@ -135,6 +139,7 @@ export const DROP_POLICY_EGRESS = number('policy-egress')
 export const DROP_POLICY_INGRESS = number('policy-ingress')
 export const DROP_POLICY_FRAGMENT = number('policy-fragment')
 export const DROP_POLICY_ICMP = number('policy-icmp')
+export const DROP_HALF_OPEN = number('half-open')
 export const DROP_VXLAN_PEER = number('vxlan-peer')
 export const DROP_DNS_BUSY = number('dns-busy')
 export const DROP_VXLAN_DEVICE = number('vxlan-device')

@@ -108,8 +108,11 @@ export const MIN_BURST_BYTES = 131_072
 export const DEFAULT_POLICY_MATCHES = 32_768
 export const DEFAULT_POLICY_ADDRESSES = 65_536
 export const DEFAULT_FLOWS = 131_072
-/** Most flows that one pod has begun. */
+/** Most flows that one pod has begun, and that other nodes and the host have begun with it. */
 export const FLOWS_OF_POD = 32_768
+export const FLOWS_WITH_POD = 65_536
+/** Of TCP, how many of either may be half open: begun, and not established yet, or not ever. */
+export const HALF_OPEN_OF_POD = 2048
 /** Denials that a worker tells of in a tick of the flow table. */
 export const DENIALS_A_TICK = 500
 /** Milliseconds of a tick of the flow table, and ticks that flows without packets are kept. */
@@ -118,6 +121,8 @@ export const FLOW_TIMEOUTS = {
   opening: 60,
   established: 14_400,
   closing: 120,
+  answered: 60,
+  refused: 10,
   datagram: 180,
   icmp: 30,
 } as const

@@ -142,18 +142,17 @@ export function loadConfig(flags: DaemonFlags): DaemonConfig {
   }
 }
 
-function limitsOf({
-  matches,
-  addresses,
-  flows,
-  dns,
-}: z.output<typeof policySection>): PolicyLimits {
-  return {
-    ...(matches === undefined ? {} : { matches }),
-    ...(addresses === undefined ? {} : { addresses }),
-    ...(flows === undefined ? {} : { flows }),
-    ...(dns === undefined ? {} : { resolvers: dns.resolvers }),
+function limitsOf(policy: z.output<typeof policySection>): PolicyLimits {
+  const { matches, addresses, flows, dns } = policy
+  const { most, ofPod, withPod, halfOpenOfPod } =
+    typeof flows === 'object' ? flows : { most: flows }
+  const all = {
+    ...{ matches, addresses, flows: most, halfOpenOfPod, resolvers: dns?.resolvers },
+    ...{ flowsOfPod: ofPod, flowsWithPod: withPod },
   }
+  return Object.fromEntries(
+    Object.entries(all).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]])),
+  )
 }
 
 function blocks(exclusion: string): Block[] {

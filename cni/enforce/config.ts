@@ -36,6 +36,12 @@ export const policySection = z.strictObject({
   /** These are `PolicyLimits` of the engine. */
   matches: limit,
   addresses: limit,
-  flows: limit,
+  /** How many flows are known at once; or that and what one pod may have of it. */
+  flows: z
+    .union([
+      z.int().min(1).max(MOST),
+      z.strictObject({ most: limit, ofPod: limit, withPod: limit, halfOpenOfPod: limit }),
+    ])
+    .optional(),
   dns: z.strictObject({ resolvers: z.array(resolver).max(MOST_RESOLVERS).default([]) }).optional(),
 })

@@ -25,7 +25,8 @@ import {
   DEFAULT_POLICY_MATCHES,
   FLOW_TIMEOUTS,
   FLOWS_OF_POD,
-  MAX_PORTS,
+  FLOWS_WITH_POD,
+  HALF_OPEN_OF_POD,
 } from '../limits.ts'
 import type { Parts } from '../manage/parts.ts'
 import { type PodGuard, type PortPolicy, policed } from '../manage/pods.ts'
@@ -33,6 +34,7 @@ import { DenialReader } from '../policy/denials.ts'
 import { IdentityWriter } from '../policy/identities.ts'
 import { FLOW_CLASS } from '../policy/judge.ts'
 import {
+  accountOf,
   CLOCK,
   flowLimits,
   type PolicyMemory,
@@ -57,6 +59,12 @@ export class Enforcement implements PodGuard {
   /** Absent where no resolver is named. */
   readonly names: Names | undefined
   private readonly denied: DenialReader
+  /** What a pod may have of the table: begun by it, begun with it, and half open of either. */
+  private readonly shares: {
+    readonly began: number
+    readonly met: number
+    readonly halfOpen: number
+  }
   /** Name of a network by its index. */
   private readonly networkName: (index: number) => string | undefined
   private readonly byPod = new Map<string, PortPolicy>()
@@ -67,9 +75,11 @@ export class Enforcement implements PodGuard {
   /** Throws RangeError for room out of range. */
   constructor(
     parts: Parts,
-    { matches, addresses, flows, resolvers = [] }: PolicyOptions,
+    options: PolicyOptions,
     networkName: (index: number) => string | undefined,
   ) {
+    const { matches, addresses, flows, resolvers = [] } = options
+    const { flowsOfPod, flowsWithPod, halfOpenOfPod } = options
     this.parts = parts
     this.networkName = networkName
     this.memory = policyMemory({
@@ -97,8 +107,13 @@ export class Enforcement implements PodGuard {
     this.table.setTimeout(FLOW_CLASS.CLOSING, FLOW_TIMEOUTS.closing)
     this.table.setTimeout(FLOW_CLASS.DATAGRAM, FLOW_TIMEOUTS.datagram)
     this.table.setTimeout(FLOW_CLASS.ICMP, FLOW_TIMEOUTS.icmp)
-    // What comes from other nodes and by the host is many pods'.
-    for (let port = 0; port < MAX_PORTS; port++) this.table.setQuota(port, room.flows)
+    this.table.setTimeout(FLOW_CLASS.ANSWERED, FLOW_TIMEOUTS.answered)
+    this.table.setTimeout(FLOW_CLASS.REFUSED, FLOW_TIMEOUTS.refused)
+    this.shares = {
+      began: Math.min(flowsOfPod ?? FLOWS_OF_POD, room.flows),
+      met: Math.min(flowsWithPod ?? FLOWS_WITH_POD, room.flows),
+      halfOpen: Math.min(halfOpenOfPod ?? HALF_OPEN_OF_POD, room.flows),
+    }
     Atomics.store(this.memory.clock, CLOCK.EPOCH, 1)
   }
 
@@ -122,7 +137,7 @@ export class Enforcement implements PodGuard {
         throw error
       }
       this.byPod.set(spec.id, entry)
-      this.table.setQuota(port, Math.min(FLOWS_OF_POD, this.memory.room.flows))
+      this.limit(port)
       return entry
     })
   }
@@ -130,7 +145,6 @@ export class Enforcement implements PodGuard {
   closing(id: string): void {
     const entry = this.byPod.get(id)
     if (entry === undefined || entry.port < 0) return
-    this.table.setQuota(entry.port, this.memory.room.flows)
     entry.port = -1
   }
 
@@ -144,6 +158,16 @@ export class Enforcement implements PodGuard {
       await this.programs.commit()
       this.forget(addresses)
     })
+  }
+
+  /** A port may be another pod's than before: its accounts are the same for any. */
+  private limit(port: number): void {
+    const { began, met, halfOpen } = this.shares
+    for (const beganHere of [true, false]) {
+      const account = accountOf(port, beganHere)
+      this.table.setQuota(account, beganHere ? began : met)
+      this.table.setPendingQuota(account, halfOpen)
+    }
   }
 
   /** As ControlPlane.flows. */

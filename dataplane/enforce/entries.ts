@@ -14,7 +14,9 @@ import { NO_ORIGIN } from '../policy/judge.ts'
 import { PROTO_ICMP, PROTO_ICMPV6 } from '../wire/numbers.ts'
 
 /** By class of timeout (policy/judge.ts, FLOW_CLASS). */
-const STATES = ['opening', 'established', 'closing', 'datagram', 'icmp'] as const
+const STATES = [
+  ...(['opening', 'established', 'closing', 'datagram', 'icmp', 'answered', 'refused'] as const),
+] as const
 
 function shownPorts(protocol: number, source: number, destination: number) {
   if (protocol !== PROTO_ICMP && protocol !== PROTO_ICMPV6) {

@@ -61,6 +61,11 @@ export const STATE = { FREE: 0, CLAIMED: 1, LIVE: 2, CHANGING: 3 } as const
 export const MAX_FLOW_PORTS = 1 << 12
 /** Classes of timeouts: 3 bits. */
 export const TIMEOUT_CLASSES = 8
+/**
+ * Classes of flows that are *pending*, as bits: begun, and perhaps never more than that. They count against a share of
+ * their own, beside that of all flows of their port: who begins without end has no room left for beginnings only.
+ */
+export const PENDING_CLASSES = 0b0110_0001
 /** Longest timeout, ticks: half of what a 16-bit tick can tell apart, halved for the sweep's round. */
 export const MAX_TIMEOUT = 1 << 14
 /** Most flows that limits may ask for: 1 GiB of entries. */
@@ -102,6 +107,8 @@ export const FOUND = {
   REFUSED_FULL: 6,
   /** Not in the table: other workers were in the way all the time. */
   REFUSED_BUSY: 7,
+  /** Not in the table: it would be pending, and the port has its share of those. */
+  REFUSED_PENDING: 8,
 } as const
 
 /** What comes back: rows as in FlowKeys. The caller's own arrays, not shared. */
@@ -138,6 +145,7 @@ export interface FlowCounters {
   refusedQuota: number
   refusedFull: number
   refusedBusy: number
+  refusedPending: number
   removed: number
   aged: number
   /** Entries that inserts moved to make room. */
@@ -177,7 +185,12 @@ export interface FlowTable {
   touch(slots: Int32Array, n: number, tick: number): void
   /** Adds a packet of `bytes` to the accounts of `n` slots; -1 is passed over. One that moves in that moment may lose some. */
   count(slots: Int32Array, n: number, bytes: Uint32Array): void
-  /** Gives the flow at `slot` another class of timeout. May be lost when an insert moves it in that moment. */
+  /** Class of timeout of the flow at `slot`. */
+  classAt(slot: number): number
+  /**
+   * Gives the flow at `slot` another class of timeout; one that becomes pending is counted, and not refused. May be lost when an
+   * insert moves it in that moment.
+   */
   classify(slot: number, timeoutClass: number): void
   /** Takes `n` flows out; one that other writers keep locked stays. Writes copies of what was there to `ended`, which has room for `n`, and returns how many. */
   remove(keys: FlowKeys, n: number, ended: EndedFlows): number
@@ -193,8 +206,12 @@ export interface FlowTable {
   setTimeout(timeoutClass: number, ticks: number): void
   /** Most flows of a port, 0 .. MAX_FLOWS; one that has more keeps them. `limits.flows` when nothing was set. Throws RangeError. */
   setQuota(port: number, flows: number): void
+  /** The same of pending flows; MAX_FLOWS when nothing was set. */
+  setPendingQuota(port: number, flows: number): void
   /** Flows that a port owns. Throws RangeError. */
   owned(port: number): number
+  /** Those of them that are pending. Throws RangeError. */
+  pending(port: number): number
   counters(): FlowCounters
   /** Copies of the entries and their accounts, FLOW_WORDS each, in no special order. One that is moved meanwhile may come twice or not at all. */
   flows(): Iterable<Uint32Array>

@@ -2,7 +2,7 @@
  * The region of a flow table, what every algorithm has in it. Page aligned, in this order:
  *
  *     header   one page of i32: WORD says where what lies, one cache line each for what many write
- *     ports    two i32 a port: flows that it owns, flows that it may own
+ *     ports    PORT_WORDS i32 a port: flows that it owns, may own; pending flows that it owns, may own
  *     locks    one i32 a stripe (LOCK_STRIPES): bit 0 a writer has it, bits 1-31 count the moves in it
  *     tags     one u16 a slot: 0 nobody there, else `tagOf` its hash. A flow is in the table exactly
  *              while its slot has its tag; the array is small enough to be searched first
@@ -30,6 +30,7 @@ import {
   MAX_FLOW_PORTS,
   MAX_FLOWS,
   MAX_TIMEOUT,
+  PENDING_CLASSES,
   STATE,
   TIMEOUT_CLASSES,
 } from './flow.ts'
@@ -52,9 +53,14 @@ export const WORD = {
   REFUSED_BUSY: 37,
   REMOVED: 38,
   AGED: 39,
+  REFUSED_PENDING: 40,
   /** TIMEOUT_CLASSES words. */
   TIMEOUTS: 64,
 } as const
+
+/** Words of a port, and what they are. */
+export const PORT_WORDS = 4
+export const SHARE = { OWNED: 0, QUOTA: 1, PENDING: 2, PENDING_QUOTA: 3 } as const
 
 /** Bits of an entry's owner, which is the high half of its tail. */
 const PORT_MASK = MAX_FLOW_PORTS - 1
@@ -87,6 +93,10 @@ export function classOf(tail: number): number {
 
 export function initiatorOf(tail: number): number {
   return tail >>> (16 + INITIATOR_SHIFT)
+}
+
+export function isPending(timeoutClass: number): boolean {
+  return ((PENDING_CLASSES >>> timeoutClass) & 1) !== 0
 }
 
 /** `tail` with another class. */
@@ -123,7 +133,7 @@ const paged = (bytes: number) => Math.ceil(bytes / PAGE) * PAGE
 /** Where the parts lie, bytes from the region's start. */
 export function layoutOf(limits: FlowLimits, slots: number): Layout {
   const ports = PAGE
-  const locks = ports + paged(limits.ports * 8)
+  const locks = ports + paged(limits.ports * PORT_WORDS * 4)
   const tags = locks + LOCK_STRIPES * 4
   const accounts = tags + paged(slots * 2)
   const entries = accounts + paged(slots * ACCOUNT_WORDS * 4)
@@ -150,7 +160,7 @@ export class FlowRegion {
     this.limits = limits
     this.slots = slots
     this.header = new Int32Array(buffer, byteOffset, PAGE / 4)
-    this.ports = new Int32Array(buffer, byteOffset + layout.ports, limits.ports * 2)
+    this.ports = new Int32Array(buffer, byteOffset + layout.ports, limits.ports * PORT_WORDS)
     this.locks = new Int32Array(buffer, byteOffset + layout.locks, LOCK_STRIPES)
     this.tags = new Uint16Array(buffer, byteOffset + layout.tags, slots)
     this.accounts = new Int32Array(buffer, byteOffset + layout.accounts, slots * ACCOUNT_WORDS)
@@ -161,7 +171,8 @@ export class FlowRegion {
   /** What a new table has to say before anybody opens it. */
   format(): void {
     for (let port = 0; port < this.limits.ports; port++) {
-      this.ports[2 * port + 1] = this.limits.flows
+      this.ports[PORT_WORDS * port + SHARE.QUOTA] = this.limits.flows
+      this.ports[PORT_WORDS * port + SHARE.PENDING_QUOTA] = MAX_FLOWS
     }
     this.header.fill(MAX_TIMEOUT, WORD.TIMEOUTS, WORD.TIMEOUTS + TIMEOUT_CLASSES)
   }
@@ -220,9 +231,11 @@ export class FlowRegion {
     const at = slot * ENTRY_WORDS
     const to = row * ENTRY_WORDS
     for (let w = 0; w < ENTRY_WORDS; w++) ended[to + w] = entries[at + w]!
-    const port = portOf(entries[at + ENTRY.TAIL]!)
+    const tail = entries[at + ENTRY.TAIL]!
+    const share = PORT_WORDS * portOf(tail)
     this.free(slot)
-    Atomics.sub(this.ports, 2 * port, 1)
+    Atomics.sub(this.ports, share + SHARE.OWNED, 1)
+    if (isPending(classOf(tail))) Atomics.sub(this.ports, share + SHARE.PENDING, 1)
     Atomics.sub(this.header, WORD.LIVE, 1)
   }
 
@@ -284,6 +297,7 @@ export class FlowRegion {
       refusedQuota: of(WORD.REFUSED_QUOTA),
       refusedFull: of(WORD.REFUSED_FULL),
       refusedBusy: of(WORD.REFUSED_BUSY),
+      refusedPending: of(WORD.REFUSED_PENDING),
       removed: of(WORD.REMOVED),
       aged: of(WORD.AGED),
       moved: of(WORD.MOVES),

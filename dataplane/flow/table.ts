@@ -14,12 +14,24 @@ import {
   type FlowKeys,
   type FlowTable,
   FOUND,
+  LOCK_TRIES,
   MAX_FLOWS,
   MAX_TIMEOUT,
   STATE,
   TIMEOUT_CLASSES,
 } from './flow.ts'
-import { classOf, type FlowRegion, nextState, tailOf, WORD, withClass } from './region.ts'
+import {
+  classOf,
+  type FlowRegion,
+  isPending,
+  nextState,
+  PORT_WORDS,
+  portOf,
+  SHARE,
+  tailOf,
+  WORD,
+  withClass,
+} from './region.ts'
 
 /** Times that an insert makes room and finds it taken before it gives up. */
 const ROOM_ATTEMPTS = 4
@@ -60,12 +72,18 @@ export function flowTable(
 ): FlowTable {
   const { header, ports, entries, tags, halves, slots, limits } = region
 
-  /** Takes one of the port's share. */
-  function share(port: number): boolean {
+  /** Takes one of what the port may have: SHARE.OWNED or SHARE.PENDING, whose quota is the next word. */
+  function share(port: number, of: number): boolean {
     if (port >= limits.ports) return false
-    if (Atomics.add(ports, 2 * port, 1) < Atomics.load(ports, 2 * port + 1)) return true
-    Atomics.sub(ports, 2 * port, 1)
+    const at = PORT_WORDS * port + of
+    if (Atomics.add(ports, at, 1) < Atomics.load(ports, at + 1)) return true
+    Atomics.sub(ports, at, 1)
     return false
+  }
+
+  function giveBack(port: number, pending: boolean): void {
+    Atomics.sub(ports, PORT_WORDS * port + SHARE.OWNED, 1)
+    if (pending) Atomics.sub(ports, PORT_WORDS * port + SHARE.PENDING, 1)
   }
 
   /** A flow that is there: its action, or new ones for it. The caller has its stripes. */
@@ -110,6 +128,8 @@ export function flowTable(
     const forward = decisions.forward[i]!
     const reverse = decisions.reverse[i]!
     const port = decisions.ports[i]!
+    const timeoutClass = decisions.classes[i]! & (TIMEOUT_CLASSES - 1)
+    const pending = isPending(timeoutClass)
     answers.slots[i] = -1
     answers.actions[i] = forward
     for (let attempt = 0; attempt < ROOM_ATTEMPTS; attempt++) {
@@ -129,9 +149,14 @@ export function flowTable(
         placement.unlock(hash)
         return found
       }
-      if (!share(port)) {
+      if (!share(port, SHARE.OWNED)) {
         placement.unlock(hash)
         return FOUND.REFUSED_QUOTA
+      }
+      if (pending && !share(port, SHARE.PENDING)) {
+        giveBack(port, false)
+        placement.unlock(hash)
+        return FOUND.REFUSED_PENDING
       }
       const slot = placement.vacancy(hash)
       if (slot >= 0) {
@@ -141,7 +166,6 @@ export function flowTable(
         entries[at + ENTRY.GENERATION] = generation
         entries[at + ENTRY.ACTION + direction] = forward
         entries[at + ENTRY.ACTION + 1 - direction] = reverse
-        const timeoutClass = decisions.classes[i]! & (TIMEOUT_CLASSES - 1)
         entries[at + ENTRY.TAIL] = tailOf(tick, port, timeoutClass, direction)
         region.openAccount(slot, tick)
         region.label(slot, decisions.labels, 2 * i)
@@ -150,7 +174,7 @@ export function flowTable(
         answers.slots[i] = slot
         return FOUND.INSERTED
       }
-      Atomics.sub(ports, 2 * port, 1)
+      giveBack(port, pending)
       placement.unlock(hash)
       if (!placement.makeRoom(hash)) return FOUND.REFUSED_FULL
     }
@@ -182,7 +206,13 @@ export function flowTable(
     }
   }
 
-  const counts = new Int32Array(FOUND.REFUSED_BUSY + 1)
+  function checkQuota(port: number, flows: number): void {
+    checkPort(port)
+    if (Number.isInteger(flows) && flows >= 0 && flows <= MAX_FLOWS) return
+    throw new RangeError(`quota of port ${port}: ${flows} is not in 0..${MAX_FLOWS} (MAX_FLOWS)`)
+  }
+
+  const counts = new Int32Array(FOUND.REFUSED_PENDING + 1)
 
   return {
     slots,
@@ -202,6 +232,7 @@ export function flowTable(
       region.count(WORD.REFUSED_QUOTA, counts[FOUND.REFUSED_QUOTA]!)
       region.count(WORD.REFUSED_FULL, counts[FOUND.REFUSED_FULL]!)
       region.count(WORD.REFUSED_BUSY, counts[FOUND.REFUSED_BUSY]!)
+      region.count(WORD.REFUSED_PENDING, counts[FOUND.REFUSED_PENDING]!)
       return inserted
     },
 
@@ -235,14 +266,24 @@ export function flowTable(
     count(counted, n, bytes) {
       for (let i = 0; i < n; i++) if (counted[i]! >= 0) region.account(counted[i]!, bytes[i]!)
     },
+    classAt: slot => classOf(entries[slot * ENTRY_WORDS + ENTRY.TAIL]!),
 
     classify(slot, timeoutClass) {
-      const at = slot * ENTRY_WORDS + ENTRY.TAIL
-      for (let tries = 0; tries < ROOM_ATTEMPTS; tries++) {
-        const tail = Atomics.load(entries, at)
+      const at = slot * ENTRY_WORDS
+      const hash = entries[at + ENTRY.HASH]!
+      // Nobody ends or moves the flow meanwhile: it is counted once, by the class that it has then.
+      if (!placement.lock(hash)) return
+      const live = (Atomics.load(entries, at) & 2) !== 0 && entries[at + ENTRY.HASH] === hash
+      // `touch` writes the other half of the word at any time.
+      for (let tries = 0; live && tries < LOCK_TRIES; tries++) {
+        const tail = Atomics.load(entries, at + ENTRY.TAIL)
         const next = withClass(tail, timeoutClass & (TIMEOUT_CLASSES - 1)) | 0
-        if (Atomics.compareExchange(entries, at, tail, next) === tail) return
+        if (Atomics.compareExchange(entries, at + ENTRY.TAIL, tail, next) !== tail) continue
+        const more = Number(isPending(timeoutClass)) - Number(isPending(classOf(tail)))
+        if (more !== 0) Atomics.add(ports, PORT_WORDS * portOf(tail) + SHARE.PENDING, more)
+        break
       }
+      placement.unlock(hash)
     },
 
     remove(keys, n, ended) {
@@ -285,18 +326,23 @@ export function flowTable(
     },
 
     setQuota(port, flows) {
-      checkPort(port)
-      if (!Number.isInteger(flows) || flows < 0 || flows > MAX_FLOWS) {
-        throw new RangeError(
-          `quota of port ${port}: ${flows} is not in 0..${MAX_FLOWS} (MAX_FLOWS)`,
-        )
-      }
-      Atomics.store(ports, 2 * port + 1, flows)
+      checkQuota(port, flows)
+      Atomics.store(ports, PORT_WORDS * port + SHARE.QUOTA, flows)
+    },
+
+    setPendingQuota(port, flows) {
+      checkQuota(port, flows)
+      Atomics.store(ports, PORT_WORDS * port + SHARE.PENDING_QUOTA, flows)
     },
 
     owned(port) {
       checkPort(port)
-      return Atomics.load(ports, 2 * port)
+      return Atomics.load(ports, PORT_WORDS * port + SHARE.OWNED)
+    },
+
+    pending(port) {
+      checkPort(port)
+      return Atomics.load(ports, PORT_WORDS * port + SHARE.PENDING)
     },
 
     counters: () => region.counters(),

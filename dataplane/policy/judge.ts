@@ -29,7 +29,19 @@ import { CLOCK, flowLimits, type PolicyMemory, policyAcl, policyFlow } from './m
 import { PolicyReader, Questions } from './tables.ts'
 
 /** Classes of timeouts of the flow table. */
-export const FLOW_CLASS = { OPENING: 0, ESTABLISHED: 1, CLOSING: 2, DATAGRAM: 3, ICMP: 4 } as const
+export const FLOW_CLASS = {
+  /** Begun by one end; or met in the middle, before the other end has spoken. */
+  OPENING: 0,
+  ESTABLISHED: 1,
+  /** Was established. */
+  CLOSING: 2,
+  DATAGRAM: 3,
+  ICMP: 4,
+  /** The other end has answered SYN with SYN and ACK. */
+  ANSWERED: 5,
+  /** Ended before it was established. */
+  REFUSED: 6,
+} as const
 
 /** Label of a flow's account, where no rule has decided: that end is no pod of this node, or nobody has isolated it. */
 export const NO_ORIGIN = 0xffff_ffff
@@ -37,8 +49,8 @@ export const NO_ORIGIN = 0xffff_ffff
 /** Class of a row that is allowed and begins no flow. */
 export const NO_FLOW = 255
 
-/** Who says no: nobody, the program of the end that sends, or of the one that receives. */
-export const DENIED = { NOBODY: 0, EGRESS: 1, INGRESS: 2 } as const
+/** Who says no: nobody, the program of the end that sends, or of the one that receives; or there are too many that are half open. */
+export const DENIED = { NOBODY: 0, EGRESS: 1, INGRESS: 2, HALF_OPEN: 3 } as const
 
 /** Places of the wheel that one `sweep` looks at. */
 const SWEEP = 1 << 14
@@ -116,6 +128,9 @@ export class Judge {
   private readonly keys = keys()
   private readonly fresh = keys()
   private readonly freshAnswers = answers()
+  private readonly freshRows = new Uint16Array(BATCH_SIZE)
+  /** By row that is open. */
+  private readonly accounts = new Uint16Array(BATCH_SIZE)
   private readonly stale = keys()
   private readonly moved = keys()
   private readonly movedActions = new Uint32Array(BATCH_SIZE)
@@ -233,16 +248,17 @@ export class Judge {
     questions.setPatterns(q, names.patterns)
   }
 
-  /** The row's flow is to be decided; the stage asks its questions. */
-  openRow(row: number): void {
+  /** The row's flow is to be decided; the stage asks its questions. `account`: whose flow it will be (memory.ts). */
+  openRow(row: number, account: number): void {
+    this.accounts[row] = account
     this.open[this.openCount++] = row
     this.egress[row] = -1
     this.ingress[row] = -1
     this.denied[row] = DENIED.NOBODY
   }
 
-  /** Asks, and writes down what is allowed. `inPort` owns new flows; `classes` by row. */
-  decide(inPort: number, classes: Uint8Array): void {
+  /** Asks, and writes down what is allowed. `classes` by row. */
+  decide(classes: Uint8Array): void {
     const { questions, open, openCount, egress, ingress, denied } = this
     this.reader.judge(questions, this.asked)
     for (let q = 0; q < this.asked; q++) {
@@ -260,13 +276,17 @@ export class Judge {
       if (out >= 0 && questions.verdicts[out] === VERDICT.DENY) denied[row] = DENIED.EGRESS
       else if (into >= 0 && questions.verdicts[into] === VERDICT.DENY) denied[row] = DENIED.INGRESS
       if (denied[row] === DENIED.NOBODY) {
-        if (classes[row] !== NO_FLOW) this.allow(row, fresh++, inPort, classes[row]!)
+        if (classes[row] !== NO_FLOW) this.allow(row, fresh++, classes[row]!)
       } else if (this.answers.found[row] === FOUND.STALE) this.copyKey(row, this.stale, stale++)
     }
     const { table, epoch, ticks, decisions, freshAnswers } = this
     if (fresh > 0) {
       table.insert(this.fresh, fresh, decisions, epoch, ticks, freshAnswers)
       table.count(freshAnswers.slots, fresh, this.freshBytes)
+    }
+    for (let at = 0; at < fresh; at++) {
+      if (freshAnswers.found[at] !== FOUND.REFUSED_PENDING) continue
+      denied[this.freshRows[at]!] = DENIED.HALF_OPEN
     }
     if (stale > 0) table.remove(this.stale, stale, this.ended)
   }
@@ -298,15 +318,16 @@ export class Judge {
     this.denials.publish()
   }
 
-  private allow(row: number, at: number, inPort: number, timeoutClass: number): void {
+  private allow(row: number, at: number, timeoutClass: number): void {
     const { decisions } = this
+    this.freshRows[at] = row
     this.copyKey(row, this.fresh, at)
     const reversed = this.reversed(row)
     // Where answers go is written down with the first of them.
     const own = reversed ? ACTION.ALLOWED | ACTION.REPLY : ACTION.ALLOWED
     decisions.forward[at] = (own | this.routes[row]!) >>> 0
     decisions.reverse[at] = reversed ? ACTION.ALLOWED : ACTION.ALLOWED | ACTION.REPLY
-    decisions.ports[at] = inPort
+    decisions.ports[at] = this.accounts[row]!
     decisions.classes[at] = timeoutClass
     decisions.labels[2 * at] = this.originOf(this.egress[row]!)
     decisions.labels[2 * at + 1] = this.originOf(this.ingress[row]!)

@@ -58,8 +58,16 @@ export const policyAcl: Acl = aclByName(defaultAcl(6), 6)
 export const addressFibs = { 4: fibByName('poptrie4', 4), 6: fibByName('poptrie6', 6) } as const
 export const policyFlow: Flow = flowByName(flowNames()[0]!)
 
+/**
+ * Whose a flow is in the table: its *account*. What a pod has begun is its port's; what other nodes and the host have begun with a pod is
+ * of a second account of that pod, so that neither takes from the other, and nothing from other pods.
+ */
+export function accountOf(pod: number, beganHere: boolean): number {
+  return beganHere ? pod : MAX_PORTS + pod
+}
+
 export function flowLimits({ flows }: PolicyRoom): FlowLimits {
-  return { flows, ports: MAX_PORTS }
+  return { flows, ports: 2 * MAX_PORTS }
 }
 
 /** Zeroed. Throws RangeError for room out of range. */

@@ -9,7 +9,7 @@
  * A pod that is in the network `blue` (option `blue`) has 10.60.1.2 or .3 and fd60:0:0:1::2 or ::3.
  */
 import { ipWords, parseCidr } from '../../dataplane/addresses.ts'
-import type { PolicyState } from '../../dataplane/control.ts'
+import type { PolicyLimits, PolicyState } from '../../dataplane/control.ts'
 import { DROPS } from '../../dataplane/drops.ts'
 import { Enforcement } from '../../dataplane/enforce/enforcement.ts'
 import { Engine } from '../../dataplane/engine/engine.ts'
@@ -90,7 +90,7 @@ export interface TestEngineOptions {
   rates?: { ingress?: Rate; egress?: Rate }
   clock?: () => number
   /** Policy is switched on. */
-  policy?: boolean
+  policy?: boolean | Pick<PolicyLimits, 'halfOpenOfPod'>
   /** Whose answers names are learned from (option `policy`). */
   resolvers?: readonly string[]
 }
@@ -300,12 +300,14 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
     engine.records[port.index] = engine.record(port.index)
   }
   let enforcement: Enforcement | undefined
-  if (options.policy === true) {
+  const { policy = false, resolvers = [] } = options
+  if (policy !== false) {
     const log = () => {}
     const parts = { arena, tables, ports: slots, hops, workers: 1, log } as Partial<Parts> as Parts
+    const limits = policy === true ? {} : policy
     enforcement = new Enforcement(
       parts,
-      { matches: 1024, addresses: 256, flows: 1024, resolvers: options.resolvers ?? [] },
+      { matches: 1024, addresses: 256, flows: 1024, resolvers, ...limits },
       () => undefined,
     )
     engine.judge = new Judge(enforcement.memory, 0)

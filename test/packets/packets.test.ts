@@ -26,7 +26,7 @@ const OF_REAL_PORTS = [
   ...['none', 'neighbour', 'tx-full', 'tx-error', 'port-down'],
   ...['fill-empty', 'rx-full', 'rx-long', 'descriptor'],
   ...['vxlan-peer', 'vxlan-device', 'tap-gone'],
-  ...['policy-egress', 'policy-ingress', 'policy-fragment', 'policy-icmp'],
+  ...['policy-egress', 'policy-ingress', 'policy-fragment', 'policy-icmp', 'dns-busy', 'half-open'],
 ]
 
 describe('packets in, packets out and counters', () => {

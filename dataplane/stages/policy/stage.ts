@@ -9,14 +9,22 @@
  *
  * ICMP errors belong to the flow that they quote (RFC 5927 section 4); fragments to their first one (fragments.ts).
  */
-import { DROP_POLICY_EGRESS, DROP_POLICY_ICMP, DROP_POLICY_INGRESS } from '../../drops.ts'
+import {
+  DROP_HALF_OPEN,
+  DROP_POLICY_EGRESS,
+  DROP_POLICY_ICMP,
+  DROP_POLICY_INGRESS,
+} from '../../drops.ts'
 import type { Engine } from '../../engine/engine.ts'
+import { isPending } from '../../flow/region.ts'
 import { BATCH_SIZE } from '../../limits.ts'
 import { NEXT_HOP_BYTES } from '../../memory/arena.ts'
 import type { Batch } from '../../packet/batch.ts'
 import { ACTION, routeBits } from '../../policy/action.ts'
 import { TOLD } from '../../policy/denials.ts'
 import { DENIED, FLOW_CLASS, type Judge, NO_FLOW } from '../../policy/judge.ts'
+import { accountOf } from '../../policy/memory.ts'
+import { PORT_ROLE } from '../../ports/port.ts'
 import { HOP_INCARNATION } from '../../tables/next-hops.ts'
 import { PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP } from '../../wire/numbers.ts'
 import { ask, isEchoReply } from './ask.ts'
@@ -39,6 +47,7 @@ export function policy(e: Engine, b: Batch): void {
 
 /** Lets known flows pass, and decides the others. */
 function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
+  const pod = e.records[b.inPort]!.role === PORT_ROLE.POD
   for (let row = 0; row < n; row++) {
     const i = judge.packet(row)
     judge.bytes[row] = b.len[i]!
@@ -48,7 +57,7 @@ function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
       if (marks[i] !== 0 && b.proto[i] === PROTO_TCP) mark(judge, row, marks[i]!)
     } else if (kinds[i] === QUOTES) b.drop[i] = DROP_POLICY_ICMP
     else {
-      judge.openRow(row)
+      judge.openRow(row, pod ? b.inPort : accountOf(b.outPort[i]!, false))
       classes[row] = isEchoReply(e, b, i) && !judge.reversed(row) ? NO_FLOW : classOf(b, i)
       ask(e, b, judge, row, i)
     }
@@ -56,12 +65,16 @@ function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
   judge.touch(n)
   judge.writeDown()
   if (judge.openCount > 0) {
-    judge.decide(b.inPort, classes)
+    judge.decide(classes)
     for (let k = 0; k < judge.openCount; k++) {
       const row = judge.open[k]!
       const denied = judge.denied[row]!
       if (denied === DENIED.NOBODY) {
         tellOfAllowed(b, judge, row)
+        continue
+      }
+      if (denied === DENIED.HALF_OPEN) {
+        b.drop[judge.packet(row)] = DROP_HALF_OPEN
         continue
       }
       // Whose policy it is: the flow's first end's for egress, the other one's for ingress.
@@ -96,15 +109,26 @@ function routeOf({ tables }: Engine, hop: number): number {
   return routeBits(hop, tables.view.getUint16(at + HOP_INCARNATION, true))
 }
 
-/** What a TCP segment's flags say of a flow that is known. */
+/**
+ * What a TCP segment's flags say of a flow that is known (RFC 9293, lightly). It is established once both ends have
+ * spoken and the first has heard the second: by the third segment of a handshake, or, of a connection that was met in the
+ * middle, by an ACK that comes back. Until then it is half open, and the fast lane leaves it to this.
+ */
 function mark(judge: Judge, row: number, flags: number): void {
-  const slot = judge.answers.slots[row]!
-  if ((flags & (FIN | RST)) !== 0) judge.table.classify(slot, FLOW_CLASS.CLOSING)
-  else if ((flags & SYN) === 0) return
-  else if ((flags & ACK) === 0) judge.table.classify(slot, FLOW_CLASS.OPENING)
-  else if ((judge.answers.actions[row]! & ACTION.REPLY) !== 0) {
-    judge.table.classify(slot, FLOW_CLASS.ESTABLISHED)
+  const { table, answers } = judge
+  const slot = answers.slots[row]!
+  const now = table.classAt(slot)
+  const reply = (answers.actions[row]! & ACTION.REPLY) !== 0
+  let next: number = now
+  if ((flags & (FIN | RST)) !== 0) next = isPending(now) ? FLOW_CLASS.REFUSED : FLOW_CLASS.CLOSING
+  else if ((flags & SYN) !== 0) {
+    if ((flags & ACK) !== 0) {
+      if (reply && now === FLOW_CLASS.OPENING) next = FLOW_CLASS.ANSWERED
+    } else if (now === FLOW_CLASS.CLOSING || now === FLOW_CLASS.REFUSED) next = FLOW_CLASS.OPENING
+  } else if (now === (reply ? FLOW_CLASS.OPENING : FLOW_CLASS.ANSWERED)) {
+    next = FLOW_CLASS.ESTABLISHED
   }
+  if (next !== now) table.classify(slot, next)
 }
 
 /** How long a flow that begins with packet `i` is kept without another one. */
@@ -113,7 +137,6 @@ function classOf(b: Batch, i: number): number {
   if (proto === PROTO_ICMP || proto === PROTO_ICMPV6) return FLOW_CLASS.ICMP
   if (proto !== PROTO_TCP) return FLOW_CLASS.DATAGRAM
   const flags = marks[i]!
-  if ((flags & (FIN | RST)) !== 0) return FLOW_CLASS.CLOSING
-  // In the middle of a connection: this node has forgotten it, as after a start.
-  return (flags & SYN) !== 0 ? FLOW_CLASS.OPENING : FLOW_CLASS.ESTABLISHED
+  // Without SYN it is in the middle of a connection that this node has forgotten, as after a start, or of none.
+  return (flags & (FIN | RST)) !== 0 ? FLOW_CLASS.REFUSED : FLOW_CLASS.OPENING
 }

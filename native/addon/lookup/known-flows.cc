@@ -1,6 +1,7 @@
 // The packets of a batch whose flows are known and allowed: key, hash, probe and the word of the
 // flow's action in one call. It is a fast lane: what it lets pass is a packet like any other of its
-// flow. Whatever asks for a look (it begins or ends a connection, is a fragment or an ICMP error,
+// flow. Whatever asks for a look (it begins or ends a connection, or the connection is half open,
+// is a fragment or an ICMP error,
 // its flow is not there, was judged by an older policy, or is routed by a next hop that has
 // changed) stays unknown, and goes the way of dataplane/stages/policy, which finds the same flows
 // by the same keys (rows.ts, packet/icmp-ports.ts, hash/flow-key.ts, hash/halfsip13.ts).
@@ -22,6 +23,10 @@ constexpr uint32_t kAllowed = 1;
 constexpr uint32_t kIncarnationShift = 2;
 constexpr uint32_t kIncarnationMask = 0x3fff;
 constexpr uint32_t kHopShift = 16;
+/** Classes of flows that are half open, as bits, and where a tail has the class: flow/flow.ts. */
+constexpr uint32_t kPendingClasses = 0b0110'0001;
+constexpr uint32_t kClassShift = 28;
+
 /** A flow table, and the seed of its keys' hash. */
 struct KnownFlows {
   const FlowTable* table;
@@ -199,6 +204,12 @@ uint32_t passSome(const Columns& of, const KnownFlows& known, uint32_t from, uin
   for (uint32_t row = 0; row < rows.n; row++) {
     const uint32_t action = rows.actions[row];
     if (rows.found[row] != kCurrent || (action & kAllowed) == 0 || !isRouted(of, action)) {
+      unknown++;
+      continue;
+    }
+    const uint32_t tail =
+        __atomic_load_n(&known.table->entries[rows.slots[row]].tail, __ATOMIC_RELAXED);
+    if ((kPendingClasses >> (tail >> kClassShift & 7) & 1) != 0) {
       unknown++;
       continue;
     }

@@ -49,6 +49,12 @@ describe('the configuration', () => {
     const set = load(`${base}policy: {folder: policies, matches: 9, addresses: 8, flows: 7}\n`)
     expect(set.policy).toEqual({ folder: join(folder, 'policies') })
     expect(set.dataplane).toEqual({ policy: { matches: 9, addresses: 8, flows: 7 } })
+    const shares = load(
+      `${base}policy: {flows: {most: 7, ofPod: 6, withPod: 5, halfOpenOfPod: 4}}\n`,
+    )
+    expect(shares.dataplane).toEqual({
+      policy: { flows: 7, flowsOfPod: 6, flowsWithPod: 5, halfOpenOfPod: 4 },
+    })
     expect(() => load(`${base}policy: {flows: 0}\n`)).toThrow(/hawser\.yaml: policy\.flows: 0/)
     expect(() => load(`${base}policy: {rules: 1}\n`)).toThrow(/policy\.rules: unknown key/)
   })

@@ -293,6 +293,38 @@ describe.each(flowNames())('%s', name => {
     expect(flows.owned(1)).toBe(100)
   })
 
+  test('of pending flows a port has a share of its own, whichever way they end or change', () => {
+    const { flows } = table(name, LIMITS)
+    flows.setPendingQuota(1, 3)
+    flows.setTimeout(0, 10)
+    const pending = { port: 1 }
+    expect(insertAll(flows, [1, 2, 3], pending)).toEqual(Array(3).fill(FOUND.INSERTED))
+    expect(insertAll(flows, [4], pending)).toEqual([FOUND.REFUSED_PENDING])
+    expect([flows.owned(1), flows.pending(1)]).toEqual([3, 3])
+    // Others, and other kinds of its own, come in.
+    expect(insertAll(flows, [5], { port: 2 })).toEqual([FOUND.INSERTED])
+    expect(insertAll(flows, [6], { port: 1, timeoutClass: 1 })).toEqual([FOUND.INSERTED])
+    const slot = probeAll(flows, [1]).slots[0]!
+    expect(flows.classAt(slot)).toBe(0)
+    flows.classify(slot, 5)
+    expect(flows.pending(1)).toBe(3)
+    flows.classify(slot, 1)
+    flows.classify(slot, 2)
+    expect([flows.classAt(slot), flows.pending(1)]).toEqual([2, 2])
+    expect(insertAll(flows, [4], pending)).toEqual([FOUND.INSERTED])
+    // One that becomes pending again is counted.
+    flows.classify(slot, 0)
+    expect(flows.pending(1)).toBe(4)
+    flows.remove(keysOf([2]), 1, ended(1))
+    expect(flows.pending(1)).toBe(3)
+    for (let at = 0; at < flows.slots; at += 64) flows.sweep(64, 20, ended(64))
+    expect([1, 2].map(port => [flows.owned(port), flows.pending(port)])).toEqual([
+      [1, 0],
+      [0, 0],
+    ])
+    expect(flows.counters()).toMatchObject({ refusedPending: 1 })
+  })
+
   test('the wheel takes out what is old, a bounded slice a call, and says what it was', () => {
     const { flows } = table(name, LIMITS)
     flows.setTimeout(0, 10)

@@ -211,7 +211,7 @@ const ELSEWHERE = [
   ...['none', 'neighbour', 'tx-full', 'tx-error', 'no-frames', 'port-down'],
   ...['fill-empty', 'rx-full', 'rx-long', 'descriptor'],
   ...['vxlan-peer', 'vxlan-device', 'tap-gone'],
-  ...['policy-egress', 'policy-ingress', 'policy-fragment', 'policy-icmp', 'dns-busy'],
+  ...['policy-egress', 'policy-ingress', 'policy-fragment', 'policy-icmp', 'dns-busy', 'half-open'],
 ]
 
 /** A pod may send, and receive, one packet. */

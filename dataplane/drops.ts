@@ -77,7 +77,7 @@ export const DROPS = [
   ],
   [
     'tap-gone',
-    "a frame found its port, next hop or device gone on the way from or to the node's TAP",
+    "a frame found its port, next hop or device gone, or not there yet, on the way from or to the node's TAP",
   ],
 ] as const
 

@@ -25,6 +25,8 @@ export interface PodDevice {
   link: { mac?: string; hostDevice?: string; hostMac?: string }
   /** Where the kernel puts the fields of the rings; absent for TUN. */
   xskOffsets?: XskOffsets
+  /** Workers serve its port now. Absent: they are all that it takes. */
+  served?(): void
   /** The pod's end has this MAC now. Absent: nobody but the port has to know. */
   follow?(mac: string): void
   /** Closes descriptors; the interface stays. */
@@ -37,6 +39,7 @@ export interface PodDevice {
 export interface PodTrunk {
   start(): void
   add(port: number, pair: VethPair): void
+  admit(port: number, hostIndex: number): void
   follow(port: number, pair: VethPair): void
   remove(port: number, hostIndex: number): void
 }
@@ -274,6 +277,7 @@ async function openTapPod(
       },
       routes,
       link: { mac: pair.podMac, hostDevice: pair.hostDevice, hostMac: pair.hostMac },
+      served: () => trunk.admit(port, pair.hostIndex),
       follow: mac => trunk.follow(port, { ...pair, podMac: mac }),
       // It has no descriptors: the pair and its program stay.
       ...once(() => {}, remove),

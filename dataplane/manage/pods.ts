@@ -150,6 +150,7 @@ export class Pods {
       await ports.remove(port, () => device.remove())
     })
     await tables.acknowledged(served)
+    device.served?.()
     faultPoint('attach.served')
     for (const prefix of prefixes) routing.insert(prefix, hop)
     faultPoint('attach.routed')

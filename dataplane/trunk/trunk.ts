@@ -159,14 +159,18 @@ export class Trunk {
     open.port = port
   }
 
-  /** What the pod of `port` sends by the node's end of its veth goes up, and what workers send by that port goes there. */
+  /** What workers send by `port` goes to this pod; what it sends by the node's end of its veth goes nowhere until `admit`. */
   add(port: number, pair: VethPair): void {
     this.start()
-    const { maps, programs } = this.open!
     this.follow(port, pair)
-    const tag = tagValue(TAG_POD, port, pair.hostIndex)
-    native.bpfMapUpdate(maps.senders, u32(pair.hostIndex), tag)
-    attach(programs.podUp, pair.hostIndex, POD_UP)
+    attach(this.open!.programs.podUp, pair.hostIndex, POD_UP)
+  }
+
+  /** Workers serve the port: what the pod sends goes up. */
+  admit(port: number, hostIndex: number): void {
+    if (this.open === undefined) return
+    const tag = tagValue(TAG_POD, port, hostIndex)
+    native.bpfMapUpdate(this.open.maps.senders, u32(hostIndex), tag)
   }
 
   /** The MACs of its link are these now. */

@@ -63,6 +63,8 @@ export interface TwoNodesOptions extends Omit<NodeOptions, 'cluster'> {
   underlay?: 4 | 6
   /** MTU of the underlay; 1500 by default. */
   underlayMtu?: number
+  /** What node b has otherwise. */
+  ofB?: Partial<NodeOptions>
   /** Queues of the underlay device; 1 by default. AF_XDP wants one for each worker. */
   underlayQueues?: number
   /** CIDRs of node a and of node b by network. */
@@ -79,7 +81,7 @@ export async function twoNodes(label: string, options: TwoNodesOptions = {}): Pr
     for (const end of ends) if (end.status === 'rejected') throw end.reason
   }
   try {
-    const { underlay, underlayMtu = 1500, underlayQueues = 1, inNetworks, ...rest } = options
+    const { underlay, underlayMtu = 1500, underlayQueues = 1, inNetworks, ofB, ...rest } = options
     const six = underlay === 6
     const cluster = [
       six ? { ...NODE_A, vtep: 'fd77::1' } : NODE_A,
@@ -95,7 +97,7 @@ export async function twoNodes(label: string, options: TwoNodesOptions = {}): Pr
     )
     const a = new TestNode('node-a', left, { ...rest, cluster })
     nodes.push(a)
-    const b = new TestNode('node-b', right, { ...rest, cluster })
+    const b = new TestNode('node-b', right, { ...rest, ...ofB, cluster })
     nodes.push(b)
     await Promise.all([a.start(), b.start()])
     await Promise.all([a.acquainted(), b.acquainted()])

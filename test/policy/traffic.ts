@@ -8,7 +8,8 @@ import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { addPod, type TestPod } from '../harness/node.ts'
+import type { AttachKind } from '../../dataplane/control.ts'
+import { addPod, type NodeOptions, type TestPod } from '../harness/node.ts'
 import { type TwoNodes, twoNodes } from '../harness/topology.ts'
 import { until } from '../harness/until.ts'
 import { dropsOf, expectSound, tellLogsOnFailure } from '../netns/expect.ts'
@@ -16,12 +17,20 @@ import { SUITES, type Suite } from './cases.ts'
 import { Prober } from './prober.ts'
 import { type Manifest, manifests, NODES, ON_A, type Place, type Step } from './world.ts'
 
+type UnderlayMode = NonNullable<NodeOptions['underlayMode']>
+
 /** Declares a test for each case of each suite, with pods of this kind. */
-export function truthTables(attach: 'tun' | 'xdp'): void {
-  for (const suite of SUITES) describe(suite.kind, () => truthTablesOf(suite, attach))
+export function truthTables(attach: AttachKind, underlayMode: UnderlayMode = 'auto'): void {
+  for (const suite of SUITES) {
+    describe(suite.kind, () => truthTablesOf(suite, attach, underlayMode))
+  }
 }
 
-function truthTablesOf({ pods: names, cases }: Suite, attach: 'tun' | 'xdp'): void {
+function truthTablesOf(
+  { pods: names, cases }: Suite,
+  attach: AttachKind,
+  underlayMode: UnderlayMode,
+): void {
   let folder = ''
   const pods = new Map<string, TestPod>()
   let nodes: TwoNodes | undefined
@@ -59,7 +68,7 @@ function truthTablesOf({ pods: names, cases }: Suite, attach: 'tun' | 'xdp'): vo
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'hawser-policy-'))
     write([])
-    nodes = await twoNodes(`pol${attach}`, { config: { policy: { folder } } })
+    nodes = await twoNodes(`pol${attach}`, { underlayMode, config: { policy: { folder } } })
     for (const [k, name] of names.entries()) {
       const node = k < ON_A ? nodes.a : nodes.b
       const netns = name.replace('/', '-')

@@ -14,6 +14,7 @@ const USUAL: Readonly<Record<string, number>> = {
   'test/conformance/control.test.ts': 80,
   'test/netns/kill.test.ts': 80,
   'test/kubernetes/kubelet.test.ts': 70,
+  'test/policy/tap.test.ts': 70,
   'test/policy/tun.test.ts': 70,
   'test/policy/xdp.test.ts': 70,
   'test/containerd/pods.test.ts': 60,

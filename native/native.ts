@@ -426,13 +426,31 @@ export interface Native {
   // ---- batches ---------------------------------------------------------------------------------
   /**
    * A handle for a batch of packets in `arena`, all of which it keeps alive. `nextHops`: the worker's copy of that table.
-   * `columns` of packet/batch.ts: drop, flags, proto, l3, l4, len, src4, dst4, network, nextHop, known.
+   * `columns` of packet/batch.ts: drop, flags, proto, l3, l4, len, src4, dst4, network, nextHop, known, dst6,
+   * gsoType, csumStart, parsed.
    */
   openBatch(
     arena: Uint8Array,
     nextHops: Uint8Array,
     columns: readonly ArrayBufferView[],
   ): BatchHandle
+  /**
+   * The twin of dataplane/stages/parse.ts for plain packets: does to those of the first `n` what `parse` does, says in
+   * `parsed` which they are, and leaves the others as they were. Port: whether it has Ethernet headers (0 or 1), is a
+   * pod's, both MACs, and whether checksums may be partial unsaid. Returns how many that are not dropped are left, << 9
+   * how many are IPv4 and << 18 IPv6 of those that are not; or -errno.
+   */
+  parse(
+    batch: BatchHandle,
+    n: number,
+    ethernet: number,
+    pod: number,
+    macHigh: number,
+    macLow: number,
+    peerMacHigh: number,
+    peerMacLow: number,
+    hiddenPartial: number,
+  ): number
   /**
    * The twin of dataplane/stages/encap.ts for outer IPv4: does to the first `n` packets what `encap` does, but that
    * checksums which must not stay partial are complete. `identification`: of the last outer packet; the next one's is `step` more. Returns how many

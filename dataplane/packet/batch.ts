@@ -67,6 +67,8 @@ export class Batch {
   readonly error = new Uint8Array(BATCH_SIZE)
   /** 0 goes on, DELIVER_AS_IS goes straight to transmit, else the reason of the drop. */
   readonly drop = new Uint8Array(BATCH_SIZE)
+  /** 1: the native twin of `parse` has read it. */
+  readonly parsed = new Uint8Array(BATCH_SIZE)
   /** What policy and routes say of a flow that is known and allowed (policy/action.ts); 0 of any other. Written by `flow`. */
   readonly known = new Uint32Array(BATCH_SIZE)
   /** Packets that are not dropped and whose flow is not known; BATCH_SIZE where nobody has asked. */

@@ -3,6 +3,8 @@
  * `proto` and the addresses are true, `len` is exactly what the IP header says, and the transport
  * header (TCP with its options, UDP, ICMP: 8 bytes) lies inside the packet.
  *
+ * Plain packets are read by a native twin (native/addon/parse.cc), which leaves all others as they are.
+ *
  * IPv4: RFC 791; IPv6: RFC 8200. ARP frames go to `neighbour` with proto PROTO_ARP.
  */
 
@@ -30,7 +32,7 @@ import {
   GSO_TCPV6,
 } from '../packet/batch.ts'
 import { checksumOffset, transportHeaderLength } from '../packet/transport.ts'
-import { isTagged, PORT_ROLE } from '../ports/port.ts'
+import { isTagged, PORT_ROLE, type Port } from '../ports/port.ts'
 import {
   ETHERTYPE_ARP,
   ETHERTYPE_IPV4,
@@ -53,11 +55,32 @@ export function parse(e: Engine, b: Batch): void {
   const port = e.ports[b.inPort]!
   const pod = port.role === PORT_ROLE.POD
   const tagged = isTagged(port)
+  const twin = e.twins && !tagged
+  if (twin && parsePlain(e, b, port, pod) === 0) return
   for (let i = 0; i < b.n; i++) {
-    if (b.drop[i] !== 0) continue
+    if (b.drop[i] !== 0 || (twin && b.parsed[i] !== 0)) continue
     if (port.ethernet && !parseEthernet(e, b, i, pod, tagged)) continue
     parseIp(e, b, i, port.hiddenPartial)
   }
+}
+
+/** Has the native twin read what it can; returns how many packets it has left. */
+function parsePlain(e: Engine, b: Batch, port: Port, pod: boolean): number {
+  const { macHigh, macLow, peerMacHigh, peerMacLow } = e.records[b.inPort]!
+  const answer = native.parse(
+    e.handleOf(b),
+    b.n,
+    port.ethernet ? 1 : 0,
+    pod ? 1 : 0,
+    macHigh,
+    macLow,
+    peerMacHigh,
+    peerMacLow,
+    port.hiddenPartial ? 1 : 0,
+  )
+  b.n4 += (answer >>> 9) & 0x1ff
+  b.n6 += answer >>> 18
+  return answer & 0x1ff
 }
 
 /** False when the packet is finished here: dropped, or ARP. `tagged`: whom it is addressed to has been looked at before. */

@@ -11,10 +11,12 @@ namespace hawser {
 namespace {
 
 /** Columns in the order that `openBatch` takes them. */
-constexpr std::array<napi_typedarray_type, 11> kTypes = {
-    napi_uint8_array,  napi_uint16_array, napi_uint8_array,  napi_uint32_array,
-    napi_uint32_array, napi_uint32_array, napi_uint32_array, napi_uint32_array,
-    napi_uint8_array,  napi_uint16_array, napi_uint32_array};
+constexpr std::array<napi_typedarray_type, 15> kTypes = {
+    napi_uint8_array,  napi_uint16_array, napi_uint8_array,  napi_uint32_array, napi_uint32_array,
+    napi_uint32_array, napi_uint32_array, napi_uint32_array, napi_uint8_array,  napi_uint16_array,
+    napi_uint32_array, napi_uint32_array, napi_uint8_array,  napi_uint16_array, napi_uint8_array};
+/** Words of a packet's IPv6 destination. */
+constexpr size_t kDst6 = 11;
 
 void closeBatch(napi_env env, void* data, void*) {
   Columns* of = static_cast<Columns*>(data);
@@ -123,7 +125,7 @@ Napi::Value openBatch(const Napi::CallbackInfo& info) {
     const Napi::Value column = columns.Get(c);
     if (napi_get_typedarray_info(env, column, &type, &length, &at[c], nullptr, nullptr) !=
             napi_ok ||
-        type != kTypes[c] || length < kBatchPackets) {
+        type != kTypes[c] || length < kBatchPackets * (c == kDst6 ? 4 : 1)) {
       throwErrno(env, "batch", EINVAL, "columns must be those of a batch");
     }
   }
@@ -137,15 +139,19 @@ Napi::Value openBatch(const Napi::CallbackInfo& info) {
                             static_cast<uint32_t>(hops.ByteLength() / kHopBytes),
                             static_cast<const uint8_t*>(at[0]),
                             static_cast<uint16_t*>(at[1]),
-                            static_cast<const uint8_t*>(at[2]),
+                            static_cast<uint8_t*>(at[2]),
                             static_cast<uint32_t*>(at[3]),
-                            static_cast<const uint32_t*>(at[4]),
+                            static_cast<uint32_t*>(at[4]),
                             static_cast<uint32_t*>(at[5]),
-                            static_cast<const uint32_t*>(at[6]),
-                            static_cast<const uint32_t*>(at[7]),
+                            static_cast<uint32_t*>(at[6]),
+                            static_cast<uint32_t*>(at[7]),
                             static_cast<const uint8_t*>(at[8]),
                             static_cast<const uint16_t*>(at[9]),
                             static_cast<uint32_t*>(at[10]),
+                            static_cast<uint32_t*>(at[11]),
+                            static_cast<const uint8_t*>(at[12]),
+                            static_cast<const uint16_t*>(at[13]),
+                            static_cast<uint8_t*>(at[14]),
                             nullptr};
   napi_value handle = nullptr;
   if (napi_create_reference(env, kept, 1, &of->kept) != napi_ok ||
@@ -161,4 +167,5 @@ Napi::Value openBatch(const Napi::CallbackInfo& info) {
 void registerBatch(Napi::Env env, Napi::Object exports) {
   hawser::exportControl(env, exports, "openBatch", hawser::openBatch);
   hawser::exportBurst(env, exports, "encapIpv4", hawser::encapIpv4);
+  hawser::exportBurst(env, exports, "parse", hawser::parseBatch);
 }

@@ -37,20 +37,27 @@ struct Columns {
   uint32_t hopCount;
   const uint8_t* drop;
   uint16_t* flags;
-  const uint8_t* proto;
+  uint8_t* proto;
   uint32_t* l3;
-  const uint32_t* l4;
+  uint32_t* l4;
   uint32_t* len;
-  const uint32_t* src4;
-  const uint32_t* dst4;
+  uint32_t* src4;
+  uint32_t* dst4;
   const uint8_t* network;
   const uint16_t* nextHop;
   uint32_t* known;
+  uint32_t* dst6;
+  const uint8_t* gsoType;
+  const uint16_t* csumStart;
+  uint8_t* parsed;
   napi_ref kept;
 
   /** Whether `bytes` bytes from `at` lie in the arena. */
   bool holds(uint64_t at, uint64_t bytes) const { return at + bytes <= arenaBytes; }
 };
+
+/** `parse`, a burst function: see native.ts. */
+napi_value parseBatch(napi_env env, napi_callback_info info);
 
 /** `openBatch(arena, nextHops, columns)`: see native.ts. */
 Napi::Value openBatch(const Napi::CallbackInfo& info);

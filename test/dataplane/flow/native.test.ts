@@ -105,8 +105,10 @@ describe('arguments', () => {
     const open = (of: readonly ArrayBufferView[]) =>
       native.openBatch(arena, new Uint8Array(256), of)
     expect(() => open(columns.slice(1))).toThrow('columns must be those of a batch')
-    expect(() => open(columns.with(10, columns[3]!.subarray(1)))).toThrow('columns must be')
+    expect(() => open(columns.with(10, new Uint32Array(255)))).toThrow('columns must be')
     expect(() => open(columns.with(0, columns[3]!))).toThrow('columns must be')
+    // Four words a packet.
+    expect(() => open(columns.with(11, new Uint32Array(256)))).toThrow('columns must be')
   })
 
   test('what lies outside of the arena is neither read nor written', () => {
@@ -130,6 +132,7 @@ describe('arguments', () => {
       expect(native.knownFlows(known, batch, 1, 0, 1, 0)).toBe(1)
       expect(b.known[0]).toBe(0)
       expect(native.encapIpv4(batch, 1, 0, 8)).toBe(0x1_0000)
+      expect(native.parse(batch, 1, 0, 0, 0, 0, 0, 0, 0)).toBe(1)
       // Of a next hop that there is not, nothing is known.
       b.nextHop[0] = 2
       expect(native.encapIpv4(batch, 1, 0, 8)).toBe(0)
@@ -144,7 +147,8 @@ describe('arguments', () => {
 
 function columnsOf(b: Batch) {
   const { drop, flags, proto, l3, l4, len, src4, dst4, network, nextHop, known } = b
-  const columns = [drop, flags, proto, l3, l4, len, src4, dst4, network, nextHop, known]
+  const columns: ArrayBufferView[] = [drop, flags, proto, l3, l4, len, src4, dst4, network]
+  columns.push(nextHop, known, b.dst6, b.gsoType, b.csumStart, b.parsed)
   const arena = new Uint8Array(4096)
   const nextHops = new Uint8Array(256)
   return { columns, arena, nextHops, batch: native.openBatch(arena, nextHops, columns) }

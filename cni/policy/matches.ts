@@ -2,6 +2,7 @@
 import type { Cidr } from '../../dataplane/addresses.ts'
 import type { Match } from '../../dataplane/policy-program.ts'
 import type { NamedPort } from '../model/facts.ts'
+import type { PodKind } from './identities.ts'
 import type { PodPeers } from './peers.ts'
 
 /** IANA's numbers. */
@@ -42,13 +43,20 @@ export function matchesOf(
   return ports.flatMap(port => {
     if (port.named === undefined) return product(whoOf(peers), [trafficOf(port)])
     if (names.of === 'subject') return product(whoOf(peers), named(names.ports, port))
-    // Networks have no named ports.
-    const pods = peers === 'any' ? [names.everyPod] : peers.pods
-    return pods.flatMap(({ kinds }) =>
-      kinds.flatMap(({ identity, pod }) =>
-        product([{ peer: { value: identity, bits: 32 } }], named(pod.ports, port)),
-      ),
-    )
+    const { pods, networks } = peers === 'any' ? { pods: [names.everyPod], networks: [] } : peers
+    const alone = pods.flatMap(({ kinds }) => namedOf(kinds, port, [{}]))
+    if (networks.length === 0) return alone
+    // Pods whose address lies in a network have their names there, too.
+    const within = networks.map(network => ({ network }))
+    return [...alone, ...namedOf(names.everyPod.kinds, port, within)]
+  })
+}
+
+/** The port of that name of each of these kinds, where `where` matches, too. */
+function namedOf(kinds: readonly PodKind[], port: PortMatch, where: readonly Match[]): Match[] {
+  return kinds.flatMap(({ identity, pod }) => {
+    const who = where.map(each => ({ ...each, peer: { value: identity, bits: 32 } }))
+    return product(who, named(pod.ports, port))
   })
 }
 

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { networkPolicySpec } from '../../../cni/model/network-policy.ts'
 import { Compiler } from '../../../cni/policy/compile.ts'
 import { Identities } from '../../../cni/policy/identities.ts'
 import { PROTOCOL_NUMBER } from '../../../cni/policy/matches.ts'
@@ -72,4 +73,31 @@ test(`${WORLDS} random worlds: every question is answered as the documentation s
     }
   }
   expect(asked).toBeGreaterThan(WORLDS * 100)
+})
+
+test('a port by name to a network is that of the pods in it', () => {
+  const web = { name: 'web', protocol: 'TCP' as const, port: 8080 }
+  const pod = {
+    ...{ namespace: 'n', name: 'p', labels: {}, addresses: ['10.0.0.2'], ports: [web] },
+    ...{ serviceAccount: 'default', hostNetwork: false },
+  }
+  const spec = networkPolicySpec.parse({
+    podSelector: {},
+    policyTypes: ['Egress'],
+    egress: [{ to: [{ ipBlock: { cidr: '10.0.0.0/8' } }], ports: [{ port: 'web' }] }],
+  })
+  const namespaces = [{ name: 'n', labels: {} }]
+  const policies = [{ kind: 'NetworkPolicy' as const, namespace: 'n', name: 'np', spec }]
+  const world: PolicyWorld = { namespaces, nodes: [], pods: [pod], policies }
+  const identities = new Identities()
+  identities.follow(world.namespaces, world.pods)
+  const kind = identities.of(pod)!
+  const { egress } = new Compiler(world, identities).programs(kind)
+  const may = (address: string, identity: number, port: number): boolean =>
+    evaluate(egress, { identity, address: ipWords(address), protocol: 6, port }).verdict ===
+    VERDICT.ALLOW
+  expect(may('10.0.0.2', kind.identity, 8080)).toBe(true)
+  expect(may('10.0.0.2', kind.identity, 80)).toBe(false)
+  expect(may('192.0.2.2', kind.identity, 8080)).toBe(false)
+  expect(may('10.0.0.3', IDENTITY.WORLD, 8080)).toBe(false)
 })

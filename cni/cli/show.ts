@@ -150,7 +150,7 @@ export function showSwap(fib: FibStatus): string {
   return printable(`IPv${fib.family} by ${fibText(fib)}, ${fib.routes} routes`)
 }
 
-/** The pods, then the further interfaces that they have. */
+/** The pods, then the labels that they have brought along, and the further interfaces that they have. */
 export function showPods(pods: readonly PodFacts[]): string {
   if (pods.length === 0) return 'no pods are attached'
   const own = table(
@@ -179,9 +179,15 @@ export function showPods(pods: readonly PodFacts[]): string {
       ips.length === 0 ? undefined : ips.join(' '),
     ]),
   )
-  if (further.length === 0) return own
+  const labelled = pods.flatMap(({ id, pod = id, labels = {} }) => {
+    const texts = Object.entries(labels).map(([key, value]) => `${key}=${value}`)
+    return texts.length === 0 ? [] : [[pod, texts.join(' ')]]
+  })
   const heading = ['POD', 'FURTHER INTERFACE', 'NETWORK', 'PLUGINS', 'ADDRESSES']
-  return [own, '', table(heading, further)].join('\n')
+  const tables = [own]
+  if (labelled.length > 0) tables.push(table(['POD', 'LABELS BY ANNOTATION'], labelled))
+  if (further.length > 0) tables.push(table(heading, further))
+  return tables.join('\n\n')
 }
 
 export function showRoutes(routes: readonly RouteEntry[]): string {

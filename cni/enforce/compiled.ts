@@ -2,9 +2,9 @@
  * A world with this node's pods in it, and the programs of their kinds, each compiled when a pod first needs it. Where
  * policies alone are others than before, a kind whose policies are the same has the programs of before.
  *
- * A pod of this node that the files don't have is one of its namespace without labels. All such pods of a namespace are of
- * one kind, and one without a name stands for them in the world, so that a pod more changes nothing that is compiled:
- * only the first of a namespace does.
+ * A pod of this node that the files don't have is one of its namespace with the labels that it has brought along. All
+ * such pods of a namespace with the same labels are of one kind, and one without a name stands for them in the world, so
+ * that a pod more changes nothing that is compiled: only the first of a kind does.
  */
 import type { PodPolicy } from '../../dataplane/control.ts'
 import { IDENTITY, type Program, VERDICT } from '../../dataplane/policy-program.ts'
@@ -21,8 +21,8 @@ export const CLOSED: PodPolicy = { identity: IDENTITY.WORLD, ingress: NOTHING, e
 
 /** What this node's pods add to the files' world. */
 interface Added {
-  /** Namespaces with pods that the files don't have. */
-  bare: ReadonlySet<string>
+  /** Pods that the files don't have: one of each kind, by what says that it is another one. */
+  unnamed: ReadonlyMap<string, PodFacts>
   /** Pods that the files say have the network of their node. */
   attached: ReadonlySet<string>
 }
@@ -89,7 +89,9 @@ export class CompiledWorld {
 
   /** What is in force for a pod of this node: of one kind always the same object. */
   policyOf(pod: OwnPod): PodPolicy {
-    const kind = this.#identities.of(pod) ?? this.#identities.of(barePod(pod.namespace))
+    const kind = this.#pods.has(qualified(pod))
+      ? this.#identities.of(pod)
+      : this.#identities.like(unnamedPod(pod))
     if (kind === undefined) return CLOSED
     const known = this.#policies.get(kind)
     if (known !== undefined) return known.policy
@@ -118,32 +120,36 @@ function sameItems<T>(some: readonly T[], others: readonly T[]): boolean {
 }
 
 function addedBy(own: readonly OwnPod[], pods: ReadonlyMap<string, PodFacts>): Added {
-  const bare = new Set<string>()
+  const unnamed = new Map<string, PodFacts>()
   const attached = new Set<string>()
   for (const pod of own) {
     const known = pods.get(qualified(pod))
-    if (known === undefined) bare.add(pod.namespace)
+    if (known === undefined) unnamed.set(kindText(pod), unnamedPod(pod))
     else if (known.hostNetwork) attached.add(qualified(pod))
   }
-  return { bare, attached }
+  return { unnamed, attached }
 }
 
-function textOf({ bare, attached }: Added): string {
-  return JSON.stringify([[...bare].sort(), [...attached].sort()])
+function kindText({ namespace, labels }: OwnPod): string {
+  return JSON.stringify([namespace, Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1))])
 }
 
-function withAdded(world: PolicyWorld, { bare, attached }: Added): PolicyWorld {
+function textOf({ unnamed, attached }: Added): string {
+  return JSON.stringify([[...unnamed.keys()].sort(), [...attached].sort()])
+}
+
+function withAdded(world: PolicyWorld, { unnamed, attached }: Added): PolicyWorld {
   const pods = [
     ...world.pods.map(pod => (attached.has(qualified(pod)) ? { ...pod, hostNetwork: false } : pod)),
-    ...[...bare].map(barePod),
+    ...unnamed.values(),
   ]
   return withNamespaces({ ...world, pods })
 }
 
-/** Stands for all pods of a namespace that nothing else is known of; no pod of the files has its name. */
-function barePod(namespace: string): PodFacts {
+/** Stands for all pods of a namespace that only labels are known of; no pod of the files has its name. */
+function unnamedPod({ namespace, labels }: OwnPod): PodFacts {
   return {
-    ...{ namespace, name: '', labels: {}, addresses: [], ports: [] },
+    ...{ namespace, name: '', labels, addresses: [], ports: [] },
     ...{ serviceAccount: 'default', hostNetwork: false },
   }
 }

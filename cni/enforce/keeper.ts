@@ -185,8 +185,10 @@ export class PolicyKeeper implements Rules {
   }
 
   #stands(attachment: Attachment): boolean {
-    const [pod] = ownPods([attachment])
-    return pod === undefined || this.#own.get(pod.id) === textOf(pod)
+    if (ownPods([attachment]).length === 0) return true
+    const id = attachmentId(attachment)
+    const pod = ownPods(this.#parts.attachments()).find(each => each.id === id)
+    return pod !== undefined && this.#own.get(id) === textOf(pod)
   }
 
   async #round(): Promise<void> {
@@ -277,6 +279,6 @@ export class PolicyKeeper implements Rules {
   }
 }
 
-function textOf({ namespace, name, addresses }: OwnPod): string {
-  return JSON.stringify([namespace, name, addresses])
+function textOf({ namespace, name, labels, addresses }: OwnPod): string {
+  return JSON.stringify([namespace, name, labels, addresses])
 }

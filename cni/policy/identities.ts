@@ -23,6 +23,7 @@ export class Identities {
   #namespaces = new Map<string, number>()
   #kinds = new Map<string, { namespace: string; number: number }>()
   #byPod = new Map<string, PodKind>()
+  #byKey = new Map<string, PodKind>()
   #all: PodKind[] = []
 
   /** Kinds that have pods. */
@@ -33,6 +34,11 @@ export class Identities {
   /** A pod's kind; undefined for one with the node's network, or of a namespace that nobody knows. */
   of(pod: { namespace: string; name: string }): PodKind | undefined {
     return this.#byPod.get(qualified(pod))
+  }
+
+  /** The kind that a pod with these labels, ports and account in this namespace is of, if there is one. */
+  like(pod: PodFacts): PodKind | undefined {
+    return this.#byKey.get(keyOf(pod))
   }
 
   /** Number of a namespace that has pods. */
@@ -46,6 +52,7 @@ export class Identities {
     copied.#namespaces = new Map(this.#namespaces)
     copied.#kinds = new Map(this.#kinds)
     copied.#byPod = this.#byPod
+    copied.#byKey = this.#byKey
     copied.#all = this.#all
     return copied
   }
@@ -67,12 +74,14 @@ export class Identities {
     this.#namespaces = numbers
     this.#kinds = kinds
     this.#byPod = new Map()
+    this.#byKey = new Map()
     this.#all = []
     for (const [key, [pod, ...others]] of members) {
       const number = kinds.get(key)!.number
       const identity = podIdentity(numbers.get(pod!.namespace)!, number)
       const kind = { identity, namespace: known.get(pod!.namespace)!, pod: pod! }
       this.#all.push(kind)
+      this.#byKey.set(key, kind)
       for (const each of [pod!, ...others]) this.#byPod.set(qualified(each), kind)
     }
   }

@@ -125,8 +125,12 @@ export interface SecondaryFacts {
   ips: string[]
 }
 
-/** `pod`: its namespace and name, as far as the runtime said them. */
-export type PodFacts = PodAttachment & { pod?: string; secondaries?: SecondaryFacts[] }
+/** `pod`: its namespace and name, as far as the runtime said them. `labels`: as its annotations told them. */
+export type PodFacts = PodAttachment & {
+  pod?: string
+  labels?: Readonly<Record<string, string>>
+  secondaries?: SecondaryFacts[]
+}
 
 /** The pods of the engine with their further interfaces. */
 export function podFacts(pods: readonly PodAttachment[], state: State): PodFacts[] {
@@ -143,13 +147,14 @@ export function podFacts(pods: readonly PodAttachment[], state: State): PodFacts
     const id = attachmentId(key)
     found.set(id, [...(found.get(id) ?? []), facts])
   }
-  const names = new Map(state.list().map(row => [attachmentId(row), row.pod]))
+  const rows = new Map(state.list().map(row => [attachmentId(row), row]))
   return pods.map(each => {
     const secondaries = found.get(each.id)
-    const pod = names.get(each.id) ?? ''
+    const { pod = '', runtime } = rows.get(each.id) ?? {}
     return {
       ...each,
       ...(pod === '' ? {} : { pod }),
+      ...(runtime?.labels === undefined ? {} : { labels: runtime.labels }),
       ...(secondaries === undefined ? {} : { secondaries }),
     }
   })

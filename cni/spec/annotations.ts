@@ -16,11 +16,18 @@ export const MAX_REQUEST = 1024
  * separated by commas; empty without it. `what`: what it is a list of. Throws CniError (code 7).
  */
 export function annotationList(document: unknown, name: string, what: string): string[] {
+  const text = annotationText(document, name, MAX_REQUEST)
+  return text === undefined ? [] : listed(`annotation ${name}`, text, what)
+}
+
+/** Annotation `name`, of at most `most` characters. Throws CniError (code 7). */
+export function annotationText(document: unknown, name: string, most: number): string | undefined {
   const annotation = annotationOf(document, name)
-  if (annotation === undefined) return []
+  if (annotation === undefined) return undefined
   const where = `annotation ${name}`
   if (typeof annotation !== 'string') throw wrongRequest(where, 'not text')
-  return listed(where, annotation, what)
+  if (annotation.length > most) throw wrongRequest(where, `longer than ${most} characters`)
+  return annotation
 }
 
 function annotationOf(document: unknown, name: string): unknown {
@@ -36,7 +43,6 @@ function annotationOf(document: unknown, name: string): unknown {
 
 function listed(where: string, text: string, what: string): string[] {
   if (!text.trimStart().startsWith('[')) return separated(where, text)
-  if (text.length > MAX_REQUEST) throw wrongRequest(where, `longer than ${MAX_REQUEST} characters`)
   let list: unknown
   try {
     list = JSON.parse(text)
@@ -48,8 +54,8 @@ function listed(where: string, text: string, what: string): string[] {
 }
 
 /** What stands between commas, without what is empty. Throws CniError (code 7) when it is too long. */
-export function separated(where: string, text: string): string[] {
-  if (text.length > MAX_REQUEST) throw wrongRequest(where, `longer than ${MAX_REQUEST} characters`)
+export function separated(where: string, text: string, most = MAX_REQUEST): string[] {
+  if (text.length > most) throw wrongRequest(where, `longer than ${most} characters`)
   return text
     .split(',')
     .map(each => each.trim())

@@ -23,6 +23,8 @@ export interface Runtime {
   mac?: string
   /** It is a further interface (secondaries.ts): the networks that it is the way to, as CIDRs. */
   further?: string[]
+  /** The pod's labels, as far as its annotations tell (enforce/requested-labels.ts). */
+  labels?: Readonly<Record<string, string>>
 }
 
 /**

@@ -6,8 +6,10 @@
 
 import { clean } from '../base/document.ts'
 import { faultPoint } from '../base/fault-points.ts'
+import { requestedLabels } from '../enforce/requested-labels.ts'
 import { overlayCidrs, poolsFor } from '../ipam/pools.ts'
 import { requestedIps } from '../ipam/request.ts'
+import type { Labels } from '../model/labels.ts'
 import type { Added, PodRequest } from '../pods/attach.ts'
 import type { Node } from '../pods/node.ts'
 import { networksFor, routesIn } from '../secondary/config.ts'
@@ -36,7 +38,8 @@ export async function add(
   const asked = runtimeOf(document, request.env.CNI_ARGS, attach)
   const routes = held === undefined ? [] : routesIn(document)
   if (overlay !== undefined) checkOverlay(overlay, asked, routes)
-  const runtime = held === undefined ? asked : { ...asked, further: routes }
+  const labels = requestedLabels(document)
+  const runtime = withMore(asked, held === undefined ? undefined : routes, labels)
   const wanted = {
     ...key,
     netns,
@@ -62,6 +65,19 @@ export async function add(
     }
   }
   return node.turns.run(attachmentId(key), work, held)
+}
+
+function withMore(
+  asked: Runtime | undefined,
+  further: string[] | undefined,
+  labels: Labels | undefined,
+): Runtime | undefined {
+  if (further === undefined && labels === undefined) return asked
+  return {
+    ...asked,
+    ...(further === undefined ? {} : { further }),
+    ...(labels === undefined ? {} : { labels }),
+  }
 }
 
 /** The further interfaces that the pod gets, if any. Throws CniError (code 7). */

@@ -210,6 +210,28 @@ test('a daemon that starts anew lets nothing through meanwhile, and what is allo
   expect(came).toEqual([0, 0])
 })
 
+test('a pod that no file has is known by the labels of its annotation, after a restart of the daemon, too', async () => {
+  const { a, namespaces } = nodes!
+  const annotations = { 'hawser.dev/labels': '{"app":"b1"}' }
+  const runtimeConfig = { 'io.kubernetes.cri.pod-annotations': annotations }
+  const made = [
+    await addPod(namespaces, a, 'd1', 'tun', { runtimeConfig }),
+    await addPod(namespaces, a, 'd2', 'tun'),
+  ]
+  const received = () =>
+    Promise.all(
+      made.map(async ({ netns }) => {
+        const answer = await ping(netns, pods['a1']!.ip4, { count: 1, timeout: 1 })
+        return answer.received
+      }),
+    )
+  expect(await received()).toEqual([1, 0])
+  await a.stop()
+  await a.start()
+  expect(await received()).toEqual([1, 0])
+  for (const each of made) expect((await deletePod(each)).exit).toBe(0)
+})
+
 test('pods that come and go get nothing before their policy is in force', async () => {
   const { a, namespaces } = nodes!
   const names = ['c1', 'c2', 'c3', 'c4']

@@ -94,7 +94,11 @@ async function halt(): Promise<void> {
 }
 
 /** What the executable does for the `index`th pod: one request, one reply. */
-async function cni(command: string, index = 0): Promise<{ code?: number; msg?: string }> {
+async function cni(
+  command: string,
+  index = 0,
+  annotations: Record<string, unknown> = {},
+): Promise<{ code?: number; msg?: string }> {
   const env = {
     CNI_COMMAND: command,
     CNI_CONTAINERID: `c${index}`,
@@ -103,7 +107,10 @@ async function cni(command: string, index = 0): Promise<{ code?: number; msg?: s
     CNI_ARGS: `K8S_POD_NAMESPACE=shop;K8S_POD_NAME=p${index}`,
     CNI_PATH: '',
   }
-  const text = JSON.stringify({ cniVersion: '1.1.0', name: 'hawser', type: 'hawser' })
+  const runtimeConfig = { 'io.kubernetes.cri.pod-annotations': annotations }
+  const text = JSON.stringify({
+    ...{ cniVersion: '1.1.0', name: 'hawser', type: 'hawser', runtimeConfig },
+  })
   const socket = createConnection({ path: config.socket })
   const chunks: Buffer[] = []
   socket.on('data', chunk => chunks.push(chunk as Buffer))
@@ -135,6 +142,24 @@ describe('a pod', () => {
     const { policy } = plane.specs[0]!
     expect([policy!.ingress, policy!.egress].map(denies)).toEqual([true, true])
     expect(plane.policy!.pods.get('hawser/c0/eth0')).toBe(policy)
+  })
+
+  test('has the labels of its annotation, after a restart, too; wrong ones fail its ADD', async () => {
+    const selected = { podSelector: { matchLabels: { app: 'db' } }, policyTypes: ['Ingress'] }
+    const policy = { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy' }
+    const metadata = { name: 'db', namespace: 'shop' }
+    put('deny.yaml', JSON.stringify({ ...policy, metadata, spec: selected }))
+    await start()
+    const closed = (index: number) =>
+      denies(plane.policy!.pods.get(`hawser/c${index}/eth0`)!.ingress)
+    await cni('ADD', 0, { 'hawser.dev/labels': 'app=db,tier=back' })
+    expect(await cni('ADD', 1, { 'hawser.dev/labels': 'app=d b' })).toMatchObject({ code: 7 })
+    expect(plane.specs).toHaveLength(1)
+    await cni('ADD', 1)
+    expect([closed(0), closed(1)]).toEqual([true, false])
+    await halt()
+    await start()
+    expect([closed(0), closed(1)]).toEqual([true, false])
   })
 
   test('is known no more after its DEL', async () => {

@@ -139,6 +139,29 @@ describe('files and pods', () => {
     expect(identityOf('10.0.0.4')!.identity).not.toBe(identityOf('10.0.0.3')!.identity)
   })
 
+  test('one that the files do not have has the labels that it has brought along; where they have it, theirs count', async () => {
+    put('world.json', namespace('shop'), TO_DB, pod('web', '10.0.1.1', 'node-b', { app: 'web' }))
+    const labels = { app: 'db' }
+    const one = row('shop/one', '10.0.0.2', { runtime: { labels } })
+    const two = row('shop/two', '10.0.0.3', { runtime: { labels: { ...labels } } })
+    const bare = row('shop/bare', '10.0.0.4')
+    await start()
+    expect(mayReach('10.0.0.4', one, 80)).toBe(false)
+    expect(mayReach('10.0.1.1', one, 5432)).toBe(true)
+    expect(policyOf(two)).toBe(policyOf(one))
+    expect(identityOf('10.0.0.3')!.identity).toBe(identityOf('10.0.0.2')!.identity)
+    expect(mayReach('10.0.0.2', bare, 80)).toBe(true)
+    // A further interface of its pod, by a call that had no annotations.
+    const further = row('shop/one', '10.0.0.5', { ifname: 'net1', phase: 'reserved' })
+    expect(await keeper.admit(further)).toBe(policyOf(one))
+    const late = row('shop/late', '10.0.0.6', { runtime: { labels: { app: 'web' } } })
+    expect((await keeper.admit(late))!.identity).not.toBe(policyOf(bare).identity)
+    expect(mayReach('10.0.0.6', one, 5432)).toBe(true)
+    put('one.json', pod('one', '10.0.0.2', 'node-a', { app: 'other' }))
+    await inForce('the labels of the file', () => mayReach('10.0.0.4', one, 80))
+    expect(mayReach('10.0.0.4', two, 80)).toBe(false)
+  })
+
   test('a ClusterNetworkPolicy for all selects one whose name the runtime did not say', async () => {
     put('world.json', {
       ...{ apiVersion: 'policy.networking.k8s.io/v1beta1', kind: 'ClusterNetworkPolicy' },

@@ -108,6 +108,8 @@ export interface PolicyState {
   identities: readonly PodIdentity[]
   /** This node's pods by PodSpec.id. One that is not named keeps what it has. */
   pods: ReadonlyMap<string, PodPolicy>
+  /** What the node itself receives from pods, of this node and of others; absent or without tiers: everything. What the node has begun is always answered. */
+  node?: Program
 }
 
 export interface PodIdentity {
@@ -380,6 +382,8 @@ export interface Denial {
   time: string
   /** PodSpec.id of the pod whose policy says no; absent when it has gone. */
   pod?: string
+  /** The rules of the node itself (PolicyState.node) say no. */
+  node?: true
   direction: 'egress' | 'ingress'
   /** `denied`; `allowed` by a rule that is logged; `staged`: what is only tried would have it otherwise. */
   verdict: 'denied' | 'allowed' | 'staged'

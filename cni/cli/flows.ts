@@ -83,7 +83,16 @@ const VERDICT_TEXT = {
 
 /** A line for a packet that policy has denied, or tells of. */
 export function showDenial(denial: ToldDenial): string {
-  const { time, direction, pod = 'a pod that has gone', name = pod, protocol, verdict, by } = denial
+  const {
+    time,
+    direction,
+    node,
+    pod = node ? 'the node' : 'a pod that has gone',
+    name = pod,
+    protocol,
+    verdict,
+    by,
+  } = denial
   const { source, sourcePort, destination, destinationPort } = denial
   const flow = `${end(source, sourcePort)} -> ${end(destination, destinationPort)}`
   return printable(

@@ -39,7 +39,7 @@ export function addPolicy(program: Command): void {
     .description('which rule of which policy decides about a new flow, at both ends')
     .requiredOption('--policies <folder>', 'as for check')
     .requiredOption('--from <end>', 'namespace/pod, or an address')
-    .option('--to <end>', 'namespace/pod, or an address')
+    .option('--to <end>', 'namespace/pod, an address, node or node/NAME')
     .option('--to-name <name>', 'domain name that the sender has asked for it')
     .option('--port <n>', 'port of the receiver', port, 0)
     .addOption(protocolOption())

@@ -40,6 +40,7 @@ export class CompiledWorld {
   readonly #identities: Identities
   readonly #origins: Origins
   readonly #compiler: Compiler
+  #node: Program | undefined
   readonly #policies = new Map<PodKind, Compiled>()
   /** Of the world before, where it had the same kinds of pods. */
   readonly #earlier: ReadonlyMap<PodKind, Compiled> | undefined
@@ -85,6 +86,14 @@ export class CompiledWorld {
   /** Whose words there are, by number. */
   origins(): readonly Origin[] {
     return this.#origins.all()
+  }
+
+  /** What a node receives from pods; one that the files don't have has no labels. */
+  nodeOf(name: string): Program {
+    this.#node ??= this.#compiler.node(
+      this.world.nodes.find(each => each.name === name)?.labels ?? {},
+    )
+    return this.#node
   }
 
   /** What is in force for a pod of this node: of one kind always the same object. */

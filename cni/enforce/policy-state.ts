@@ -80,7 +80,8 @@ export class PolicyStates {
       const { identity } = pods.get(id)!
       identities.push(...addresses.map(address => ({ address, identity, vtep })))
     }
-    return { state: { identities, pods }, contested }
+    const node = this.#compiled.nodeOf(this.#nodes.self.name)
+    return { state: { identities, pods, node }, contested }
   }
 }
 

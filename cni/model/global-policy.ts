@@ -1,7 +1,7 @@
 /**
  * hawser.dev GlobalPolicy: what a cluster's administrator says of all pods beside the APIs of Kubernetes. Ordered rules
  * that allow, deny or pass on, with what those APIs lack: ICMP types, what is *not* matched, service accounts, networks
- * together with pods, rules that are logged, and policies that are only tried (`staged`).
+ * together with pods, rules that are logged, policies that are only tried (`staged`), and what the node itself receives.
  */
 import { z } from 'zod'
 import { domainName } from './cluster-network-policy.ts'
@@ -91,24 +91,47 @@ const rule = z
     }
   })
 
-export const globalPolicySpec = z.strictObject({
-  /** Smaller ones are asked first; of one order, by name. */
-  order: z.number().min(-1e9).max(1e9).default(1000),
-  /** Judged and counted, never enforced. */
-  staged: z.boolean().default(false),
-  /** Which pods; absent: all. */
-  subject: z.strictObject(who).optional(),
-  ingress: z
-    .array(
-      rule.refine(({ peer }) => peer?.domainNames === undefined, {
-        path: ['peer', 'domainNames'],
-        error: 'domainNames are for egress rules only',
-      }),
-    )
-    .max(MAX_RULES)
-    .optional(),
-  egress: z.array(rule).max(MAX_RULES).optional(),
-})
+export const globalPolicySpec = z
+  .strictObject({
+    /** Smaller ones are asked first; of one order, by name. */
+    order: z.number().min(-1e9).max(1e9).default(1000),
+    /** Judged and counted, never enforced. */
+    staged: z.boolean().default(false),
+    /** Which pods; absent: all. */
+    subject: z
+      .strictObject({
+        ...who,
+        /** The node itself, for what it receives from pods: of each node, or of those whose labels are these. */
+        host: z.strictObject({ nodeSelector: selectorSchema.optional() }).optional(),
+      })
+      .refine(({ host, ...pods }) => host === undefined || Object.keys(pods).length === 0, {
+        error: 'host stands alone: it means no pods',
+      })
+      .optional(),
+    ingress: z
+      .array(
+        rule.refine(({ peer }) => peer?.domainNames === undefined, {
+          path: ['peer', 'domainNames'],
+          error: 'domainNames are for egress rules only',
+        }),
+      )
+      .max(MAX_RULES)
+      .optional(),
+    egress: z.array(rule).max(MAX_RULES).optional(),
+  })
+  .superRefine(({ subject, ingress, egress }, context) => {
+    if (subject?.host === undefined) return
+    const say = (path: (string | number)[], message: string): void => {
+      context.addIssue({ code: 'custom', path, message, input: path })
+    }
+    if (egress !== undefined)
+      say(['egress'], 'a host has ingress rules only: what it sends to pods is always let through')
+    for (const [k, { ports }] of (ingress ?? []).entries()) {
+      if (ports?.some(port => typeof port === 'string' && !/^[0-9]/.test(port))) {
+        say(['ingress', k, 'ports'], 'a host has no named ports')
+      }
+    }
+  })
 
 export type GlobalPolicyRule = z.output<typeof rule>
 export type GlobalPolicyPeer = z.output<typeof peer>

@@ -8,10 +8,12 @@
  */
 import { type Program, type Rule, type Tier, VERDICT } from '../../dataplane/policy-program.ts'
 import type { ClusterNetworkPolicy } from '../model/cluster-network-policy.ts'
+import type { PodFacts } from '../model/facts.ts'
 import type { GlobalPolicy } from '../model/global-policy.ts'
+import type { Labels } from '../model/labels.ts'
 import type { NetworkPolicy } from '../model/network-policy.ts'
 import { clusterPolicyRules, isSubject } from './cluster-network-policy.ts'
-import { globalPolicyRules, isGlobalSubject } from './global-policy.ts'
+import { globalPolicyRules, isGlobalSubject, isHostSubject } from './global-policy.ts'
 import type { Identities, PodKind } from './identities.ts'
 import { concerns, type Direction, networkPolicyRules } from './network-policy.ts'
 import { Origins } from './origins.ts'
@@ -21,6 +23,14 @@ import { type Origin, type Policy, type PolicyWorld, policyText } from './source
 export interface Programs {
   ingress: Program
   egress: Program
+}
+
+/** The node as a subject: nothing is known of it, and it has no named ports. */
+const NODE: { pod: PodFacts } = {
+  pod: {
+    ...{ namespace: '', name: '', labels: {}, addresses: [], ports: [] },
+    ...{ serviceAccount: '', hostNetwork: true },
+  },
 }
 
 export class Compiler {
@@ -68,6 +78,24 @@ export class Compiler {
       ),
       ...this.#baseline.filter(cluster),
     ]
+  }
+
+  /** What a node with these labels receives from pods. */
+  node(labels: Labels): Program {
+    const tiers = this.#nodeTiers(labels, false)
+    const tried = this.#global.some(policy => policy.spec.staged && isHostSubject(policy, labels))
+    return tried ? { tiers, staged: this.#nodeTiers(labels, true) } : { tiers }
+  }
+
+  #nodeTiers(labels: Labels, staged: boolean): Tier[] {
+    const rules = this.#global
+      .filter(policy => (staged || !policy.spec.staged) && isHostSubject(policy, labels))
+      .flatMap(policy => {
+        const of = (rule: number): number => this.#number(policy, 'ingress', rule)
+        return globalPolicyRules(policy, NODE, 'ingress', this.#index, of)
+      })
+      .filter(hasMatches)
+    return rules.length === 0 ? [] : [{ rules, otherwise: VERDICT.PASS, origin: -1 }]
   }
 
   programs(subject: PodKind): Programs {

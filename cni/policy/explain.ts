@@ -2,8 +2,9 @@
 import { isIP } from 'node:net'
 import { ipWords } from '../../dataplane/addresses.ts'
 import { evaluate } from '../../dataplane/policy/evaluate.ts'
-import { IDENTITY, VERDICT } from '../../dataplane/policy-program.ts'
-import { type PodFacts, qualified } from '../model/facts.ts'
+import { type Answer, IDENTITY, type Question, VERDICT } from '../../dataplane/policy-program.ts'
+import { type NodeFacts, type PodFacts, qualified } from '../model/facts.ts'
+import type { Labels } from '../model/labels.ts'
 import { Compiler } from './compile.ts'
 import { Identities } from './identities.ts'
 import { PROTOCOL_NUMBER } from './matches.ts'
@@ -13,7 +14,10 @@ import { originText, type PolicyWorld, withNamespaces } from './sources.ts'
 export const EXPLAINED_PROTOCOLS = ['TCP', 'UDP', 'SCTP', 'ICMP'] as const
 export type ExplainedProtocol = (typeof EXPLAINED_PROTOCOLS)[number]
 
-/** A new flow. Ends are `namespace/pod`, or an address of something else. */
+/** How a node is named as an end; with `/NAME` behind it that one. */
+const NODE = /^node(?:\/(.+))?$/
+
+/** A new flow. Ends are `namespace/pod`, `node` or `node/NAME`, or an address of something else. */
 export interface Flow {
   from: string
   to: string
@@ -50,10 +54,12 @@ interface Place {
 /** Answers about one world. */
 export class Explainer {
   readonly #pods: ReadonlyMap<string, PodFacts>
+  readonly #nodes: readonly NodeFacts[]
   readonly #identities = new Identities()
   readonly #compiler: Compiler
 
   constructor(world: PolicyWorld) {
+    this.#nodes = world.nodes
     this.#pods = new Map(world.pods.map(pod => [qualified(pod), pod]))
     const whole = withNamespaces(world)
     this.#identities.follow(whole.namespaces, whole.pods)
@@ -62,14 +68,72 @@ export class Explainer {
 
   /** Throws Error when an end is neither a pod that is there nor an address. */
   explain({ from, to, port, protocol, toName }: Flow): Explanation {
+    if (this.#isNode(from)) return this.#fromNode(from, to)
     const family = this.#families(from, to)
     const sender = this.#place(from, family)
+    if (this.#isNode(to)) return this.#toNode(sender, to, port, protocol)
     const receiver = this.#place(to, family)
     const ends = [
       ...this.#end('egress', sender, receiver, port, protocol, toName),
       ...this.#end('ingress', receiver, sender, port, protocol),
     ]
     return { allowed: ends.every(({ allowed }) => allowed), ends }
+  }
+
+  #isNode(text: string): boolean {
+    return NODE.test(text) && !this.#pods.has(text)
+  }
+
+  /** The rule `node`: what a node sends to its pods is always let through. */
+  #fromNode(from: string, to: string): Explanation {
+    if (!this.#pods.has(to)) throw new Error(`${to}: not a pod that is there (namespace/name)`)
+    const why = `${from} always reaches its own pods (rule node)`
+    return { allowed: true, ends: [{ direction: 'ingress', pod: to, allowed: true, why }] }
+  }
+
+  #toNode(sender: Place, to: string, port: number, protocol: ExplainedProtocol): Explanation {
+    if (sender.pod === undefined) throw new Error(`${sender.text}: not a pod that is there`)
+    const rules = this.#compiler.node(this.#labelsOf(NODE.exec(to)?.[1]))
+    const egress: End = {
+      ...{ direction: 'egress', pod: sender.text, allowed: true },
+      why: 'what it sends to its own node no policy of a pod decides about (rule node)',
+    }
+    const answer = evaluate(rules, this.#question(sender, sender.address, port, protocol))
+    const nobody = 'no GlobalPolicy for hosts decides'
+    const ingress: End = { direction: 'ingress', pod: to, ...this.#said(answer, nobody) }
+    return { allowed: ingress.allowed, ends: [egress, ingress] }
+  }
+
+  #labelsOf(name: string | undefined): Labels {
+    if (name === undefined) return {}
+    const node = this.#nodes.find(each => each.name === name)
+    if (node === undefined) throw new Error(`node ${name}: it is not there`)
+    return node.labels
+  }
+
+  /** What is asked about a new flow with `peer` at the other end; `address`: of that. */
+  #question(
+    peer: Place,
+    address: string,
+    port: number,
+    protocol: ExplainedProtocol,
+  ): Omit<Question, 'names'> {
+    const { identity } = (peer.pod && this.#identities.of(peer.pod)) ?? { identity: IDENTITY.WORLD }
+    const ipv6 = address.includes(':')
+    // RFC 792: echo is type 8; RFC 4443: echo request is type 128.
+    const echo = (ipv6 ? 128 : 8) << 16
+    return {
+      ...{ identity, address: ipWords(address) },
+      protocol: protocol === 'ICMP' ? (ipv6 ? 58 : 1) : PROTOCOL_NUMBER[protocol],
+      port: protocol === 'ICMP' ? echo : port,
+    }
+  }
+
+  /** An answer in words; `nobody`: when it is nobody's. */
+  #said({ verdict, origin }: Answer, nobody: string): Pick<End, 'allowed' | 'by' | 'why'> {
+    const whose = this.#compiler.origin(origin)
+    const allowed = verdict === VERDICT.ALLOW
+    return whose === undefined ? { allowed, why: nobody } : { allowed, by: originText(whose) }
   }
 
   #end(
@@ -86,25 +150,14 @@ export class Explainer {
       const why = "it has the node's network, and no policy selects it"
       return [{ direction, pod: text, allowed: true, why }]
     }
-    const { identity } = (peer.pod && this.#identities.of(peer.pod)) ?? { identity: IDENTITY.WORLD }
-    const number =
-      protocol === 'ICMP' ? (peer.address.includes(':') ? 58 : 1) : PROTOCOL_NUMBER[protocol]
-    // RFC 792: echo is type 8; RFC 4443: echo request is type 128.
-    const echo = (peer.address.includes(':') ? 128 : 8) << 16
-    const { verdict, origin } = evaluate(this.#compiler.programs(kind)[direction], {
-      identity,
-      address: ipWords(peer.address),
-      protocol: number,
-      port: protocol === 'ICMP' ? echo : port,
+    const question = this.#question(peer, peer.address, port, protocol)
+    const answer = evaluate(this.#compiler.programs(kind)[direction], {
+      ...question,
       ...(name === undefined ? {} : { names: [name] }),
     })
-    const whose = this.#compiler.origin(origin)
-    const allowed = verdict === VERDICT.ALLOW
-    const said =
-      whose === undefined
-        ? { why: `no policy decides about its ${direction}` }
-        : { by: originText(whose) }
-    return [{ direction, pod: text, allowed, ...said }]
+    return [
+      { direction, pod: text, ...this.#said(answer, `no policy decides about its ${direction}`) },
+    ]
   }
 
   /** The family that both ends have; IPv4 when both do. */

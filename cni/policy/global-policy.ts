@@ -7,7 +7,7 @@ import {
   type GlobalPolicyPeer,
   type GlobalPolicyRule,
 } from '../model/global-policy.ts'
-import { selects } from '../model/labels.ts'
+import { type Labels, selects } from '../model/labels.ts'
 import type { PodKind } from './identities.ts'
 import type { Direction } from './network-policy.ts'
 import { policyCidr, without } from './networks.ts'
@@ -25,16 +25,23 @@ const EVERYWHERE = ['0.0.0.0/0', '::/0'].map(parseCidr)
 
 /** Whether pods of this kind are the policy's subject. */
 export function isGlobalSubject({ spec }: GlobalPolicy, { pod, namespace }: PodKind): boolean {
-  const { namespaceSelector, podSelector, serviceAccounts } = spec.subject ?? {}
+  const { namespaceSelector, podSelector, serviceAccounts, host } = spec.subject ?? {}
+  if (host !== undefined) return false
   if (namespaceSelector && !selects(namespaceSelector, namespace.labels)) return false
   if (podSelector && !selects(podSelector, pod.labels)) return false
   return serviceAccounts?.includes(pod.serviceAccount) ?? true
 }
 
+/** Whether a node with these labels is the policy's subject, for what it receives from pods. */
+export function isHostSubject({ spec }: GlobalPolicy, labels: Labels): boolean {
+  const host = spec.subject?.host
+  return host !== undefined && selects(host.nodeSelector ?? {}, labels)
+}
+
 /** The rules of a policy whose subject is `subject`; `origin` gives the number of a rule. */
 export function globalPolicyRules(
   { spec }: GlobalPolicy,
-  subject: PodKind,
+  subject: Pick<PodKind, 'pod'>,
   direction: Direction,
   index: PeerIndex,
   origin: (rule: number) => number,
@@ -53,7 +60,7 @@ type Traffic = Match & { peers?: PodPeers }
 
 function trafficOf(
   { protocol, icmp, ports, notPorts }: GlobalPolicyRule,
-  { pod }: PodKind,
+  { pod }: Pick<PodKind, 'pod'>,
   direction: Direction,
   index: PeerIndex,
 ): Traffic[] {

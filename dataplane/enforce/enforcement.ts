@@ -30,6 +30,7 @@ import {
 } from '../limits.ts'
 import type { Parts } from '../manage/parts.ts'
 import { type PodGuard, type PortPolicy, policed } from '../manage/pods.ts'
+import { HEADER } from '../memory/arena.ts'
 import { DenialReader } from '../policy/denials.ts'
 import { IdentityWriter } from '../policy/identities.ts'
 import { FLOW_CLASS } from '../policy/judge.ts'
@@ -43,7 +44,8 @@ import {
   policyMemory,
 } from '../policy/memory.ts'
 import { type PolicyTables, policyTables } from '../policy/tables.ts'
-import { denialOf, flowEntry } from './entries.ts'
+import { OPEN } from '../policy-program.ts'
+import { denialOf, flowEntry, NODE_END } from './entries.ts'
 import { Names } from './names.ts'
 
 /** Flows that are taken out at a time. */
@@ -191,8 +193,11 @@ export class Enforcement implements PodGuard {
       throw new RangeError('denials: what was read is not what was given')
     const { denials, missed } = this.denied.since(from)
     const pods = new Map([...this.byPod].map(([id, { port }]) => [port, id]))
+    const host = this.parts.arena.header()[HEADER.HOST_PORT]! - 1
     return {
-      denials: denials.map(each => denialOf(each, pods.get(each.port))),
+      denials: denials.map(each =>
+        denialOf(each, each.port === host ? NODE_END : pods.get(each.port)),
+      ),
       missed,
       read: [...from.read, ...from.leftOut],
     }
@@ -214,13 +219,16 @@ export class Enforcement implements PodGuard {
     return turn
   }
 
-  private async change({ pods, identities }: PolicyState): Promise<void> {
+  private async change({ pods, identities, node = OPEN }: PolicyState): Promise<void> {
     const next = new Map<string, Taken>()
+    let nodeProgram = 0
     try {
+      nodeProgram = this.programs.add(node)
       for (const [id, policy] of pods) if (this.byPod.has(id)) next.set(id, this.take(policy))
       await this.programs.commit()
     } catch (error) {
       for (const taken of next.values()) this.giveBack(taken)
+      this.programs.remove(nodeProgram)
       await this.programs.commit()
       throw error
     }
@@ -229,12 +237,14 @@ export class Enforcement implements PodGuard {
       followed = this.identities.follow(identities)
     } catch (error) {
       for (const taken of next.values()) this.giveBack(taken)
+      this.programs.remove(nodeProgram)
       await this.programs.commit()
       throw error
     }
     this.wanted = pods
+    const nodeBefore = Atomics.exchange(this.memory.clock, CLOCK.NODE_PROGRAM, nodeProgram)
     const before: Taken[] = []
-    let differ = followed.changed
+    let differ = followed.changed || nodeBefore !== nodeProgram
     for (const [id, taken] of next) {
       const entry = this.byPod.get(id)!
       before.push({ ...entry })
@@ -245,6 +255,7 @@ export class Enforcement implements PodGuard {
     await this.quiesce()
     if (differ) Atomics.add(this.memory.clock, CLOCK.EPOCH, 1)
     for (const taken of before) this.giveBack(taken)
+    this.programs.remove(nodeBefore)
     await this.programs.commit()
     this.identities.quiesced()
     this.forget(followed.moved)

@@ -68,14 +68,17 @@ export function flowEntry(
 /** By TOLD (policy/denials.ts). */
 const VERDICTS = ['denied', 'allowed', 'staged'] as const
 
+/** Whose rules they are, when they are no pod's but the node's. */
+export const NODE_END = Symbol('node')
+
 /** A denial for people; `pod` is whose policy says no. */
 export function denialOf(
   { direction, told, protocol, source, destination, ports, origin, time }: RawDenial,
-  pod: string | undefined,
+  pod: string | typeof NODE_END | undefined,
 ): Denial {
   return {
     time: new Date(time).toISOString(),
-    ...(pod === undefined ? {} : { pod }),
+    ...(pod === NODE_END ? { node: true } : pod === undefined ? {} : { pod }),
     direction,
     verdict: VERDICTS[told] ?? 'denied',
     source: wordsToIp(source),

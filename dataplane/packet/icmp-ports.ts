@@ -20,3 +20,9 @@ export function icmpNumber(source: number, destination: number): number {
   const behind = (destination - source) & 0xffff
   return behind === 1 || behind === 2 ? source : destination
 }
+
+/** RFC 792: unreachable, source quench, redirect, time exceeded, parameter problem. RFC 4443: below 128. */
+export function isIcmpError(type: number, ipv6: boolean): boolean {
+  if (ipv6) return type < 128
+  return type === 3 || type === 4 || type === 5 || type === 11 || type === 12
+}

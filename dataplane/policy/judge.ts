@@ -149,6 +149,8 @@ export class Judge {
   private readonly freshBytes = new Uint32Array(BATCH_SIZE)
   private readonly ended: EndedFlows = new Uint32Array(SWEEP * ENTRY_WORDS)
   private epoch = 0
+  /** What the node itself receives from pods; 0: everything, and no flow of it is kept. */
+  nodeProgram = 0
 
   constructor(memory: PolicyMemory, worker: number) {
     const { rules, facts, room, flows, clock, seed } = memory
@@ -166,6 +168,7 @@ export class Judge {
   /** Begins a batch at `now`, nanoseconds. */
   begin(now: number): void {
     this.epoch = Atomics.load(this.clock, CLOCK.EPOCH)
+    this.nodeProgram = Atomics.load(this.clock, CLOCK.NODE_PROGRAM)
     this.ticks = Math.floor(now / (FLOW_TICK_MS * 1e6)) >>> 0
     this.tick = this.ticks & 0xffff
     this.second = Math.floor(now / 1e9)

@@ -220,7 +220,7 @@ export class TestNode {
 
   /** The CLI's answer to `command --json`. */
   async cli<T>(command: string): Promise<T> {
-    const args = [CLI, command, '--json', '--socket', this.socket]
+    const args = [CLI, ...command.split(' '), '--json', '--socket', this.socket]
     const { code, stdout, stderr } = await run(process.execPath, args, { netns: this.netns })
     if (code !== 0) throw new Error(`hawser ${command} ended with ${code}: ${stderr}`)
     return JSON.parse(stdout) as T

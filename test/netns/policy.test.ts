@@ -196,6 +196,42 @@ test('a hundred changes a second: what is allowed loses nothing, what is denied 
   for (const node of [nodes!.a, nodes!.b]) await expectSound(node)
 })
 
+test('what the node receives from pods: rules of a GlobalPolicy; its own probes are answered', async () => {
+  const { a1, b1 } = pods as Record<string, TestPod>
+  const gateway = '10.244.1.1'
+  const answered = async (netns: string, to: string): Promise<boolean> =>
+    (await ping(netns, to, { count: 1, timeout: 1 })).received === 1
+  const reaches = async (from: TestPod) => answered(from.netns, gateway)
+  const probed = async () => answered(nodes!.a.netns, a1!.ip4)
+  expect([await reaches(a1!), await reaches(b1!), await probed()]).toEqual([true, true, true])
+  write(
+    'host.yaml',
+    `
+apiVersion: hawser.dev/v1
+kind: GlobalPolicy
+metadata: { name: node }
+spec:
+  subject: { host: {} }
+  ingress:
+    - { name: from-a1, action: Deny, protocol: ICMP, peer: { namespaceSelector: {}, podSelector: { matchLabels: { app: a1 } } } }
+    - { name: from-b1, action: Deny, protocol: ICMP, peer: { namespaceSelector: {}, podSelector: { matchLabels: { app: b1 } } } }
+`,
+  )
+  await until('a1 is denied', async () => !(await reaches(a1!)))
+  await until('b1 is denied', async () => !(await reaches(b1!)))
+  expect([await reaches(pods['a2']!), await probed()]).toEqual([true, true])
+  const rules = await nodes!.a.cli<{ rule: string; count: number }[]>('policy rules')
+  for (const rule of ['from-a1', 'from-b1']) {
+    expect(
+      rules.some(each => each.rule.includes(rule) && each.count > 0),
+      rule,
+    ).toBe(true)
+  }
+  rmSync(join(folder, 'host.yaml'))
+  await until('all is as before', async () => (await reaches(a1!)) && (await reaches(b1!)))
+  for (const node of [nodes!.a, nodes!.b]) await expectSound(node)
+})
+
 test('a daemon that starts anew lets nothing through meanwhile, and what is allowed goes on', async () => {
   const { sent, came } = await floodedWhile(async () => {
     await nodes!.a.stop()

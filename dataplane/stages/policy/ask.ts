@@ -3,12 +3,14 @@ import type { Engine } from '../../engine/engine.ts'
 import { NEXT_HOP_BYTES } from '../../memory/arena.ts'
 import { type Batch, F_IPV6 } from '../../packet/batch.ts'
 import type { Judge } from '../../policy/judge.ts'
+import { accountOf } from '../../policy/memory.ts'
 import { IPV4_PEER } from '../../policy/tables.ts'
 import { IDENTITY } from '../../policy-program.ts'
 import { PORT_KIND, PORT_ROLE } from '../../ports/port.ts'
 import { HOP_VTEP } from '../../tables/next-hops.ts'
 import type { PortRecord } from '../../tables/ports.ts'
 import { PROTO_ICMP, PROTO_ICMPV6 } from '../../wire/numbers.ts'
+import { NODE, nodeEnd } from './concerns.ts'
 
 /** Asks the programs of the ends that are pods of this node. */
 export function ask(e: Engine, b: Batch, judge: Judge, row: number, i: number): void {
@@ -29,6 +31,17 @@ export function ask(e: Engine, b: Batch, judge: Judge, row: number, i: number): 
       : reversed
         ? pair >>> 16
         : pair & 0xffff
+  const node = nodeEnd(e, b, i)
+  if (node !== NODE.NO) {
+    // What the node has begun is its own affair; what has begun with it, of pods, that of its rules.
+    if ((node === NODE.RECEIVES) === reversed) return
+    const index = judge.identities.find(family, source, family === 4 ? at : at * 4)
+    if (from.role !== PORT_ROLE.POD && index === 0) return
+    const who = identityOf(e, b, judge, i, from, from === sender, family, source, at)
+    const { nodeProgram } = judge
+    judge.ingress[row] = question(judge, nodeProgram, who, family, source, at, b.proto[i]!, port)
+    return
+  }
   if (from.role === PORT_ROLE.POD && from.egressProgram !== 0) {
     const who = identityOf(e, b, judge, i, to, to === sender, family, destination, at)
     judge.egress[row] = question(
@@ -57,6 +70,12 @@ export function ask(e: Engine, b: Batch, judge: Judge, row: number, i: number): 
       port,
     )
   }
+}
+
+/** Whose flow it is that packet `i` begins (policy/memory.ts). The node's own are nobody's whom a limit could stop. */
+export function accountFor(e: Engine, b: Batch, i: number): number {
+  const here = e.records[b.inPort]!.role === PORT_ROLE.POD || nodeEnd(e, b, i) === NODE.SENDS
+  return here ? b.inPort : accountOf(b.outPort[i]!, false)
 }
 
 /** Type << 16 | code of the ICMP message that has begun the flow of packet `i`: of an answer, of the request. */

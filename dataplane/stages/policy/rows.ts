@@ -7,7 +7,7 @@ import type { Engine } from '../../engine/engine.ts'
 import { kindOf } from '../../hash/flow-key.ts'
 import { BATCH_SIZE } from '../../limits.ts'
 import { type Batch, F_IPV6 } from '../../packet/batch.ts'
-import { icmpPorts } from '../../packet/icmp-ports.ts'
+import { icmpPorts, isIcmpError } from '../../packet/icmp-ports.ts'
 import type { Judge } from '../../policy/judge.ts'
 import { PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP } from '../../wire/numbers.ts'
 import { concerns, networkOf } from './concerns.ts'
@@ -38,7 +38,7 @@ export function gather4(e: Engine, b: Batch, judge: Judge): void {
     if (l4 === 0) continue
     const row = ipv4.n
     const proto = b.proto[i]!
-    const error = proto === PROTO_ICMP && isError4(view.getUint8(l4))
+    const error = proto === PROTO_ICMP && isIcmpError(view.getUint8(l4), false)
     if (error) {
       if (!quote4(e, b, i, judge, row)) continue
     } else {
@@ -66,7 +66,7 @@ export function gather6(e: Engine, b: Batch, judge: Judge): void {
     if (l4 === 0) continue
     const row = ipv6.n
     const proto = b.proto[i]!
-    const error = proto === PROTO_ICMPV6 && view.getUint8(l4) < 128
+    const error = proto === PROTO_ICMPV6 && isIcmpError(view.getUint8(l4), true)
     if (error) {
       if (!quote6(e, b, i, judge, row)) continue
     } else {
@@ -108,11 +108,6 @@ function portsOf(e: Engine, b: Batch, i: number, l4: number): number {
   const ipv6 = (b.flags[i]! & F_IPV6) !== 0
   if (proto !== (ipv6 ? PROTO_ICMPV6 : PROTO_ICMP)) return 0
   return icmpPorts(view, l4, ipv6 ? 128 : 8, ipv6 ? 129 : 0)
-}
-
-/** RFC 792: unreachable, source quench, redirect, time exceeded, parameter problem. */
-function isError4(type: number): boolean {
-  return type === 3 || type === 4 || type === 5 || type === 11 || type === 12
 }
 
 /** The row of an ICMP error is the flow that it quotes. False, and dropped, when it quotes none that it could be about. */

@@ -5,7 +5,8 @@
  *
  * **The node itself reaches its pods, and they reach it**: kubelet's probes must ("Network Policies" of Kubernetes'
  * documentation: traffic to and from the node where a pod runs is always allowed). That is the rule `node`: what
- * the host port brings from, or takes to, the VTEP or a gateway address of the node's. No flow is kept of it.
+ * the host port brings from, or takes to, the VTEP or a gateway address of the node's. No flow is kept of it, unless an
+ * administrator has rules for what the node receives from pods: those are asked about what pods begin, and about nothing else.
  *
  * ICMP errors belong to the flow that they quote (RFC 5927 section 4); fragments to their first one (fragments.ts).
  */
@@ -23,11 +24,9 @@ import type { Batch } from '../../packet/batch.ts'
 import { ACTION, routeBits } from '../../policy/action.ts'
 import { TOLD } from '../../policy/denials.ts'
 import { DENIED, FLOW_CLASS, type Judge, NO_FLOW } from '../../policy/judge.ts'
-import { accountOf } from '../../policy/memory.ts'
-import { PORT_ROLE } from '../../ports/port.ts'
 import { HOP_INCARNATION } from '../../tables/next-hops.ts'
 import { PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP } from '../../wire/numbers.ts'
-import { ask, isEchoReply } from './ask.ts'
+import { accountFor, ask, isEchoReply } from './ask.ts'
 import { follow } from './later-fragments.ts'
 import { ACK, FIN, gather4, gather6, kinds, marks, QUOTES, RST, SYN } from './rows.ts'
 
@@ -47,7 +46,6 @@ export function policy(e: Engine, b: Batch): void {
 
 /** Lets known flows pass, and decides the others. */
 function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
-  const pod = e.records[b.inPort]!.role === PORT_ROLE.POD
   for (let row = 0; row < n; row++) {
     const i = judge.packet(row)
     judge.bytes[row] = b.len[i]!
@@ -57,7 +55,7 @@ function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
       if (marks[i] !== 0 && b.proto[i] === PROTO_TCP) mark(judge, row, marks[i]!)
     } else if (kinds[i] === QUOTES) b.drop[i] = DROP_POLICY_ICMP
     else {
-      judge.openRow(row, pod ? b.inPort : accountOf(b.outPort[i]!, false))
+      judge.openRow(row, accountFor(e, b, i))
       classes[row] = isEchoReply(e, b, i) && !judge.reversed(row) ? NO_FLOW : classOf(b, i)
       ask(e, b, judge, row, i)
     }

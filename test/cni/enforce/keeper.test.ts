@@ -162,6 +162,32 @@ describe('files and pods', () => {
     expect(mayReach('10.0.0.4', two, 80)).toBe(false)
   })
 
+  test('a GlobalPolicy for hosts is the node’s, where its labels are those', async () => {
+    const host = (nodeSelector?: object) => ({
+      ...{ apiVersion: 'hawser.dev/v1', kind: 'GlobalPolicy', metadata: { name: 'host' } },
+      spec: {
+        subject: { host: nodeSelector === undefined ? {} : { nodeSelector } },
+        ingress: [{ action: 'Deny', protocol: 'TCP' }],
+      },
+    })
+    const deny = { verdict: VERDICT.DENY, matches: [{ protocol: TCP }] }
+    const toNode = () => plane.policy!.node?.tiers.flatMap(({ rules }) => rules)
+    row('shop/web', '10.0.0.2')
+    await start()
+    expect(plane.policy!.node).toEqual({ tiers: [] })
+    put('host.json', host())
+    await inForce('the rule', () => toNode()?.length === 1)
+    expect(toNode()).toMatchObject([deny])
+    expect(keeper.ruleText(toNode()![0]!.origin)).toBe('GlobalPolicy host, ingress rule 0')
+    put('host.json', host({ matchLabels: { edge: 'yes' } }))
+    await inForce('no rule', () => toNode()?.length === 0)
+    put('node.json', {
+      ...{ apiVersion: 'v1', kind: 'Node', metadata: { name: SELF.name, labels: { edge: 'yes' } } },
+    })
+    await inForce('the rule again', () => toNode()?.length === 1)
+    expect(toNode()).toMatchObject([deny])
+  })
+
   test('a ClusterNetworkPolicy for all selects one whose name the runtime did not say', async () => {
     put('world.json', {
       ...{ apiVersion: 'policy.networking.k8s.io/v1beta1', kind: 'ClusterNetworkPolicy' },

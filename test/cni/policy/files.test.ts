@@ -202,6 +202,62 @@ describe('GlobalPolicy', () => {
     expect(ask({ protocol: 'UDP', port: 80 }).allowed).toBe(true)
   })
 
+  test('rules of the node for what pods send to it; they are no pod’s', () => {
+    const node = (name: string, labels: string) =>
+      `---\napiVersion: v1\nkind: Node\nmetadata: { name: ${name}, labels: ${labels} }\n`
+    put('world.yaml', `${WORLD}${node('node-a', '{ edge: "yes" }')}${node('node-b', '{}')}`)
+    const dns = '{ name: dns, action: Allow, protocol: UDP, ports: [53] }'
+    put(
+      'policies.yaml',
+      global(`{ subject: { host: {} }, ingress: [${dns}] }`, 'a') +
+        global(
+          '{ subject: { host: { nodeSelector: { matchLabels: { edge: "yes" } } } }, ingress: [{ action: Deny, peer: { namespaceSelector: {}, podSelector: { matchLabels: { app: web } } } }] }',
+          'b',
+        ),
+    )
+    expect(ask({ to: 'node/node-a', protocol: 'UDP', port: 53 })).toEqual({
+      allowed: true,
+      ends: [
+        {
+          direction: 'egress',
+          pod: 'shop/web',
+          allowed: true,
+          why: expect.stringMatching('rule node'),
+        },
+        {
+          direction: 'ingress',
+          pod: 'node/node-a',
+          allowed: true,
+          by: 'GlobalPolicy a, ingress rule 0 "dns"',
+        },
+      ],
+    })
+    expect(ask({ to: 'node/node-a', port: 22 }).ends[1]).toMatchObject({
+      allowed: false,
+      by: 'GlobalPolicy b, ingress rule 0',
+    })
+    expect(ask({ from: 'shop/db', to: 'node/node-a', port: 22 }).allowed).toBe(true)
+    expect(ask({ to: 'node/node-b', port: 22 }).allowed).toBe(true)
+    expect(ask({ to: 'node', port: 22 }).ends[1]!.why).toBe('no GlobalPolicy for hosts decides')
+    expect(ask({ from: 'node', port: 22 }).allowed).toBe(true)
+    expect(ask({ port: 22 }).ends.map(({ by }) => by)).toEqual([undefined, undefined])
+    expect(() => ask({ to: 'node/nobody' })).toThrow('node nobody: it is not there')
+    expect(() => ask({ from: '192.0.2.7', to: 'node' })).toThrow('not a pod that is there')
+  })
+
+  test.each([
+    ['{ subject: { host: {}, podSelector: {} } }', 'host stands alone'],
+    ['{ subject: { host: {} }, egress: [{ action: Deny }] }', 'a host has ingress rules only'],
+    [
+      '{ subject: { host: {} }, ingress: [{ action: Deny, protocol: TCP, ports: [pg] }] }',
+      'spec.ingress[0].ports: a host has no named ports',
+    ],
+    ['{ subject: { host: { pods: {} } } }', 'unknown key'],
+  ])('rules of the node that can not be carried out: %s', (spec, cause) => {
+    put('policies.yaml', global(spec))
+    expect(() => readPolicies(folder)).toThrow(cause)
+  })
+
   test('ICMP types, and what is only tried', () => {
     put('world.yaml', WORLD)
     put(

@@ -19,7 +19,7 @@ import { macBytes } from '../addresses.ts'
 import { openTap, startTap } from '../devices/tap.ts'
 import { closeTun, removeTun, type TunDevice } from '../devices/tun.ts'
 import type { VethPair } from '../devices/veth.ts'
-import { openVxlan, startVxlan, type VxlanSpec } from '../devices/vxlan.ts'
+import { openVxlan, removeVxlan, startVxlan, type VxlanSpec } from '../devices/vxlan.ts'
 import { TAP_DEVICE, VXLAN_DEVICE } from '../limits.ts'
 import type { Arena } from '../memory/arena.ts'
 import { getLink } from '../netlink/link.ts'
@@ -83,6 +83,8 @@ interface Open {
 interface Vxlan {
   spec: VxlanSpec
   ifindex: number
+  /** No earlier process had made the device. */
+  readonly isNew: boolean
 }
 
 export class Trunk {
@@ -204,11 +206,16 @@ export class Trunk {
 
   private serveVxlan(spec: VxlanSpec): void {
     const { maps, programs } = this.open!
-    const { index } = openVxlan(spec)
-    attach(programs.peerUp!, index, PEER_UP)
-    startVxlan(index, spec)
+    const { index, up } = openVxlan(spec)
+    try {
+      attach(programs.peerUp!, index, PEER_UP)
+      startVxlan(index, spec)
+    } catch (error) {
+      if (!up) removeVxlan(spec.name)
+      throw error
+    }
     native.bpfMapUpdate(maps.devices, u32(DEVICE_VXLAN), u32(index))
-    this.vxlan = { spec, ifindex: index }
+    this.vxlan = { spec, ifindex: index, isNew: !up }
   }
 
   /** This node's inner MAC is this now. */
@@ -277,10 +284,12 @@ export class Trunk {
     conditions.mended(KEY, `${spec.name} was deleted and is made anew`)
   }
 
-  /** Closes every descriptor; devices and programs stay, unless `undo` is given and this process has made the TAP. */
+  /** Closes every descriptor; devices and programs stay, unless `undo` is given and this process has made them. */
   close({ undo = false } = {}): void {
-    const { open } = this
+    const { open, vxlan } = this
     this.open = undefined
+    this.vxlan = undefined
+    if (undo && vxlan?.isNew === true) removeVxlan(vxlan.spec.name)
     if (open === undefined) return
     const { device, maps, programs, isNew } = open
     if (undo && isNew) removeTun(device)

@@ -44,7 +44,7 @@ export const MAX_SMALL_PACKET = FRAME_BYTES - FRAME_HEADROOM - 14
 /** Bytes of a large frame: headroom, virtio_net_hdr and a 65,535-byte superframe; a power of two (frames.ts). */
 export const LARGE_FRAME_BYTES = 131_072
 /** Small frames of one worker, by default. */
-export const DEFAULT_SMALL_FRAMES = 16_384
+export const DEFAULT_SMALL_FRAMES = 32_768
 /** Large frames of one worker, by default. */
 export const DEFAULT_LARGE_FRAMES = 128
 
@@ -54,7 +54,7 @@ export const XDP_RING_SIZE = 2048
 export const DEFAULT_XDP_SOCKETS = 128
 /** Frames that a pod's fill ring holds: while little comes, when much does, and when frames are short (afxdp/fill-level.ts). */
 export const POD_FILL_SHARE = 96
-export const POD_FILL_FRAMES = 256
+export const POD_FILL_FRAMES = 2048
 export const MIN_FILL_FRAMES = 16
 /** Of a worker's small frames: what the fill rings of pods share, and below which part that is free frames are short. */
 export const FILL_BUDGET = 1 / 2

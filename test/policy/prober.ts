@@ -5,6 +5,8 @@ import { isAllowed, pairs, type Table } from './world.ts'
 
 /** Milliseconds in which an answer comes back, on a machine that is not overloaded. */
 const ROUND_MS = 300
+/** Milliseconds between two looks at what has been denied. */
+const LOOK_MS = 5
 /** Rounds that what must be answered may take: a busy machine may lose a packet, or be late. */
 const MOST_ROUNDS = 20
 
@@ -29,10 +31,19 @@ export class Prober {
   readonly #process: Running
   readonly #ends: readonly string[]
   readonly #pods: readonly string[]
-  #rounds = 0
+  readonly #denied: () => Promise<number>
+  #read = 0
 
-  /** Both by name: pods in their order, and what else is served and probed. */
-  constructor(pods: ReadonlyMap<string, Endpoint>, others: ReadonlyMap<string, Endpoint>) {
+  /**
+   * Both by name: pods in their order, and what else is served and probed. `denied`: packets that policy has denied so
+   * far. Each probe that it denies is one more at least, so nothing is waited for when all of them are counted.
+   */
+  constructor(
+    pods: ReadonlyMap<string, Endpoint>,
+    others: ReadonlyMap<string, Endpoint>,
+    denied: () => Promise<number>,
+  ) {
+    this.#denied = denied
     this.#pods = [...pods.keys()]
     this.#ends = [...this.#pods, ...others.keys()]
     const ends = [...pods.values(), ...others.values()]
@@ -54,24 +65,43 @@ export class Prober {
     const answered = new Set<Probe>()
     for (let round = 0; round < MOST_ROUNDS; round++) {
       const open = all.filter(probe => !answered.has(probe))
-      for (const probe of await this.#round(open)) answered.add(probe)
+      const denied = open.filter(probe => !expected.includes(probe))
+      for (const probe of await this.#round(open, new Set(denied))) answered.add(probe)
       if (expected.every(probe => answered.has(probe))) break
     }
     const inOrder = all.filter(probe => answered.has(probe))
     return { answered: inOrder.map(textOf), expected: expected.map(textOf) }
   }
 
-  async #round(probes: readonly Probe[]): Promise<Probe[]> {
+  async #round(probes: readonly Probe[], unwanted: ReadonlySet<Probe>): Promise<Probe[]> {
     const text = ({ from, to, family, table: { protocol, port } }: Probe): string => {
       const way = `${this.#ends.indexOf(from)}>${this.#ends.indexOf(to)}/${family}`
       return `${protocol.toLowerCase()}:${port}:${way}`
     }
-    this.#process.child.stdin!.write(`${[ROUND_MS, ...probes.map(text)].join(' ')}\n`)
-    const { lines } = this.#process
-    const wanted = ++this.#rounds
-    await this.#process.until(() => lines.length >= wanted)
-    const answered = new Set(JSON.parse(lines[wanted - 1]!) as string[])
+    const before = await this.#denied()
+    const words = probes.map(each => `${unwanted.has(each) ? '-' : ''}${text(each)}`)
+    this.#write([ROUND_MS, ...words].join(' '))
+    let told = await this.#next()
+    if (told === 'waiting') {
+      const { lines } = this.#process
+      while (lines.length === this.#read && (await this.#denied()) - before < unwanted.size) {
+        await new Promise(resolve => setTimeout(resolve, LOOK_MS))
+      }
+      this.#write('end')
+      told = await this.#next()
+    }
+    const answered = new Set(JSON.parse(told) as string[])
     return probes.filter(each => answered.has(text(each)))
+  }
+
+  async #next(): Promise<string> {
+    const { lines } = this.#process
+    await this.#process.until(() => lines.length > this.#read)
+    return lines[this.#read++]!
+  }
+
+  #write(line: string): void {
+    this.#process.child.stdin!.write(`${line}\n`)
   }
 
   /** Ends it, and the servers. */

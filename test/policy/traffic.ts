@@ -8,7 +8,8 @@ import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { AttachKind } from '../../dataplane/control.ts'
+import { query } from '../../cni/rpc/client.ts'
+import type { AttachKind, DropCount } from '../../dataplane/control.ts'
 import { addPod, type NodeOptions, type TestPod } from '../harness/node.ts'
 import { type TwoNodes, twoNodes } from '../harness/topology.ts'
 import { until } from '../harness/until.ts'
@@ -65,6 +66,17 @@ function truthTablesOf(
     }
   }
 
+  /** Packets that policy has dropped on both nodes. */
+  async function denied(): Promise<number> {
+    const drops = await Promise.all(
+      [nodes!.a, nodes!.b].map(({ socket }) => query(socket, 'drops') as Promise<DropCount[]>),
+    )
+    return drops
+      .flat()
+      .filter(({ reason }) => reason === 'policy-egress' || reason === 'policy-ingress')
+      .reduce((sum, { count }) => sum + count, 0)
+  }
+
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'hawser-policy-'))
     write([])
@@ -75,7 +87,8 @@ function truthTablesOf(
       pods.set(name, await addPod(nodes.namespaces, node, netns, attach, {}, name))
     }
     const { netns } = nodes.b
-    prober = new Prober(pods, new Map([['node/b', { netns, ...NODES.get('node/b')! }]]))
+    const ofNode = new Map([['node/b', { netns, ...NODES.get('node/b')! }]])
+    prober = new Prober(pods, ofNode, denied)
   })
   afterAll(async () => {
     await prober?.close()

@@ -6,11 +6,12 @@
 // with INIT ACK on raw sockets, since few kernels have SCTP. A line on stdin is a round of probes,
 // all at once:
 //
-//   300 tcp:80:0>3/4 udp:81:0>3/6   milliseconds; protocol, port, from pod 0 to pod 3 by IPv4, by
-//   IPv6
+//   300 tcp:80:0>3/4 -udp:81:0>3/6   milliseconds; protocol, port, from pod 0 to pod 3 by IPv4, by
+//   IPv6; with a minus one that should not be answered
 //
 // and a line on stdout says which of them were answered, as JSON: ["tcp:80:0>3/4"]. A round ends
-// when all are, or its time is over. It ends with stdin.
+// when all are, when its time is over, or with the line `end`. When it has those with a minus, and
+// all others are answered, a line says `waiting`. It ends with stdin.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -54,6 +55,7 @@ struct Pod {
 struct Probe {
   std::string text;
   uint32_t tag = 0;
+  bool unwanted = false;
   bool answered = false;
 };
 
@@ -269,7 +271,11 @@ class Prober {
     const auto found = open_.find(tag);
     if (found == open_.end() || probes_[found->second].answered) return;
     probes_[found->second].answered = true;
-    missing_--;
+    if (probes_[found->second].unwanted) {
+      unwanted_--;
+    } else {
+      missing_--;
+    }
   }
 
   void read_lines() {
@@ -283,7 +289,11 @@ class Prober {
     for (size_t end; (end = input_.find('\n')) != std::string::npos;) {
       const std::string line = input_.substr(0, end);
       input_.erase(0, end + 1);
-      round(line);
+      if (line == "end") {
+        over_ = true;
+      } else {
+        round(line);
+      }
     }
   }
 
@@ -293,17 +303,26 @@ class Prober {
     words >> milliseconds;
     probes_.clear();
     open_.clear();
+    missing_ = unwanted_ = 0;
+    over_ = false;
     for (Probe probe; words >> probe.text;) {
+      probe.unwanted = probe.text.front() == '-';
+      if (probe.unwanted) probe.text.erase(0, 1);
+      (probe.unwanted ? unwanted_ : missing_)++;
       probe.tag = ++last_tag_;
       open_[probe.tag] = probes_.size();
       probes_.push_back(probe);
     }
-    missing_ = probes_.size();
     std::vector<int> sockets;
     for (const Probe& probe : probes_) start(probe, sockets);
     using Clock = std::chrono::steady_clock;
     const auto end = Clock::now() + std::chrono::milliseconds(milliseconds);
-    while (missing_ > 0) {
+    bool told = false;
+    while (!over_ && !ended_ && missing_ + unwanted_ > 0) {
+      if (missing_ == 0 && !told) {
+        std::cout << "waiting" << std::endl;
+        told = true;
+      }
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now()).count();
       if (left <= 0) break;
       wait(static_cast<int>(left));
@@ -378,7 +397,9 @@ class Prober {
   bool ended_ = false;
   std::vector<Probe> probes_;
   std::unordered_map<uint32_t, size_t> open_;  // tag → its place in probes_
-  size_t missing_ = 0;
+  size_t missing_ = 0;  // not answered yet, of those that should be, and of those that should not
+  size_t unwanted_ = 0;
+  bool over_ = false;
   uint32_t last_tag_ = 0;
 };
 

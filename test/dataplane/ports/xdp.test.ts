@@ -394,13 +394,13 @@ describe('the fill level', () => {
     expect(right.socket.statistics().rxFillRingEmpty).toBe(200 - POD_FILL_SHARE)
     expect(burst(200)).toBe(2 * POD_FILL_SHARE)
     expect(burst(200)).toBe(200)
-    expect(held()).toBe(4 * POD_FILL_SHARE)
+    expect(held()).toBe(8 * POD_FILL_SHARE)
     for (let second = 0; second < 4; second++) port.look()
     expect(burst(3)).toBe(3)
     // The kernel keeps what it has; what comes back is not replaced.
-    expect(held()).toBe(4 * POD_FILL_SHARE - 3)
+    expect(held()).toBe(8 * POD_FILL_SHARE - 3)
     right.close()
-    expect(place.frames.reclaim(2)).toBe(4 * POD_FILL_SHARE - 3)
+    expect(place.frames.reclaim(2)).toBe(8 * POD_FILL_SHARE - 3)
   })
 })
 

@@ -166,6 +166,7 @@ test('with frames enough the fill ring of an underlay is kept full, topped up ma
     // Never more than the ring has room for.
     const greedy = portOf(3, end, { fillFrames: 2 * SIZE, role: PORT_ROLE.UNDERLAY })
     greedy.service()
+    // All that this ring takes.
     expect(held()).toBe(SIZE)
     expect(end.fill.free()).toBe(0)
     expect([place.frames.reclaim(2), place.frames.reclaim(3)]).toEqual([200, SIZE - 200])
@@ -394,13 +395,14 @@ describe('the fill level', () => {
     expect(right.socket.statistics().rxFillRingEmpty).toBe(200 - POD_FILL_SHARE)
     expect(burst(200)).toBe(2 * POD_FILL_SHARE)
     expect(burst(200)).toBe(200)
-    expect(held()).toBe(8 * POD_FILL_SHARE)
+    // All that this ring takes.
+    expect(held()).toBe(SIZE)
     for (let second = 0; second < 4; second++) port.look()
     expect(burst(3)).toBe(3)
     // The kernel keeps what it has; what comes back is not replaced.
-    expect(held()).toBe(8 * POD_FILL_SHARE - 3)
+    expect(held()).toBe(SIZE - 3)
     right.close()
-    expect(place.frames.reclaim(2)).toBe(8 * POD_FILL_SHARE - 3)
+    expect(place.frames.reclaim(2)).toBe(SIZE - 3)
   })
 })
 

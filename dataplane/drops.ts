@@ -70,7 +70,7 @@ export const DROPS = [
     'vxlan-peer',
     "the kernel's vxlan device got it from no known VTEP, or of a network that its node is not in",
   ],
-  ['dns-busy', 'a DNS answer that could not be learned in time; the pod asks again'],
+  ['dns-busy', 'a DNS message that could not be written down in time; it is sent again'],
   [
     'vxlan-device',
     "the kernel's vxlan device got it at another address of this node, or for another node's inner MAC",

@@ -141,7 +141,7 @@ export const DNS_GRACE_SECONDS = 30
 export const DNS_TTL_SECONDS = 604_800
 /** Patterns that the names of one address may have. */
 export const PATTERNS_OF_ADDRESS = 32
-/** DNS over TCP, of a pod on one worker: streams that are followed, and the longest message that comes in parts. */
+/** DNS over TCP, of a pod: streams that are followed, and bytes of the longest message that comes in parts. */
 export const DNS_STREAMS = 8
 export const DNS_STREAM_BYTES = 4096
 /** Milliseconds between two looks for addresses that are out of date. */

@@ -2,6 +2,7 @@
  * What pods have learned (learned.ts), as the main thread looks at it: what there is, what is out of date, what is gone with
  * its pod. Each call takes the port's lock; one that doesn't get it has done nothing.
  */
+import { DNS_STREAMS } from '../limits.ts'
 import { lock, unlock } from '../memory/mutex.ts'
 import { entryAt, nameAt } from './learned.ts'
 import {
@@ -14,6 +15,8 @@ import {
   QUESTION,
   QUESTIONS_AT,
   regionAt,
+  STREAM,
+  STREAMS_AT,
 } from './memory.ts'
 
 /** An address that a pod has learned. */
@@ -48,6 +51,10 @@ export class NameLedger {
       words.fill(0, nameAt(region, 1), nameAt(region, words[region + PORT.NAMES]! + 1))
       words.fill(0, entryAt(region, 1), entryAt(region, words[region + PORT.ADDRESSES]! + 1))
       words.fill(0, region + CHAINS_AT, region + CHAINS_AT + CHAINS)
+      for (let k = 0; k < DNS_STREAMS; k++) {
+        const at = region + STREAMS_AT + k * STREAM.WORDS
+        words.fill(0, at, at + STREAM.BYTES)
+      }
       words.fill(0, region + PORT.LOCK + 1, region + PORT.WORDS)
     })
   }

@@ -7,11 +7,19 @@
  *     names      DNS_NAMES of NAME.WORDS (learned.ts)
  *     chains     CHAINS: by the hash of an address the number of the first one, 0: none
  *     addresses  DNS_ADDRESSES of ADDRESS.WORDS (learned.ts)
+ *     streams    DNS_STREAMS of STREAM.WORDS (streams.ts)
  *
  * Memory of a port that asks nothing is never touched.
  */
 import type { Cidr } from '../addresses.ts'
-import { DNS_ADDRESSES, DNS_NAMES, DNS_QUESTIONS, MAX_PORTS } from '../limits.ts'
+import {
+  DNS_ADDRESSES,
+  DNS_NAMES,
+  DNS_QUESTIONS,
+  DNS_STREAM_BYTES,
+  DNS_STREAMS,
+  MAX_PORTS,
+} from '../limits.ts'
 import { type PatternMemory, patternMemory } from './patterns.ts'
 
 export const PORT = {
@@ -23,6 +31,8 @@ export const PORT = {
   REFUSED_NAMES: 4,
   REFUSED_ADDRESSES: 5,
   REFUSED_OF_NAME: 6,
+  /** Counts segments, so that a stream has its age. */
+  STREAMS: 7,
   WORDS: 16,
 } as const
 
@@ -60,13 +70,30 @@ export const ADDRESS = {
   WORDS: 8,
 } as const
 
+export const STREAM = {
+  /** Protocol | family << 8 | 1 << 16 from the pod; 0: free. */
+  KIND: 0,
+  PORTS: 1,
+  /** The resolver's; IPv4 in the last word. */
+  ADDRESS: 2,
+  /** Sequence number that comes next. */
+  EXPECTED: 6,
+  /** Bytes of the message that comes in parts, its length's included; bytes of one that is passed over. */
+  HAVE: 7,
+  SKIP: 8,
+  USED: 9,
+  BYTES: 10,
+  WORDS: 10 + DNS_STREAM_BYTES / 4,
+} as const
+
 export const CHAINS = 512
 
 export const QUESTIONS_AT = PORT.WORDS
 export const NAMES_AT = QUESTIONS_AT + DNS_QUESTIONS * QUESTION.WORDS
 export const CHAINS_AT = NAMES_AT + DNS_NAMES * NAME.WORDS
 export const ADDRESSES_AT = CHAINS_AT + CHAINS
-export const REGION_WORDS = ADDRESSES_AT + DNS_ADDRESSES * ADDRESS.WORDS
+export const STREAMS_AT = ADDRESSES_AT + DNS_ADDRESSES * ADDRESS.WORDS
+export const REGION_WORDS = STREAMS_AT + DNS_STREAMS * STREAM.WORDS
 
 /** Words of `DnsMemory.counts`, of the whole node. */
 export const COUNT = {
@@ -78,7 +105,7 @@ export const COUNT = {
   MALFORMED: 2,
   /** Messages over TCP that could not be followed. */
   UNFOLLOWED: 3,
-  /** Answers that were dropped since others had the port's lock all the time. */
+  /** Messages that were dropped, and flows that were judged as if nothing was learned, since others had the port's lock all the time. */
   BUSY: 4,
   /** Patterns of an address beyond PATTERNS_OF_ADDRESS. */
   PATTERNS: 5,

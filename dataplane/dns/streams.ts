@@ -4,95 +4,99 @@
  * is read of it any more. A message that lies in one segment is read where it lies, one that comes in parts is put
  * together, up to DNS_STREAM_BYTES; a longer one is passed over.
  *
- * A worker's own: a stream that comes to another worker is one that nobody has followed. A port has DNS_STREAMS of them; the
- * one that was quiet for longest makes room. Allocates nothing after it was made.
+ * A port has DNS_STREAMS of them, in the memory that workers share: the kernel moves a connection to another queue of a device when
+ * it likes. The one that was quiet for longest makes room. Whoever calls has the port's lock. Allocates nothing after it was made.
  */
-import { DNS_STREAM_BYTES, DNS_STREAMS, MAX_PORTS } from '../limits.ts'
+import { DNS_STREAM_BYTES, DNS_STREAMS } from '../limits.ts'
+import { type DnsMemory, PORT, regionAt, STREAM, STREAMS_AT } from './memory.ts'
+import type { DnsWay } from './questions.ts'
 
-/** Words of a stream's key: the resolver's address, both ports, kind and direction (never 0). */
-const KEY_WORDS = 6
 const NONE = -1
 
 /** What became of a segment. */
 export const FED = { FOLLOWED: 0, LOST: 1 } as const
 
 export class DnsStreams {
-  /** The key that `open`, `feed` and `close` are for. */
-  readonly key = new Uint32Array(KEY_WORDS)
   /** A message that `next` has found: where it lies, and in what. */
   view: DataView
   bytes: Uint8Array
   at = 0
   length = 0
 
-  private readonly parts: Uint8Array = new Uint8Array(MAX_PORTS * DNS_STREAMS * DNS_STREAM_BYTES)
-  private readonly partsView: DataView = new DataView(this.parts.buffer)
-  private readonly keys = new Uint32Array(MAX_PORTS * DNS_STREAMS * KEY_WORDS)
-  /** Sequence number that comes next. */
-  private readonly expected = new Uint32Array(MAX_PORTS * DNS_STREAMS)
-  /** Bytes of the message that comes in parts, its length's included. */
-  private readonly have = new Uint16Array(MAX_PORTS * DNS_STREAMS)
-  /** Bytes of a message that is passed over. */
-  private readonly skip = new Uint32Array(MAX_PORTS * DNS_STREAMS)
-  private readonly used = new Uint32Array(MAX_PORTS * DNS_STREAMS)
-  private clock = 0
+  private readonly words: Int32Array
+  /** The region's bytes, where messages are put together. */
+  private readonly parts: Uint8Array
+  private readonly partsView: DataView
   /** The segment that is being read. */
-  private slot = NONE
-  private segmentView = this.partsView
-  private segmentBytes = this.parts
+  private stream = NONE
+  private segmentView: DataView
+  private segmentBytes: Uint8Array
   private from = 0
   private end = 0
 
-  constructor() {
+  constructor({ regions }: DnsMemory) {
+    this.words = regions
+    this.parts = new Uint8Array(regions.buffer)
+    this.partsView = new DataView(regions.buffer)
     this.view = this.partsView
     this.bytes = this.parts
+    this.segmentView = this.partsView
+    this.segmentBytes = this.parts
   }
 
-  /** A SYN with this sequence number begins the stream. */
-  open(port: number, sequence: number): void {
-    let slot = this.find(port)
-    if (slot === NONE) {
-      slot = port * DNS_STREAMS
-      for (let k = slot + 1; k < (port + 1) * DNS_STREAMS; k++) {
-        if (this.used[k]! < this.used[slot]!) slot = k
+  /** A SYN with this sequence number begins the stream from the pod (`asks`), or to it. */
+  open(port: number, way: DnsWay, asks: boolean, sequence: number): void {
+    const { words } = this
+    let at = this.find(port, way, asks)
+    if (at === NONE) {
+      at = streamAt(port, 0)
+      for (let k = 1; k < DNS_STREAMS; k++) {
+        if (words[streamAt(port, k) + STREAM.USED]! < words[at + STREAM.USED]!) {
+          at = streamAt(port, k)
+        }
       }
-      this.keys.set(this.key, slot * KEY_WORDS)
+      words[at + STREAM.KIND] = kindOf(way, asks)
+      words[at + STREAM.PORTS] = way.ports
+      for (let w = 0; w < 4; w++) words[at + STREAM.ADDRESS + w] = way.address[w]!
     }
-    this.expected[slot] = sequence + 1
-    this.have[slot] = 0
-    this.skip[slot] = 0
-    this.used[slot] = ++this.clock
+    words[at + STREAM.EXPECTED] = sequence + 1
+    words[at + STREAM.HAVE] = 0
+    words[at + STREAM.SKIP] = 0
+    this.use(port, at)
   }
 
-  close(port: number): void {
-    const slot = this.find(port)
-    if (slot !== NONE) this.drop(slot)
+  close(port: number, way: DnsWay, asks: boolean): void {
+    const at = this.find(port, way, asks)
+    if (at !== NONE) this.drop(at)
   }
 
   /** Takes a segment's payload, whose messages `next` gives then: `length` bytes at `bytes[at]`, which `view` shows as well. */
   feed(
     port: number,
+    way: DnsWay,
+    asks: boolean,
     sequence: number,
     view: DataView,
     bytes: Uint8Array,
     at: number,
     length: number,
   ): number {
-    const slot = this.find(port)
+    const { words } = this
+    const stream = this.find(port, way, asks)
     this.segmentView = view
     this.segmentBytes = bytes
-    this.slot = slot
+    this.stream = stream
     this.from = at
     this.end = at
-    if (slot === NONE) return FED.LOST
-    const heard = (this.expected[slot]! - sequence) | 0
+    if (stream === NONE) return FED.LOST
+    const heard = (words[stream + STREAM.EXPECTED]! - sequence) | 0
     if (heard < 0) {
-      this.drop(slot)
+      this.drop(stream)
       return FED.LOST
     }
     if (heard >= length) return FED.FOLLOWED
-    this.used[slot] = ++this.clock
-    this.expected[slot] = sequence + length
+    words[stream + STREAM.EXPECTED] = sequence + length
+    this.use(port, stream)
     this.from = at + heard
     this.end = at + length
     return FED.FOLLOWED
@@ -100,18 +104,19 @@ export class DnsStreams {
 
   /** The next message of the segment; false when there is none that is whole. */
   next(): boolean {
-    const { slot, have, skip } = this
+    const { stream, words } = this
     while (this.from < this.end) {
       const left = this.end - this.from
-      if (skip[slot]! > 0) {
-        const passed = Math.min(left, skip[slot]!)
-        skip[slot]! -= passed
+      const skip = words[stream + STREAM.SKIP]!
+      if (skip > 0) {
+        const passed = Math.min(left, skip)
+        words[stream + STREAM.SKIP] = skip - passed
         this.from += passed
-      } else if (have[slot] === 0 && left >= 2 && this.wanted(this.from) <= left - 2) {
+      } else if (words[stream + STREAM.HAVE] === 0 && left >= 2 && this.wanted() <= left - 2) {
         this.view = this.segmentView
         this.bytes = this.segmentBytes
         this.at = this.from + 2
-        this.length = this.wanted(this.from)
+        this.length = this.wanted()
         this.from = this.at + this.length
         return true
       } else if (this.gather()) return true
@@ -119,29 +124,30 @@ export class DnsStreams {
     return false
   }
 
-  private wanted(at: number): number {
-    return this.segmentView.getUint16(at)
+  private wanted(): number {
+    return this.segmentView.getUint16(this.from)
   }
 
   /** Takes what the segment has of a message that comes in parts; true when it is whole. */
   private gather(): boolean {
-    const { slot, have, parts, segmentBytes } = this
-    const base = slot * DNS_STREAM_BYTES
-    while (have[slot]! < 2 && this.from < this.end) {
-      parts[base + have[slot]!++] = segmentBytes[this.from++]!
-    }
-    if (have[slot]! < 2) return false
+    const { stream, words, parts } = this
+    const base = (stream + STREAM.BYTES) * 4
+    let have = words[stream + STREAM.HAVE]!
+    while (have < 2 && this.from < this.end) parts[base + have++] = this.segmentBytes[this.from++]!
+    words[stream + STREAM.HAVE] = have
+    if (have < 2) return false
     const length = this.partsView.getUint16(base)
     if (2 + length > DNS_STREAM_BYTES) {
-      this.skip[slot] = length
-      have[slot] = 0
+      words[stream + STREAM.SKIP] = length
+      words[stream + STREAM.HAVE] = 0
       return false
     }
-    while (have[slot]! < 2 + length && this.from < this.end) {
-      parts[base + have[slot]!++] = segmentBytes[this.from++]!
+    while (have < 2 + length && this.from < this.end) {
+      parts[base + have++] = this.segmentBytes[this.from++]!
     }
-    if (have[slot]! < 2 + length) return false
-    have[slot] = 0
+    words[stream + STREAM.HAVE] = have
+    if (have < 2 + length) return false
+    words[stream + STREAM.HAVE] = 0
     this.view = this.partsView
     this.bytes = parts
     this.at = base + 2
@@ -149,18 +155,42 @@ export class DnsStreams {
     return true
   }
 
-  private find(port: number): number {
-    const { keys, key } = this
-    for (let slot = port * DNS_STREAMS; slot < (port + 1) * DNS_STREAMS; slot++) {
-      let w = 0
-      while (w < KEY_WORDS && keys[slot * KEY_WORDS + w] === key[w]) w++
-      if (w === KEY_WORDS) return slot
+  private find(port: number, way: DnsWay, asks: boolean): number {
+    const { words } = this
+    const kind = kindOf(way, asks)
+    for (let k = 0; k < DNS_STREAMS; k++) {
+      const at = streamAt(port, k)
+      if (words[at + STREAM.KIND] !== kind) continue
+      if (words[at + STREAM.PORTS] === (way.ports | 0) && this.isTo(at, way.address)) return at
     }
     return NONE
   }
 
-  private drop(slot: number): void {
-    this.keys.fill(0, slot * KEY_WORDS, (slot + 1) * KEY_WORDS)
-    this.used[slot] = 0
+  private isTo(at: number, address: Uint32Array): boolean {
+    for (let w = 0; w < 4; w++) {
+      if (this.words[at + STREAM.ADDRESS + w] !== (address[w]! | 0)) return false
+    }
+    return true
   }
+
+  private use(port: number, at: number): void {
+    const { words } = this
+    const clock = regionAt(port) + PORT.STREAMS
+    words[clock]!++
+    words[at + STREAM.USED] = words[clock]!
+  }
+
+  private drop(at: number): void {
+    this.words[at + STREAM.KIND] = 0
+    this.words[at + STREAM.USED] = 0
+  }
+}
+
+/** Protocol, family and direction; never 0. */
+function kindOf({ kind }: DnsWay, asks: boolean): number {
+  return asks ? kind | (1 << 16) : kind
+}
+
+function streamAt(port: number, stream: number): number {
+  return regionAt(port) + STREAMS_AT + stream * STREAM.WORDS
 }

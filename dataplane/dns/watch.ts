@@ -10,12 +10,13 @@
 import type { Cidr } from '../addresses.ts'
 import { PATTERNS_OF_ADDRESS } from '../limits.ts'
 import { lock, unlock } from '../memory/mutex.ts'
+import { TCP_FIN, TCP_RST, TCP_SYN } from '../wire/tcp.ts'
 import { LearnedNames } from './learned.ts'
 import { COUNT, type DnsMemory, PORT, regionAt } from './memory.ts'
-import { DnsMessage, READ, type Read } from './message.ts'
+import { DnsMessage, READ } from './message.ts'
 import { PatternReader } from './patterns.ts'
 import { DnsQuestions, type DnsWay } from './questions.ts'
-import { DnsStreams } from './streams.ts'
+import { DnsStreams, FED } from './streams.ts'
 
 /** DNS (RFC 1035 section 4.2). */
 export const DNS_PORT = 53
@@ -23,10 +24,10 @@ export const DNS_PORT = 53
 export class DnsWatch {
   /** Where the message that is being read has come along. */
   readonly way: DnsWay = { ports: 0, kind: 0, address: new Uint32Array(4) }
-  readonly streams = new DnsStreams()
   /** Of the address that was asked about last. */
   readonly patterns: PatternReader
   private readonly message = new DnsMessage()
+  private readonly streams: DnsStreams
   private readonly questions: DnsQuestions
   private readonly learned: LearnedNames
   private readonly regions: Int32Array
@@ -34,6 +35,7 @@ export class DnsWatch {
   private readonly resolvers: readonly Cidr[]
 
   constructor(memory: DnsMemory) {
+    this.streams = new DnsStreams(memory)
     this.patterns = new PatternReader(memory.patterns, PATTERNS_OF_ADDRESS)
     this.questions = new DnsQuestions(memory)
     this.learned = new LearnedNames(memory)
@@ -52,55 +54,73 @@ export class DnsWatch {
     return false
   }
 
-  /** A pod of `port` sends a message along `way`. */
-  asked(
+  /** A datagram along `way`, from the pod of `port` (`asks`) or to it: `length` bytes at `bytes[at]`. False: it must not go on, since it could not be written down. */
+  datagram(
     port: number,
-    view: DataView,
-    bytes: Uint8Array,
-    at: number,
-    length: number,
-    second: number,
-  ) {
-    const { message } = this
-    const read = message.readQuestion(view, at, length)
-    if (read !== READ.OK) {
-      this.tally(read)
-      return
-    }
-    const word = regionAt(port) + PORT.LOCK
-    if (!lock(this.regions, word)) {
-      this.count(COUNT.BUSY)
-      return
-    }
-    this.questions.note(port, this.way, message, bytes, second)
-    unlock(this.regions, word)
-  }
-
-  /** A pod of `port` is sent a message along `way`. False: it must not have it now, since what it says is not in force. */
-  answered(
-    port: number,
+    asks: boolean,
     view: DataView,
     bytes: Uint8Array,
     at: number,
     length: number,
     second: number,
   ): boolean {
+    if (!this.read(asks, view, at, length)) return true
+    if (!this.lock(port)) return false
+    this.write(port, asks, bytes, second)
+    this.unlock(port)
+    return true
+  }
+
+  /** The same for a TCP segment with these flags and this sequence number: all messages that end in it. */
+  segment(
+    port: number,
+    asks: boolean,
+    flags: number,
+    sequence: number,
+    view: DataView,
+    bytes: Uint8Array,
+    at: number,
+    length: number,
+    second: number,
+  ): boolean {
+    const ends = (flags & (TCP_FIN | TCP_RST)) !== 0
+    const begins = (flags & TCP_SYN) !== 0
+    if (!begins && !ends && length === 0) return true
+    if (!this.lock(port)) return false
+    const { streams, way } = this
+    if (begins) streams.open(port, way, asks, sequence)
+    else {
+      if (length > 0) {
+        const fed = streams.feed(port, way, asks, sequence, view, bytes, at, length)
+        if (fed === FED.LOST) this.count(COUNT.UNFOLLOWED)
+        while (streams.next()) {
+          if (!this.read(asks, streams.view, streams.at, streams.length)) continue
+          this.write(port, asks, streams.bytes, second)
+        }
+      }
+      if (ends) streams.close(port, way, asks)
+    }
+    this.unlock(port)
+    return true
+  }
+
+  /** Whether there is something to be written down of a message. */
+  private read(asks: boolean, view: DataView, at: number, length: number): boolean {
     const { message } = this
-    const read = message.readAnswer(view, at, length)
-    if (read !== READ.OK) {
-      this.tally(read)
-      return true
-    }
-    const word = regionAt(port) + PORT.LOCK
-    if (!lock(this.regions, word)) {
-      this.count(COUNT.BUSY)
-      return false
-    }
-    if (this.questions.take(port, this.way, message, bytes, second)) {
+    const read = asks
+      ? message.readQuestion(view, at, length)
+      : message.readAnswer(view, at, length)
+    if (read === READ.MALFORMED || read === READ.MANY) this.count(COUNT.MALFORMED)
+    return read === READ.OK
+  }
+
+  /** Writes down what was read last, whose bytes are in `bytes`. */
+  private write(port: number, asks: boolean, bytes: Uint8Array, second: number): void {
+    const { message, questions, way } = this
+    if (asks) questions.note(port, way, message, bytes, second)
+    else if (questions.take(port, way, message, bytes, second)) {
       this.learned.learn(port, message, second)
     } else this.count(COUNT.UNASKED)
-    unlock(this.regions, word)
-    return true
   }
 
   /** Finds `patterns` of an address for a pod of `port`; `known`: its flow was allowed before. */
@@ -114,23 +134,25 @@ export class DnsWatch {
   ): void {
     const { patterns } = this
     patterns.clear()
-    const word = regionAt(port) + PORT.LOCK
-    if (!lock(this.regions, word)) {
-      this.count(COUNT.BUSY)
-      return
-    }
+    if (!this.lock(port)) return
     this.learned.find(port, family, words, at, second, known, patterns)
-    unlock(this.regions, word)
+    this.unlock(port)
     if (patterns.beyond > 0) this.count(COUNT.PATTERNS)
   }
 
-  /** Counts a message that was not read. */
-  count(word: number): void {
-    Atomics.add(this.counts, word, 1)
+  /** Takes a port's lock; false, and counted, when others have it all the time. */
+  private lock(port: number): boolean {
+    if (lock(this.regions, regionAt(port) + PORT.LOCK)) return true
+    this.count(COUNT.BUSY)
+    return false
   }
 
-  private tally(read: Read): void {
-    if (read !== READ.OTHER) this.count(COUNT.MALFORMED)
+  private unlock(port: number): void {
+    unlock(this.regions, regionAt(port) + PORT.LOCK)
+  }
+
+  private count(word: number): void {
+    Atomics.add(this.counts, word, 1)
   }
 }
 

@@ -1,14 +1,12 @@
 /**
  * dns: reads what pods ask resolvers for, and what these answer, on its way (dns/watch.ts says what becomes of it). Only the
  * resolvers that the configuration names count, only port 53, and only pods that policy has a word for. A packet goes on
- * as it came, whatever is in it; but an answer that could not be written down in time is dropped, since the pod would go where
- * it may not go yet.
+ * as it came, whatever is in it; but one that could not be written down in time is dropped, since the pod would go where
+ * it may not go yet. It is sent again.
  *
  * Behind `policy`: what that drops was neither asked nor answered. What is not followed (fragments, several datagrams in one)
  * is not learned.
  */
-import { COUNT } from '../dns/memory.ts'
-import { FED } from '../dns/streams.ts'
 import { DNS_PORT, type DnsWatch } from '../dns/watch.ts'
 import { DROP_DNS_BUSY } from '../drops.ts'
 import type { Engine } from '../engine/engine.ts'
@@ -17,7 +15,7 @@ import type { Judge } from '../policy/judge.ts'
 import { PORT_ROLE } from '../ports/port.ts'
 import { PORT_FLAG, type PortRecord } from '../tables/ports.ts'
 import { PROTO_TCP, PROTO_UDP } from '../wire/numbers.ts'
-import { headerLength, TCP, TCP_FIN, TCP_RST, TCP_SYN } from '../wire/tcp.ts'
+import { headerLength, TCP } from '../wire/tcp.ts'
 import { UDP } from '../wire/udp.ts'
 import { isFromItsNode } from './policy/ask.ts'
 
@@ -109,12 +107,9 @@ function datagram(
   if (b.gsoType[i] !== GSO_NONE) return true
   const at = b.l4[i]! + UDP.BYTES
   const length = view.getUint16(b.l4[i]! + UDP.LENGTH) - UDP.BYTES
-  if (!asks) return names.answered(port, view, bytes, at, length, judge.second)
-  names.asked(port, view, bytes, at, length, judge.second)
-  return true
+  return names.datagram(port, asks, view, bytes, at, length, judge.second)
 }
 
-/** A TCP segment: all messages that end in it. */
 function segment(
   { view, bytes }: Engine,
   b: Batch,
@@ -124,41 +119,10 @@ function segment(
   port: number,
   asks: boolean,
 ): boolean {
-  const { streams, way } = names
   const l4 = b.l4[i]!
-  const header = headerLength(view, l4)
-  const length = b.l3[i]! + b.len[i]! - l4 - header
+  const at = l4 + headerLength(view, l4)
+  const length = b.l3[i]! + b.len[i]! - at
   const flags = view.getUint8(l4 + TCP.FLAGS)
   const sequence = view.getUint32(l4 + TCP.SEQUENCE)
-  // The pod is the port; what is left of both ends is the resolver, the ports, and who sends.
-  const { key } = streams
-  for (let w = 0; w < 4; w++) key[w] = way.address[w]!
-  key[4] = way.ports
-  key[5] = way.kind | (asks ? 1 << 16 : 0)
-  if ((flags & TCP_SYN) !== 0) {
-    streams.open(port, sequence)
-    return true
-  }
-  let passes = true
-  if (length > 0) {
-    const fed = streams.feed(port, sequence, view, bytes, l4 + header, length)
-    if (fed === FED.LOST) names.count(COUNT.UNFOLLOWED)
-    while (streams.next()) {
-      if (asks) {
-        names.asked(port, streams.view, streams.bytes, streams.at, streams.length, judge.second)
-      } else {
-        passes &&= names.answered(
-          port,
-          streams.view,
-          streams.bytes,
-          streams.at,
-          streams.length,
-          judge.second,
-        )
-      }
-    }
-  }
-  // One that was heard in vain is not followed when it comes again.
-  if (!passes || (flags & (TCP_FIN | TCP_RST)) !== 0) streams.close(port)
-  return passes
+  return names.segment(port, asks, flags, sequence, view, bytes, at, length, judge.second)
 }

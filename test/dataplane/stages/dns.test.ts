@@ -12,6 +12,7 @@ import {
 } from '../../../dataplane/limits.ts'
 import { unlock } from '../../../dataplane/memory/mutex.ts'
 import { GSO_UDP_L4 } from '../../../dataplane/packet/batch.ts'
+import { Judge } from '../../../dataplane/policy/judge.ts'
 import {
   type Match,
   OPEN,
@@ -372,7 +373,8 @@ describe('limits', () => {
     ask()
     regions[regionAt(TUN_POD)] = 1
     expect(reply({ to: [web] })).toBe(false)
-    expect(world.drops()).toEqual({ 'dns-busy': 1 })
+    expect(ask({ id: 8 })).toBe(false)
+    expect(world.drops()).toEqual({ 'dns-busy': 2 })
     unlock(regions, regionAt(TUN_POD))
     expect(reply({ to: [web] })).toBe(true)
     expect(reaches(web)).toBe(true)
@@ -496,14 +498,24 @@ describe('over TCP', () => {
     expect(reaches(web)).toBe(true)
   })
 
-  test('one that others hold up is dropped, and not followed when it comes again', () => {
+  test('one that others hold up is dropped, and read when it comes again', () => {
     up(past(UP), ACK, framed(question({})))
     const { regions } = world.enforcement!.memory.dns!
+    const said = framed(answer({ to: [web] }))
     regions[regionAt(TUN_POD)] = 1
-    expect(down(past(DOWN), ACK, framed(answer({ to: [web] })))).toBe(false)
+    expect(down(past(DOWN), ACK, said)).toBe(false)
     unlock(regions, regionAt(TUN_POD))
-    expect(down(past(DOWN), ACK, framed(answer({ to: [web] })))).toBe(true)
-    expect(reaches(web)).toBe(false)
+    expect(down(past(DOWN), ACK, said)).toBe(true)
+    expect(reaches(web)).toBe(true)
+  })
+
+  test('a stream that comes to another worker is followed there', () => {
+    up(past(UP), ACK, framed(question({})))
+    const said = framed(answer({ to: [web] }))
+    down(past(DOWN), ACK, said.subarray(0, 9))
+    world.engine.judge = new Judge(world.enforcement!.memory, 1)
+    down(past(DOWN, 9), ACK, said.subarray(9))
+    expect(reaches(web)).toBe(true)
   })
 })
 

@@ -396,6 +396,26 @@ export interface Denial {
   origin: number
 }
 
+/** A new flow as one end on this node is asked about it. */
+export interface PolicyQuestion {
+  /** PodSpec.id; absent: the node itself, for what it receives. */
+  pod?: string
+  direction: 'egress' | 'ingress'
+  /** Address of the other end. */
+  peer: string
+  protocol: number
+  /** Of the flow's destination; of ICMP type << 16 | code. */
+  port: number
+}
+
+export interface PolicyAnswer {
+  allowed: boolean
+  /** `origin` of the rule or tier; -1: nobody's word. */
+  origin: number
+  /** What the tables know the peer as. */
+  identity: number
+}
+
 /** How far a reader of denials is; opaque. */
 export type DenialsRead = readonly number[]
 
@@ -450,6 +470,8 @@ export interface ControlPlane {
   namesStatus(): NamesStatus | undefined
   /** How often rules with these numbers (`origin`) have decided a new flow, or a packet that was denied. */
   policyHits(origins: readonly number[]): readonly number[]
+  /** What the tables that are in force say; undefined where no policy is asked: the pod is not there, or has none. */
+  askPolicy(question: PolicyQuestion): PolicyAnswer | undefined
   pods(): readonly PodAttachment[]
   routes(): readonly RouteEntry[]
   drops(): readonly DropCount[]

@@ -28,6 +28,8 @@ import {
   type PodAttachment,
   type PodPorts,
   type PodSpec,
+  type PolicyAnswer,
+  type PolicyQuestion,
   type PolicyState,
   type RouteEntry,
   vtepMac,
@@ -346,6 +348,10 @@ class Dataplane implements ControlPlane {
 
   policyHits(origins: readonly number[]): readonly number[] {
     return this.enforcement?.hits(origins) ?? origins.map(() => 0)
+  }
+
+  askPolicy(question: PolicyQuestion): PolicyAnswer | undefined {
+    return this.enforcement?.ask(question)
   }
 
   setPortMappings(pods: readonly PodPorts[]): Promise<void> {

@@ -1,14 +1,16 @@
 /** `hawser policy`: what policies in a folder mean, before anybody applies them. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { LearnedName } from '../../dataplane/control.ts'
+import { readBounded } from '../base/document.ts'
+import { parseManifests } from '../base/manifests.ts'
 import { printable, table } from '../base/table.ts'
 import { DEFAULT_SOCKET, loadConfig } from '../daemon/config.ts'
 import type { RuleCount } from '../enforce/told.ts'
+import { whatIf } from '../enforce/what-if.ts'
 import { readExpectations, tryExpectations } from '../policy/expectations.ts'
 import {
   EXPLAINED_PROTOCOLS,
   type ExplainedProtocol,
-  Explainer,
   type Explanation,
   type Flow,
 } from '../policy/explain.ts'
@@ -19,7 +21,13 @@ import { query } from '../rpc/client.ts'
 /** Where a name leads of which nobody says it: an address that is in no network but those of all. */
 const ANYWHERE = '0.0.0.0'
 
-type ExplainFlags = { policies: string; json?: boolean; to?: string } & Omit<Flow, 'to'>
+type ExplainFlags = Omit<Flow, 'to'> & {
+  policies?: string
+  with?: readonly string[]
+  socket: string
+  json?: boolean
+  to?: string
+}
 
 /** Adds the command and what stands below it. */
 export function addPolicy(program: Command): void {
@@ -37,19 +45,23 @@ export function addPolicy(program: Command): void {
   policy
     .command('explain')
     .description('which rule of which policy decides about a new flow, at both ends')
-    .requiredOption('--policies <folder>', 'as for check')
+    .option('--policies <folder>', 'as for check; without it the running daemon is asked')
+    .option(
+      '--with <files...>',
+      'with these manifests, which are not in force; nothing is enforced',
+    )
+    .option('--socket <path>', "the daemon's unix socket", DEFAULT_SOCKET)
     .requiredOption('--from <end>', 'namespace/pod, or an address')
     .option('--to <end>', 'namespace/pod, an address, node or node/NAME')
     .option('--to-name <name>', 'domain name that the sender has asked for it')
     .option('--port <n>', 'port of the receiver', port, 0)
     .addOption(protocolOption())
     .option('--json', 'print the answer as JSON')
-    .action(({ policies, json, to, toName, ...flow }: ExplainFlags) => {
-      const { world } = readPolicies(policies)
-      if (to === undefined && toName === undefined) {
+    .action(async ({ json, to, ...flags }: ExplainFlags) => {
+      if (to === undefined && flags.toName === undefined) {
         throw new InvalidArgumentError('explain needs --to or --to-name')
       }
-      const explanation = new Explainer(world).explain({ ...flow, to: to ?? ANYWHERE, toName })
+      const explanation = await explained({ ...flags, to: to ?? ANYWHERE })
       print(json ? [JSON.stringify(explanation, null, 2)] : showExplanation(explanation))
     })
   addRules(policy)
@@ -71,6 +83,24 @@ export function addPolicy(program: Command): void {
       print([...lines, `${outcomes.length - unmet.length} met, ${unmet.length} not met`])
       if (unmet.length > 0) process.exitCode = 1
     })
+}
+
+/** By a folder; else by a running daemon: its tables, or with more files what its policies would come to. */
+async function explained({
+  policies,
+  with: files = [],
+  socket,
+  ...flow
+}: ExplainFlags & Flow): Promise<Explanation> {
+  const { from, to, port, protocol, toName } = flow
+  const asked = { from, to, port, protocol, ...(toName === undefined ? {} : { toName }) }
+  const more = files.flatMap(file => parseManifests(file, readBounded(file)))
+  if (policies !== undefined) {
+    const { objects } = readPolicies(policies)
+    return whatIf({ objects, own: [] }, more).explain(asked)
+  }
+  if (more.length > 0) return whatIf(await query(socket, 'policy known'), more).explain(asked)
+  return (await query(socket, `policy explain ${JSON.stringify(asked)}`)) as Explanation
 }
 
 /** The rules that have decided something, in a daemon's words. */
@@ -153,9 +183,10 @@ const word = (allowed: boolean): string => (allowed ? 'allowed' : 'denied')
 export function showExplanation({ allowed, ends }: Explanation): string[] {
   return [
     word(allowed),
-    ...ends.map(({ direction, pod, allowed: end, by, why }) => {
+    ...ends.map(({ direction, pod, allowed: end, by, why, enforced }) => {
       const said = by === undefined ? `: ${why}` : ` by ${by}`
-      return printable(`${direction} of ${pod}: ${word(end)}${said}`)
+      const how = enforced === true ? ' (enforced)' : ''
+      return printable(`${direction} of ${pod}: ${word(end)}${said}${how}`)
     }),
   ]
 }

@@ -15,6 +15,9 @@ const SWAP_FIB = 'swap fib '
 /** The question that says how far the one who asks has read. */
 const DENIALS = 'denials '
 
+/** The question about a flow: JSON. */
+const EXPLAIN = 'policy explain '
+
 /** Flows of one answer. */
 const MOST_FLOWS = 100_000
 
@@ -31,6 +34,7 @@ const QUESTIONS: Readonly<Record<string, (node: Node, notes: () => readonly stri
     drops: node => node.plane.drops(),
     flows: node => toldFlows(node.plane, policyOf(node), MOST_FLOWS),
     'policy names': node => policyOf(node) && toldNames(node.plane, node.state.list()),
+    'policy known': node => needed(node).known(),
     'policy rules': node => ruleCounts(node.plane, policyOf(node)),
     'ipam show': node => showAddresses(node),
     'ipam check': node => checkAddresses(node),
@@ -50,13 +54,18 @@ export function questions(
     if (name.startsWith(DENIALS)) {
       return toldDenials(node.plane, node.state.list(), policyOf(node), name.slice(DENIALS.length))
     }
+    if (name.startsWith(EXPLAIN)) return needed(node).explain(name.slice(EXPLAIN.length))
     if (!Object.hasOwn(QUESTIONS, name)) throw new Error(`no such question: ${name}`)
     return QUESTIONS[name]?.(node, () => follower()?.notes() ?? [])
   }
 }
 
 /** Throws Error where no policy is enforced. */
-function policyOf({ policy }: Node): Rules {
+function policyOf(node: Node): Rules {
+  return needed(node)
+}
+
+function needed({ policy }: Node): NonNullable<Node['policy']> {
   if (policy === undefined) {
     throw new Error('no policy is enforced here ("policy" in the configuration of the daemon)')
   }

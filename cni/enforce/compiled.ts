@@ -128,6 +128,20 @@ function sameItems<T>(some: readonly T[], others: readonly T[]): boolean {
   return some.length === others.length && some.every((each, i) => each === others[i])
 }
 
+/** The files' world with these pods of this node in it, each by its name and with the addresses that it has here. */
+export function withOwn(world: PolicyWorld, own: readonly OwnPod[]): PolicyWorld {
+  const here = new Map(own.map(pod => [qualified(pod), pod]))
+  const named = new Set(world.pods.map(qualified))
+  const pods = world.pods.map(pod => {
+    const mine = here.get(qualified(pod))
+    return mine === undefined ? pod : { ...pod, addresses: mine.addresses, hostNetwork: false }
+  })
+  const unnamed = [...here.values()]
+    .filter(pod => !named.has(qualified(pod)))
+    .map(pod => ({ ...unnamedPod(pod), name: pod.name, addresses: pod.addresses }))
+  return { ...world, pods: [...pods, ...unnamed] }
+}
+
 function addedBy(own: readonly OwnPod[], pods: ReadonlyMap<string, PodFacts>): Added {
   const unnamed = new Map<string, PodFacts>()
   const attached = new Set<string>()

@@ -10,13 +10,15 @@
 import type { ControlPlane, NamesStatus, PodPolicy, PolicyState } from '../../dataplane/control.ts'
 import type { Logger } from '../base/logger.ts'
 import type { ClusterView } from '../cluster/view.ts'
+import type { Explanation } from '../policy/explain.ts'
 import type { PolicyFiles } from '../policy/files.ts'
 import { isAboutNames } from '../policy/remarks.ts'
 import { originText } from '../policy/sources.ts'
 import { attachmentId } from '../spec/attachment.ts'
 import { CniError, CODE } from '../spec/errors.ts'
 import type { Attachment } from '../state/rows.ts'
-import { CLOSED, CompiledWorld } from './compiled.ts'
+import { CLOSED, CompiledWorld, withOwn } from './compiled.ts'
+import { explainRunning } from './explain.ts'
 import type { LastGoodPolicy } from './last-good.ts'
 import { type OwnPod, ownPods } from './own-pods.ts'
 import { closedState, type Nodes, PolicyStates } from './policy-state.ts'
@@ -29,7 +31,7 @@ export const FIRST_PAUSE_MS = 1_000
 export const LONGEST_PAUSE_MS = 30_000
 
 export interface KeeperParts {
-  plane: Pick<ControlPlane, 'setPolicy' | 'namesStatus'>
+  plane: Pick<ControlPlane, 'setPolicy' | 'askPolicy' | 'namesStatus'>
   /** Attachments of this node, the oldest first. */
   attachments: () => readonly Attachment[]
   cluster: () => ClusterView
@@ -152,6 +154,22 @@ export class PolicyKeeper implements Rules {
     return rule && originText(rule)
   }
   readonly ruleTexts = (): string[] => (this.#inForce?.compiled.origins() ?? []).map(originText)
+
+  /** As `explainRunning`: a flow as JSON. Throws Error where nothing is in force. */
+  explain(asked: string): Explanation {
+    const own = ownPods(this.#parts.attachments())
+    return explainRunning(this.#parts.plane, withOwn(this.#files().world, own), own, this, asked)
+  }
+
+  /** What is in force, for who would know what other policies would come to: the objects, and this node's pods. */
+  known(): { objects: readonly unknown[]; own: readonly OwnPod[] } {
+    return { objects: this.#files().objects, own: ownPods(this.#parts.attachments()) }
+  }
+
+  #files(): PolicyFiles {
+    if (this.#inForce !== undefined) return this.#inForce.files
+    throw new Error('no policy is in force: nothing passes')
+  }
 
   /** For an operator; empty while all is well. */
   notes(): string[] {

@@ -26,6 +26,9 @@ export interface Node extends AddressSources {
     /** Of rules by number (enforce/told.ts). */
     ruleText(origin: number): string | undefined
     ruleTexts(): readonly string[]
+    /** Why a flow (JSON) is let through or not; and what policies are in force, for whom (enforce/explain.ts). */
+    explain(asked: string): object
+    known(): object
   }
   /** What plugins said against their STATUS, by network; filled by STATUS. */
   remarks?: Map<string, readonly string[]>

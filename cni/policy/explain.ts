@@ -37,6 +37,8 @@ export interface End {
   by?: string
   /** Why it is nobody's. */
   why?: string
+  /** The tables of the running node said so; else it is what the policies would come to. */
+  enforced?: true
 }
 
 export interface Explanation {
@@ -51,14 +53,28 @@ interface Place {
   address: string
 }
 
+/** What the tables of a running node say of a flow at one end; undefined where they know nothing of it. */
+export type Tables = (
+  /** `namespace/pod`; absent: the node. */
+  pod: string | undefined,
+  direction: Direction,
+  /** Address of the other end. */
+  peer: string,
+  protocol: number,
+  port: number,
+) => { allowed: boolean; by?: string | undefined } | undefined
+
 /** Answers about one world. */
 export class Explainer {
   readonly #pods: ReadonlyMap<string, PodFacts>
   readonly #nodes: readonly NodeFacts[]
+  readonly #tables: Tables | undefined
   readonly #identities = new Identities()
   readonly #compiler: Compiler
 
-  constructor(world: PolicyWorld) {
+  /** `tables`: asked first where there is a running node. */
+  constructor(world: PolicyWorld, tables?: Tables) {
+    this.#tables = tables
     this.#nodes = world.nodes
     this.#pods = new Map(world.pods.map(pod => [qualified(pod), pod]))
     const whole = withNamespaces(world)
@@ -98,9 +114,12 @@ export class Explainer {
       ...{ direction: 'egress', pod: sender.text, allowed: true },
       why: 'what it sends to its own node no policy of a pod decides about (rule node)',
     }
-    const answer = evaluate(rules, this.#question(sender, sender.address, port, protocol))
+    const question = this.#question(sender, sender.address, port, protocol)
     const nobody = 'no GlobalPolicy for hosts decides'
-    const ingress: End = { direction: 'ingress', pod: to, ...this.#said(answer, nobody) }
+    const said =
+      this.#enforced(undefined, 'ingress', sender.address, question, nobody) ??
+      this.#said(evaluate(rules, question), nobody)
+    const ingress: End = { direction: 'ingress', pod: to, ...said }
     return { allowed: ingress.allowed, ends: [egress, ingress] }
   }
 
@@ -129,6 +148,19 @@ export class Explainer {
     }
   }
 
+  #enforced(
+    pod: string | undefined,
+    direction: Direction,
+    peer: string,
+    { protocol, port }: Pick<Question, 'protocol' | 'port'>,
+    nobody: string,
+  ): Omit<End, 'direction' | 'pod'> | undefined {
+    const answer = this.#tables?.(pod, direction, peer, protocol, port)
+    if (answer === undefined) return undefined
+    const { allowed, by } = answer
+    return { allowed, ...(by === undefined ? { why: nobody } : { by }), enforced: true }
+  }
+
   /** An answer in words; `nobody`: when it is nobody's. */
   #said({ verdict, origin }: Answer, nobody: string): Pick<End, 'allowed' | 'by' | 'why'> {
     const whose = this.#compiler.origin(origin)
@@ -151,13 +183,17 @@ export class Explainer {
       return [{ direction, pod: text, allowed: true, why }]
     }
     const question = this.#question(peer, peer.address, port, protocol)
+    const nobody = `no policy decides about its ${direction}`
+    const enforced =
+      name === undefined
+        ? this.#enforced(text, direction, peer.address, question, nobody)
+        : undefined
+    if (enforced !== undefined) return [{ direction, pod: text, ...enforced }]
     const answer = evaluate(this.#compiler.programs(kind)[direction], {
       ...question,
       ...(name === undefined ? {} : { names: [name] }),
     })
-    return [
-      { direction, pod: text, ...this.#said(answer, `no policy decides about its ${direction}`) },
-    ]
+    return [{ direction, pod: text, ...this.#said(answer, nobody) }]
   }
 
   /** The family that both ends have; IPv4 when both do. */

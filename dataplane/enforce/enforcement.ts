@@ -14,7 +14,9 @@ import type {
   FlowEntry,
   PodPolicy,
   PodSpec,
+  PolicyAnswer,
   PolicyLimits as PolicyOptions,
+  PolicyQuestion,
   PolicyState,
 } from '../control.ts'
 import { ENTRY, ENTRY_WORDS, type FlowTable } from '../flow/flow.ts'
@@ -45,6 +47,7 @@ import {
 } from '../policy/memory.ts'
 import { type PolicyTables, policyTables } from '../policy/tables.ts'
 import { OPEN } from '../policy-program.ts'
+import { Answers } from './answers.ts'
 import { denialOf, flowEntry, NODE_END } from './entries.ts'
 import { Names } from './names.ts'
 
@@ -61,6 +64,7 @@ export class Enforcement implements PodGuard {
   /** Absent where no resolver is named. */
   readonly names: Names | undefined
   private readonly denied: DenialReader
+  private answers: Answers | undefined
   /** What a pod may have of the table: begun by it, begun with it, and half open of either. */
   private readonly shares: {
     readonly began: number
@@ -206,6 +210,21 @@ export class Enforcement implements PodGuard {
   /** As ControlPlane.policyHits. */
   hits(origins: readonly number[]): number[] {
     return origins.map(origin => this.denied.count(origin))
+  }
+
+  /** As ControlPlane.askPolicy. */
+  ask(question: PolicyQuestion): PolicyAnswer | undefined {
+    this.answers ??= new Answers(this.memory)
+    if (question.pod === undefined) {
+      const program = Atomics.load(this.memory.clock, CLOCK.NODE_PROGRAM)
+      return this.answers.ask({ program, port: -1 }, question)
+    }
+    const port = this.byPod.get(question.pod)?.port ?? -1
+    if (port < 0) return undefined
+    const { ingressProgram, egressProgram } = this.parts.ports.record(port)!
+    const egress = question.direction === 'egress'
+    const program = egress ? egressProgram : ingressProgram
+    return this.answers.ask({ program, port: egress ? port : -1 }, question)
   }
 
   /** Pods that have a port. */

@@ -1,4 +1,6 @@
 /** A ControlPlane without packets, for tests of what lies above the engine. It records every call. */
+
+import { ipWords } from '../../dataplane/addresses.ts'
 import type {
   ControlPlane,
   DataplaneOptions,
@@ -15,10 +17,14 @@ import type {
   PodAttachment,
   PodPorts,
   PodSpec,
+  PolicyAnswer,
+  PolicyQuestion,
   PolicyState,
   RouteEntry,
 } from '../../dataplane/control.ts'
 import { hasInterface } from '../../dataplane/netns.ts'
+import { evaluate } from '../../dataplane/policy/evaluate.ts'
+import { IDENTITY, VERDICT } from '../../dataplane/policy-program.ts'
 
 export const STATUS: DataplaneStatus = {
   ready: true,
@@ -162,6 +168,18 @@ export class FakePlane implements ControlPlane {
 
   namesStatus(): NamesStatus | undefined {
     return this.learned
+  }
+
+  /** Asks the programs that were set rule by rule, as the engine's tables would. */
+  askPolicy({ pod, direction, peer, protocol, port }: PolicyQuestion): PolicyAnswer | undefined {
+    const program = pod === undefined ? this.policy?.node : this.policy?.pods.get(pod)?.[direction]
+    if (program === undefined) return undefined
+    const known = this.policy!.identities.find(({ address }) => address === peer)
+    const identity = known?.identity ?? IDENTITY.WORLD
+    const { verdict, origin } = evaluate(program, {
+      ...{ identity, address: ipWords(peer), protocol, port },
+    })
+    return { allowed: verdict === VERDICT.ALLOW, origin, identity }
   }
 
   policyHits(origins: readonly number[]): readonly number[] {

@@ -8,6 +8,7 @@ import type { ClusterView } from '../../../cni/cluster/view.ts'
 import { CLOSED } from '../../../cni/enforce/compiled.ts'
 import type { PolicyKeeper } from '../../../cni/enforce/keeper.ts'
 import { openPolicy } from '../../../cni/enforce/open.ts'
+import { whatIf } from '../../../cni/enforce/what-if.ts'
 import { attachmentId } from '../../../cni/spec/attachment.ts'
 import type { Attachment } from '../../../cni/state/rows.ts'
 import { ipWords } from '../../../dataplane/addresses.ts'
@@ -106,6 +107,94 @@ function mayReach(from: string, to: Attachment, port: number): boolean {
 /** Resolves when the engine has been told so. */
 const inForce = (what: string, look: () => boolean) =>
   until(what, () => plane.policy !== undefined && look())
+
+describe('explained as it runs', () => {
+  const FLOW = { from: 'shop/web', to: 'shop/db', port: 5432, protocol: 'TCP' as const }
+  const explain = (flow: object = {}) => keeper.explain(JSON.stringify({ ...FLOW, ...flow }))
+
+  test('by the tables at this node’s ends, by the policies at others’; the isolating policy has a name', async () => {
+    put('world.json', namespace('shop'), TO_DB, DENY_ALL)
+    put(
+      'pods.json',
+      pod('web', '10.0.1.2', 'node-b', { app: 'web' }),
+      pod('db', '10.0.0.9', 'node-a', { app: 'db' }),
+    )
+    row('shop/db', '10.0.0.2')
+    await start()
+    expect(explain()).toEqual({
+      allowed: false,
+      ends: [
+        {
+          direction: 'egress',
+          pod: 'shop/web',
+          allowed: false,
+          by: 'NetworkPolicy shop/deny-all, which isolates for egress',
+        },
+        {
+          direction: 'ingress',
+          pod: 'shop/db',
+          allowed: true,
+          by: 'NetworkPolicy shop/db, ingress rule 0',
+          enforced: true,
+        },
+      ],
+    })
+    expect(explain({ port: 80 }).ends[1]).toMatchObject({
+      allowed: false,
+      enforced: true,
+      by: expect.stringMatching('which isolates for ingress'),
+    })
+    // It is the engine that is asked: what it says counts, not what it should.
+    plane.askPolicy = () => ({ allowed: false, origin: -1, identity: 0 })
+    expect(explain().ends[1]).toMatchObject({ allowed: false, enforced: true })
+    expect(explain({ to: 'node' }).ends[1]).toMatchObject({ allowed: false, enforced: true })
+  })
+
+  test('with manifests that are not in force, nothing of which is told to the engine', async () => {
+    put(
+      'world.json',
+      namespace('shop'),
+      TO_DB,
+      policy('egress', { podSelector: {}, policyTypes: ['Egress'] }),
+    )
+    put('pods.json', pod('db', '10.0.0.9', 'node-a', { app: 'db' }))
+    row('shop/db', '10.0.0.2')
+    row('shop/bare', '10.0.0.3')
+    await start()
+    const told = plane.policy
+    const manifest = (object: object) => ({ file: 'more.yaml', object, line: () => 1 })
+    const ask = (from: string, ...more: object[]) =>
+      whatIf(JSON.parse(JSON.stringify(keeper.known())), more.map(manifest)).explain({
+        ...FLOW,
+        from,
+      })
+    expect(ask('shop/bare')).toMatchObject({
+      allowed: false,
+      ends: [{ allowed: false }, { allowed: false }],
+    })
+    const open = policy('egress', { podSelector: {}, egress: [{}] })
+    const all = policy('all', { podSelector: {}, ingress: [{}] })
+    expect(ask('shop/bare', open).ends.map(({ allowed }) => allowed)).toEqual([true, false])
+    expect(ask('shop/bare', open, all)).toMatchObject({
+      allowed: true,
+      ends: [
+        { by: 'NetworkPolicy shop/egress, egress rule 0' },
+        { by: 'NetworkPolicy shop/all, ingress rule 0' },
+      ],
+    })
+    expect(() => ask('shop/bare', policy('bad', { podSelector: {}, wrong: 1 }))).toThrow(
+      'more.yaml',
+    )
+    expect(plane.policy).toBe(told)
+  })
+
+  test('a question that is none, or about nobody, is an error', async () => {
+    await start()
+    expect(() => keeper.explain('{')).toThrow()
+    expect(() => keeper.explain('{"from":"a"}')).toThrow('the question')
+    expect(() => explain()).toThrow('neither a pod')
+  })
+})
 
 describe('files and pods', () => {
   test('a pod of this node has the labels of the files, and the address that it has here', async () => {

@@ -104,7 +104,8 @@ describe('what is told', () => {
     expect((await scrape()).has('hawser_policy_in_sync')).toBe(false)
     const policy = { ...{ causes: () => [], notes: () => [], status: () => ({}) }, inSync: false }
     const rules = { ruleText: () => undefined, ruleTexts: () => [] }
-    const node = { ...fake.node, policy: { ...policy, ...rules } }
+    const asked = { explain: () => ({}), known: () => ({}) }
+    const node = { ...fake.node, policy: { ...policy, ...rules, ...asked } }
     const { registry } = createMetrics(node, () => true)
     expect(await registry.metrics()).toMatch(/^hawser_policy_in_sync 0$/m)
   })

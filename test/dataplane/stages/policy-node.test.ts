@@ -154,6 +154,21 @@ describe('with rules', () => {
     ])
   })
 
+  test('tables are asked as workers ask them', async () => {
+    await inForce(DNS_ONLY, NOTHING)
+    const { enforcement } = world
+    const ask = (port: number, pod?: string, peer = tun) =>
+      enforcement!.ask({
+        ...{ direction: 'ingress' as const, peer, protocol: 17, port },
+        ...(pod === undefined ? {} : { pod }),
+      })
+    expect(ask(53)).toEqual({ allowed: true, origin: 1, identity: TUN })
+    expect(ask(54)).toMatchObject({ allowed: false, origin: 2 })
+    expect(ask(53, 'tun', far)).toEqual({ allowed: false, origin: 9, identity: FAR })
+    expect(ask(53, 'veth', '198.51.100.7')).toEqual({ allowed: true, origin: -1, identity: 0 })
+    expect(ask(53, 'nobody')).toBeUndefined()
+  })
+
   test('a change of the rules ends what pods have begun', async () => {
     expect(passes(TUN_POD, datagram(tun, node, 5000, 53))).toBe(true)
     await inForce({ tiers: NOTHING.tiers })

@@ -4,7 +4,8 @@
  *
  * An address is *live*, so that new flows may go to it, until its TTL and a grace are over. It stays beyond that as long as a
  * flow uses it, for those flows alone, which a change of policy judges again (ledger.ts takes it out then). Where a limit
- * leaves no room an address is not learned, and counted.
+ * leaves no room an address is not learned, and counted; but a name that no pattern means, now, makes room for one that some
+ * pattern does.
  *
  * Whoever calls has the port's lock. Allocates nothing after it was made.
  */
@@ -28,15 +29,18 @@ import {
   regionAt,
 } from './memory.ts'
 import { type DnsMessage, TYPE } from './message.ts'
-import type { PatternReader } from './patterns.ts'
+import { PatternReader } from './patterns.ts'
 
 export class LearnedNames {
   private readonly words: Int32Array
   private readonly bytes: Uint8Array
   private readonly counts: Uint32Array
   private readonly one = new Uint32Array(4)
+  /** Whether any pattern means a name. */
+  private readonly meant: PatternReader
 
-  constructor({ regions, counts }: DnsMemory) {
+  constructor({ regions, counts, patterns }: DnsMemory) {
+    this.meant = new PatternReader(patterns, 1)
     this.words = regions
     this.bytes = new Uint8Array(regions.buffer)
     this.counts = counts
@@ -95,15 +99,35 @@ export class LearnedNames {
       else if (this.isNamed(at, message)) return n
     }
     if (free === 0) {
-      if (used === DNS_NAMES) return 0
-      free = used + 1
-      words[region + PORT.NAMES] = free
+      free = used < DNS_NAMES ? used + 1 : this.displaced(region, message)
+      if (free === 0) return 0
+      words[region + PORT.NAMES] = Math.max(used, free)
     }
     const at = nameAt(region, free)
     words[at + NAME.LENGTH] = message.nameBytes
     const to = (at + NAME.BYTES) * 4
     for (let k = 0; k < message.nameBytes; k++) this.bytes[to + k] = message.name[k]!
     return free
+  }
+
+  /** The place of a name that no pattern means, if one means that of `message`: its addresses go. 0: there is none. */
+  private displaced(region: number, message: DnsMessage): number {
+    if (!this.isMeant(message.name, 0, message.nameBytes)) return 0
+    for (let n = 1; n <= DNS_NAMES; n++) {
+      const at = nameAt(region, n)
+      if (this.isMeant(this.bytes, (at + NAME.BYTES) * 4, this.words[at + NAME.LENGTH]!)) continue
+      for (let a = 1; a <= this.words[region + PORT.ADDRESSES]!; a++) {
+        if (this.words[entryAt(region, a) + ADDRESS.NAME] === n) takeOut(this.words, region, a)
+      }
+      return n
+    }
+    return 0
+  }
+
+  private isMeant(bytes: Uint8Array, at: number, length: number): boolean {
+    this.meant.clear()
+    this.meant.match(bytes, at, length)
+    return this.meant.count > 0
   }
 
   private isNamed(at: number, { name, nameBytes }: DnsMessage): boolean {
@@ -171,10 +195,25 @@ export class LearnedNames {
   /** Chain of `one`. */
   private chain(): number {
     const { one } = this
-    let hash = one[0]! ^ Math.imul(one[1]!, 0x85eb_ca6b) ^ Math.imul(one[2]!, 0xc2b2_ae35)
-    hash = Math.imul(hash ^ one[3]!, 0x9e37_79b1)
-    return (hash >>> 16) & (CHAINS - 1)
+    return chainOf(one[0]!, one[1]!, one[2]!, one[3]!)
   }
+}
+
+function chainOf(a: number, b: number, c: number, d: number): number {
+  const hash = a ^ Math.imul(b, 0x85eb_ca6b) ^ Math.imul(c, 0xc2b2_ae35)
+  return (Math.imul(hash ^ d, 0x9e37_79b1) >>> 16) & (CHAINS - 1)
+}
+
+/** Takes an address out that is there; whoever calls has the port's lock. */
+export function takeOut(words: Int32Array, region: number, place: number): void {
+  const entry = entryAt(region, place)
+  const at = entry + ADDRESS.WORDS_AT
+  const chain = chainOf(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!)
+  let link = region + CHAINS_AT + chain
+  while (words[link] !== place) link = entryAt(region, words[link]!) + ADDRESS.NEXT
+  words[link] = words[entry + ADDRESS.NEXT]!
+  words[nameAt(region, words[entry + ADDRESS.NAME]!) + NAME.COUNT]!--
+  words.fill(0, entry, entry + ADDRESS.WORDS)
 }
 
 export function nameAt(region: number, name: number): number {

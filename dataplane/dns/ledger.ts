@@ -4,7 +4,7 @@
  */
 import { DNS_STREAMS } from '../limits.ts'
 import { lock, unlock } from '../memory/mutex.ts'
-import { entryAt, nameAt } from './learned.ts'
+import { entryAt, nameAt, takeOut } from './learned.ts'
 import {
   ADDRESS,
   CHAINS,
@@ -102,25 +102,9 @@ export class NameLedger {
       for (const { place, expires } of those) {
         const entry = entryAt(region, place)
         if (this.words[entry + ADDRESS.NAME] === 0) continue
-        if (this.words[entry + ADDRESS.EXPIRES] === expires) this.takeOut(region, place)
+        if (this.words[entry + ADDRESS.EXPIRES] === expires) takeOut(this.words, region, place)
       }
     })
-  }
-
-  private takeOut(region: number, place: number): void {
-    const { words } = this
-    for (let chain = region + CHAINS_AT; chain < region + CHAINS_AT + CHAINS; chain++) {
-      let link = chain
-      while (words[link] !== 0 && words[link] !== place) {
-        link = entryAt(region, words[link]!) + ADDRESS.NEXT
-      }
-      if (words[link] !== place) continue
-      words[link] = words[entryAt(region, place) + ADDRESS.NEXT]!
-      break
-    }
-    const entry = entryAt(region, place)
-    words[nameAt(region, words[entry + ADDRESS.NAME]!) + NAME.COUNT]!--
-    words.fill(0, entry, entry + ADDRESS.WORDS)
   }
 
   private locked(port: number, work: (region: number) => void): boolean {

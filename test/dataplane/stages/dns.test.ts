@@ -339,6 +339,16 @@ describe('limits', () => {
     expect(reaches(web2)).toBe(true)
   })
 
+  test('a name that no rule means makes room for one that a rule does', () => {
+    for (let k = 0; k < DNS_NAMES; k++) learn({ name: `n${k}.other.net`, to: [web, web2] })
+    learn({ name: 'one.other.net', to: [web] })
+    const full = { [`${DNS_NAMES} names of a pod`]: 1 }
+    expect(counts()).toMatchObject({ refused: full, addresses: 2 * DNS_NAMES })
+    learn({ to: [web2] })
+    expect([reaches(web), reaches(web2)]).toEqual([false, true])
+    expect(counts()).toMatchObject({ refused: full, addresses: 2 * DNS_NAMES - 1 })
+  })
+
   test('addresses of a name', () => {
     for (let k = 0; k < 4; k++) {
       const address = (n: number) => `198.51.100.${k * 50 + n}`

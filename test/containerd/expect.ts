@@ -43,8 +43,8 @@ export function queuedDels(node: TestNode): string[] {
 }
 
 export async function holdings(node: TestNode): Promise<Holdings> {
-  const served = (await node.cli<PodAttachment[]>('pods')).map(({ id }) => id.split('/')[1]!)
-  const routes = await node.cli<RouteEntry[]>('routes')
+  const served = (await node.ask<PodAttachment[]>('pods')).map(({ id }) => id.split('/')[1]!)
+  const routes = await node.ask<RouteEntry[]>('routes')
   const links = JSON.parse(await ip(node.netns, '-j', 'link')) as { ifname: string }[]
   return {
     served: served.sort(),

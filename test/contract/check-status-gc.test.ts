@@ -86,7 +86,7 @@ test('19 STATUS: 0 out of step with the cluster file, which is told; 50 without 
   }))
   a.node.writeCluster([NODE_A, ...others])
   const note = async () => {
-    const { notes } = await a.node.cli<DataplaneStatus>('status')
+    const { notes } = await a.node.ask<DataplaneStatus>('status')
     return notes.find(each => each.startsWith('cluster: 2 peers'))
   }
   await until('it is out of step', async () => (await note()) !== undefined)

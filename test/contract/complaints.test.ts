@@ -86,7 +86,7 @@ test('W6 a DEL that succeeds and cleans nothing', async () => {
   }
   expect(await links(a.node.netns)).toEqual(before)
   expect([held(), await a.attached()]).toEqual([[], []])
-  const routes = await a.node.cli<{ kind: string }[]>('routes')
+  const routes = await a.node.ask<{ kind: string }[]>('routes')
   expect(routes.filter(each => each.kind === 'pod')).toEqual([])
 })
 

@@ -58,7 +58,7 @@ export function contractNode(label: string, options: Partial<NodeOptions> = {}):
     check: ({ containerId, netns, attach, result }, prevResult = result) =>
       cni('CHECK', { containerId, netns, config: world!.node.config({ attach, prevResult }) }),
     lose: netns => world!.namespaces.remove(netns),
-    attached: async () => (await world!.node.cli<PodAttachment[]>('pods')).map(each => each.id),
+    attached: async () => (await world!.node.ask<PodAttachment[]>('pods')).map(each => each.id),
   }
 }
 

@@ -95,7 +95,7 @@ test('21 a delegate is found in CNI_PATH and gets each verb, the same environmen
   expectError(await refused('GC'), 117, /refused/)
   expectSuccess(await refused('STATUS'))
   expect(fake.asked().map(each => each.env['CNI_COMMAND'])).toEqual(['GC', 'STATUS'])
-  const { notes } = await node.cli<DataplaneStatus>('status')
+  const { notes } = await node.ask<DataplaneStatus>('status')
   expect(notes).toContainEqual(expect.stringMatching(/^STATUS of hawser: .*fake-ipam.*refused/))
   expectError(await tryAdd({ ipam: { type: FAKE } }), 4, /IPAM plugin fake-ipam: not in/)
 })

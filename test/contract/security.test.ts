@@ -391,7 +391,7 @@ describe('the packets of pods', () => {
   test("S9 a pod reaches no node's VXLAN port, neither in its own name nor in a node's", async () => {
     const { a, b } = world
     const decapsulated = async (): Promise<number> => {
-      const { workers } = await b.cli<DataplaneStatus>('status')
+      const { workers } = await b.ask<DataplaneStatus>('status')
       return workers.reduce((sum, worker) => sum + worker.decapsulated, 0)
     }
     /** A packet for `far` in the name of another pod, in VXLAN as node b takes it. */

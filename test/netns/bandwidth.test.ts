@@ -41,7 +41,7 @@ const SECONDS = 6
 const TRIES = 3
 
 const rateDrops = async (): Promise<number> =>
-  (await node.cli<DropCount[]>('drops')).find(({ reason }) => reason === 'rate')?.count ?? 0
+  (await node.ask<DropCount[]>('drops')).find(({ reason }) => reason === 'rate')?.count ?? 0
 
 /** A stream that is limited: never more than the rate lets through, and in one of the tries nearly that. */
 async function expectLimited(from: TestPod, to: TestPod): Promise<void> {

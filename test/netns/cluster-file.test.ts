@@ -32,7 +32,7 @@ tellLogsOnFailure(() => [nodes?.a, nodes?.b])
 /** Resolves when exactly these remote prefixes are routed to peers. */
 function routed(...prefixes: string[]): Promise<unknown> {
   return until(`routes to ${prefixes.join(', ') || 'nobody'}`, async () => {
-    const routes = await nodes!.a.cli<RouteEntry[]>('routes')
+    const routes = await nodes!.a.ask<RouteEntry[]>('routes')
     const found = routes.filter(({ kind }) => kind === 'vxlan').map(({ prefix }) => prefix)
     return JSON.stringify(found.sort()) === JSON.stringify([...prefixes].sort())
   })

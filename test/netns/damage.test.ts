@@ -47,7 +47,7 @@ const interfaces = async (netns: string): Promise<string[]> =>
 
 async function expectTakenOver(): Promise<void> {
   const { a } = nodes!
-  const served = await a.cli<PodAttachment[]>('pods')
+  const served = await a.ask<PodAttachment[]>('pods')
   expect(served).toHaveLength(pods.length)
   for (const { containerId, netns, ip4, ip6, attach, result } of pods) {
     expect(served.find(each => each.id.includes(containerId))).toMatchObject({ ip4, ip6, netns })

@@ -51,7 +51,7 @@ export async function expectPing(from: Endpoint, to: Endpoint): Promise<void> {
 
 /** The node serves, and no frame of it has lost its owner. Returns its status. */
 export async function expectSound(node: TestNode): Promise<DataplaneStatus> {
-  const status = await node.cli<DataplaneStatus>('status')
+  const status = await node.ask<DataplaneStatus>('status')
   expect(status.ready).toBe(true)
   for (const { worker, running, leaked } of status.workers) {
     expect({ worker, running, leaked }).toEqual({ worker, running: true, leaked: 0 })
@@ -61,7 +61,7 @@ export async function expectSound(node: TestNode): Promise<DataplaneStatus> {
 
 /** Drops of a node by reason. */
 export async function dropsOf(node: TestNode): Promise<Record<string, number>> {
-  const drops = await node.cli<DropCount[]>('drops')
+  const drops = await node.ask<DropCount[]>('drops')
   return Object.fromEntries(drops.map(({ reason, count }) => [reason, count]))
 }
 

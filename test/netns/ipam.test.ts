@@ -171,7 +171,7 @@ describe('addresses that a pod asks for', () => {
   })
 
   test('status says when few are left', async () => {
-    const notes = async () => (await node.cli<DataplaneStatus>('status')).notes.join('\n')
+    const notes = async () => (await node.ask<DataplaneStatus>('status')).notes.join('\n')
     expect(await notes()).not.toContain('addresses are left')
     const ids = Array.from({ length: 23 }, (_, k) => `full${k}`)
     for (const id of ids) expect((await cni('ADD', id, await newPod(), {})).exit).toBe(0)
@@ -338,7 +338,7 @@ describe('hawser ipam check', () => {
     expect(fake.asked()).toMatchObject([{ env: { CNI_COMMAND: 'DEL', CNI_CONTAINERID: 'dg' } }])
     expect(rows('attachments')).toEqual([{ container: kept.containerId }])
     expect(rows('delegations')).toEqual([])
-    const pods = await node.cli<PodAttachment[]>('pods')
+    const pods = await node.ask<PodAttachment[]>('pods')
     expect(pods.map(each => each.id)).toEqual([`hawser/${kept.containerId}/eth0`])
     await ip(kept.netns, 'addr', 'del', '10.244.1.27/32', 'dev', 'eth0')
     expect((await ipam<AddressCheck>('check')).code).toBe(0)

@@ -84,6 +84,6 @@ test('what is no MAC, or is for a TUN pod, is refused and nothing is made', asyn
     expect(json).toMatchObject({ code: 7, msg: expect.stringMatching(text) })
   }
   expect(await ip(netns, '-o', 'link')).not.toContain('eth0')
-  expect(await node.cli<unknown[]>('pods')).toHaveLength(before)
+  expect(await node.ask<unknown[]>('pods')).toHaveLength(before)
   await expectSound(node)
 })

@@ -165,7 +165,7 @@ describe.each([
       { name: 'blue', vni: 100, podCidrs: IN_NETWORKS[0]['blue'], pods: 2 },
       { name: 'red', vni: 200, podCidrs: IN_NETWORKS[0]['red'], pods: 0 },
     ])
-    const routes = await a.cli<RouteEntry[]>('routes')
+    const routes = await a.ask<RouteEntry[]>('routes')
     const by = (prefix: string) => routes.find(each => each.prefix === prefix)
     expect(by('10.60.2.0/24')).toMatchObject({ kind: 'vxlan', network: 'blue' })
     expect(by('10.70.1.0/24')).toMatchObject({ kind: 'reject', network: 'red' })
@@ -238,7 +238,7 @@ describe('networks come and go while packets flow', () => {
   }
   const vniOn = (node: TestNode, vni: number | undefined) =>
     until(`${node.name} has VNI ${vni}`, async () => {
-      const { networks } = await node.cli<DataplaneStatus>('status')
+      const { networks } = await node.ask<DataplaneStatus>('status')
       return networks[0]?.vni === vni
     })
 
@@ -278,7 +278,7 @@ describe('networks come and go while packets flow', () => {
     const beside = await addInterface(mate, 'net1', blue('xdp'))
     files(undefined)
     for (const node of [a, b]) await vniOn(node, 0)
-    const { notes } = await a.cli<DataplaneStatus>('status')
+    const { notes } = await a.ask<DataplaneStatus>('status')
     expect(notes).toContain(
       'network blue: this node is not in it any more; pods that still are (2) reach nobody on other nodes',
     )

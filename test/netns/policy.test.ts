@@ -220,7 +220,7 @@ spec:
   await until('a1 is denied', async () => !(await reaches(a1!)))
   await until('b1 is denied', async () => !(await reaches(b1!)))
   expect([await reaches(pods['a2']!), await probed()]).toEqual([true, true])
-  const rules = await nodes!.a.cli<{ rule: string; count: number }[]>('policy rules')
+  const rules = await nodes!.a.ask<{ rule: string; count: number }[]>('policy rules')
   for (const rule of ['from-a1', 'from-b1']) {
     expect(
       rules.some(each => each.rule.includes(rule) && each.count > 0),

@@ -213,7 +213,7 @@ describe.each(['tun', 'xdp'] as const)('a pod on %s', attach => {
     const before = await parts()
     await must('nft', ['flush', 'ruleset'], { netns: node.netns })
     const mended = async (): Promise<number> =>
-      (await node.cli<DataplaneStatus>('status')).mended.find(({ what }) => what === 'nft')
+      (await node.ask<DataplaneStatus>('status')).mended.find(({ what }) => what === 'nft')
         ?.count ?? 0
     await until('the mappings are back', async () => (await mended()) > 0)
     expect(await parts()).toEqual(before)

@@ -128,7 +128,7 @@ test.skipIf(!NFT)(
       ]) {
         node = new TestNode('node-a', netns, { cluster: [NODE_A], workers })
         await node.start()
-        const { underlay, notes } = await node.cli<DataplaneStatus>('status')
+        const { underlay, notes } = await node.ask<DataplaneStatus>('status')
         expect(underlay).toMatchObject({ mode, device: 'under0' })
         expect(underlay.why).toMatch(mode === 'xdp' ? /ETIMEDOUT/ : /AF_XDP does not work/)
         expect(notes.join('\n')).toMatch(note)

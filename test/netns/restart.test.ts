@@ -29,7 +29,7 @@ const idOf = (pod: TestPod) => `hawser/${pod.containerId}/eth0`
 
 async function expectPodsAsBefore(): Promise<void> {
   const { a } = nodes!
-  const served = await a.cli<PodAttachment[]>('pods')
+  const served = await a.ask<PodAttachment[]>('pods')
   for (const { containerId, netns, ip4, ip6, attach, result } of pods) {
     expect(served.find(each => each.id.includes(containerId))).toMatchObject({ ip4, ip6 })
     const config = a.config({ attach, prevResult: result })
@@ -82,7 +82,7 @@ test('addresses that are in use stay so, and what went meanwhile is forgotten', 
   await a.start()
   await a.acquainted()
   await until('only the old pods are there', async () => {
-    const served = (await a.cli<PodAttachment[]>('pods')).map(each => each.id)
+    const served = (await a.ask<PodAttachment[]>('pods')).map(each => each.id)
     return served.length === pods.length && pods.every(pod => served.includes(idOf(pod)))
   })
   expect(await ip(doomed[0]!.netns, '-o', 'link')).not.toContain('eth0')

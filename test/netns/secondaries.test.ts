@@ -166,7 +166,7 @@ describe.skipIf(missing.length > 0)('with the plugins of the reference', () => {
 
     const check = { ...config, prevResult: a.added.json }
     expect((await cni('CHECK', a.id, a.netns, check)).json).toEqual({})
-    const pods = await node.cli<PodFacts[]>('pods')
+    const pods = await node.ask<PodFacts[]>('pods')
     expect(pods.find(each => each.id === `hawser/${a.id}/eth0`)?.secondaries).toMatchObject([
       {
         network: 'blue',

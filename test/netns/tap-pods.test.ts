@@ -35,7 +35,7 @@ afterAll(async () => {
 tellLogsOnFailure(() => [one?.node])
 
 const add = (name: string, attach: AttachKind) => addPod(one!.namespaces, one!.node, name, attach)
-const status = () => one!.node.cli<DataplaneStatus>('status')
+const status = () => one!.node.ask<DataplaneStatus>('status')
 
 /** What has come from a pod. */
 async function receivedFrom({ containerId }: TestPod): Promise<{ bytes: number; packets: number }> {

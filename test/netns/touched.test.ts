@@ -45,7 +45,7 @@ afterAll(() => here?.close())
 tellLogsOnFailure(() => [here?.node])
 
 const processStatus = (pid: number): string => readFileSync(`/proc/${pid}/status`, 'utf8')
-const status = (): Promise<DataplaneStatus> => here!.node.cli<DataplaneStatus>('status')
+const status = (): Promise<DataplaneStatus> => here!.node.ask<DataplaneStatus>('status')
 
 async function mended(what: string): Promise<number> {
   return (await status()).mended.find(each => each.what === what)?.count ?? 0

@@ -37,7 +37,7 @@ afterAll(async () => {
 })
 tellLogsOnFailure(() => [node])
 
-const attached = async () => (await node.cli<PodAttachment[]>('pods')).map(each => each.id)
+const attached = async () => (await node.ask<PodAttachment[]>('pods')).map(each => each.id)
 const rows = () => {
   const database = new DatabaseSync(node.state, { readOnly: true })
   try {

@@ -45,7 +45,7 @@ describe('two nodes', () => {
   tellLogsOnFailure(() => [nodes?.a, nodes?.b])
 
   const overlay = async (node: TestNode) => {
-    const { ports } = await node.cli<DataplaneStatus>('status')
+    const { ports } = await node.ask<DataplaneStatus>('status')
     return ports.find(({ role }) => role === 'underlay')!
   }
   const reached = async (): Promise<boolean> => {

@@ -32,7 +32,7 @@ afterAll(async () => {
 })
 tellLogsOnFailure(() => [node])
 
-const status = () => node!.cli<DataplaneStatus>('status')
+const status = () => node!.ask<DataplaneStatus>('status')
 const add = (name: string, attach: 'tun' | 'xdp' = 'xdp') => addPod(namespaces, node!, name, attach)
 async function links(): Promise<string[]> {
   const all = JSON.parse(await ip(netns, '-j', 'link')) as { ifname: string }[]

@@ -8,7 +8,6 @@ import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { query } from '../../cni/rpc/client.ts'
 import type { AttachKind, DropCount } from '../../dataplane/control.ts'
 import { addPod, type NodeOptions, type TestPod } from '../harness/node.ts'
 import { type TwoNodes, twoNodes } from '../harness/topology.ts'
@@ -69,7 +68,7 @@ function truthTablesOf(
   /** Packets that policy has dropped on both nodes. */
   async function denied(): Promise<number> {
     const drops = await Promise.all(
-      [nodes!.a, nodes!.b].map(({ socket }) => query(socket, 'drops') as Promise<DropCount[]>),
+      [nodes!.a, nodes!.b].map(node => node.ask<DropCount[]>('drops')),
     )
     return drops
       .flat()

@@ -69,7 +69,7 @@ export async function world(label: string, options: WorldOptions): Promise<World
 }
 
 export function status(node: TestNode): Promise<DataplaneStatus> {
-  return node.cli<DataplaneStatus>('status')
+  return node.ask<DataplaneStatus>('status')
 }
 
 /** Resolves when the pods reach each other in both families. */

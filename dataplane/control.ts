@@ -470,6 +470,11 @@ export interface ControlPlane {
   namesStatus(): NamesStatus | undefined
   /** How often rules with these numbers (`origin`) have decided a new flow, or a packet that was denied. */
   policyHits(origins: readonly number[]): readonly number[]
+  /**
+   * Compares what policy is enforced by with what was set last, mends what differs, and says so in sentences: programs, who has
+   * which address, what ports have. Of long programs a part at a time.
+   */
+  auditPolicy(): Promise<readonly string[]>
   /** What the tables that are in force say; undefined where no policy is asked: the pod is not there, or has none. */
   askPolicy(question: PolicyQuestion): PolicyAnswer | undefined
   pods(): readonly PodAttachment[]

@@ -350,6 +350,10 @@ class Dataplane implements ControlPlane {
     return this.enforcement?.hits(origins) ?? origins.map(() => 0)
   }
 
+  auditPolicy(): Promise<readonly string[]> {
+    return this.enforcement?.audit() ?? Promise.resolve([])
+  }
+
   askPolicy(question: PolicyQuestion): PolicyAnswer | undefined {
     return this.enforcement?.ask(question)
   }

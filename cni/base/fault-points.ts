@@ -21,6 +21,7 @@ const DAEMON_POINTS = {
   'add.asking': "an IPAM plugin's call is on disk; it has not been asked",
   'add.leased': 'the IPAM plugin has given addresses; they are not on disk',
   'add.reserved': 'the addresses are on disk',
+  'attach.admitted': "the pod's policy is in force, if there is any; nothing is made of it",
   'add.made': "the engine serves the pod; the node's ports do not lead to it",
   'add.mapped': "the node's ports lead to it; the row says reserved",
   'further.asking': 'the call of a further interface is on disk; its plugins have not been asked',

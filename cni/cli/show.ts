@@ -129,13 +129,15 @@ function policyText({
   addresses,
   since,
   names,
+  mended,
   problem,
 }: PolicyStatus): string {
   const learned = names === undefined ? '' : `, ${namesText(names)}`
   const counted = `${policies} policies, ${programs} programs, ${addresses} addresses of pods${learned}`
   const inForce =
     since === undefined ? 'none is in force, pods are closed' : `${counted}, since ${since}`
-  return `${folder}: ${inForce}${problem === undefined ? '' : `; not as it is now: ${problem.what}`}`
+  const audited = mended === 0 ? '' : `; ${mended} times otherwise in the engine, and mended`
+  return `${folder}: ${inForce}${audited}${problem === undefined ? '' : `; not as it is now: ${problem.what}`}`
 }
 
 /** Names, and what of them was left out. */

@@ -26,18 +26,25 @@ import { Rounds } from './rounds.ts'
 import type { PolicySource, Problem } from './source.ts'
 import type { Rules } from './told.ts'
 
+/** Milliseconds between two audits of what the engine has. */
+export const AUDIT_MS = 300_000
+/** Findings of an audit that are told one by one. */
+const MOST_TOLD = 10
+
 /** Milliseconds before the engine is asked again; doubled each time, up to the second. */
 export const FIRST_PAUSE_MS = 1_000
 export const LONGEST_PAUSE_MS = 30_000
 
 export interface KeeperParts {
-  plane: Pick<ControlPlane, 'setPolicy' | 'askPolicy' | 'namesStatus'>
+  plane: Pick<ControlPlane, 'setPolicy' | 'askPolicy' | 'auditPolicy' | 'namesStatus'>
   /** Attachments of this node, the oldest first. */
   attachments: () => readonly Attachment[]
   cluster: () => ClusterView
   source: PolicySource
   lastGood: LastGoodPolicy
   log: Logger
+  /** AUDIT_MS when absent. */
+  auditMs?: number
 }
 
 /** What is in force. */
@@ -52,6 +59,8 @@ export interface PolicyStatus {
   since?: string
   /** Domain names that pods have asked for; absent where no resolver is named. */
   names?: NamesStatus
+  /** Findings of audits: what the engine had was not what it was given, and has been written again. */
+  mended: number
   /** Why that is not what the files say now. */
   problem?: Problem
 }
@@ -82,12 +91,18 @@ export class PolicyKeeper implements Rules {
   /** The files that were refused are worth another try. */
   #again = false
   #timer: NodeJS.Timeout | undefined
+  readonly #auditTimer: NodeJS.Timeout
+  #mended = 0
+  /** What the last audit could not mend. */
+  #wrong: Problem | undefined
   #pauseMs = FIRST_PAUSE_MS
   #nodes: (Nodes & { of: ClusterView }) | undefined
 
   /** Follows from now on; `first` puts in force what there is. */
   constructor(parts: KeeperParts) {
     this.#parts = parts
+    this.#auditTimer = setInterval(() => void this.audit(), parts.auditMs ?? AUDIT_MS)
+    this.#auditTimer.unref()
     this.#watch = parts.source.watch(() => {
       this.#pauseMs = FIRST_PAUSE_MS
       this.#again = true
@@ -139,6 +154,7 @@ export class PolicyKeeper implements Rules {
       addresses: this.#state.identities.length,
       ...(this.#inForce === undefined ? {} : { since: this.#inForce.since }),
       ...(names === undefined ? {} : { names }),
+      mended: this.#mended,
       ...(problem === undefined ? {} : { problem }),
     }
   }
@@ -154,6 +170,34 @@ export class PolicyKeeper implements Rules {
     return rule && originText(rule)
   }
   readonly ruleTexts = (): string[] => (this.#inForce?.compiled.origins() ?? []).map(originText)
+
+  /**
+   * Compares what the engine has with what it was given; it mends what differs. Done every AUDIT_MS, and behind a round that
+   * failed. What is wrong still is a reason not to be ready.
+   */
+  async audit(): Promise<void> {
+    const { plane, log } = this.#parts
+    try {
+      const found = await plane.auditPolicy()
+      if (found.length === 0) {
+        this.#wrong = undefined
+        return
+      }
+      this.#mended += found.length
+      const some = { found: found.slice(0, MOST_TOLD), count: found.length }
+      log.error(some, 'the engine had another policy than it was given; it is written again')
+      const [still] = await plane.auditPolicy()
+      this.#wrong =
+        still === undefined ? undefined : { what: still, since: new Date().toISOString() }
+    } catch (error) {
+      log.warn({ cause: (error as Error).message }, 'policy could not be audited')
+    }
+  }
+
+  /** Findings of audits, in all. */
+  get mended(): number {
+    return this.#mended
+  }
 
   /** As `explainRunning`: a flow as JSON. Throws Error where nothing is in force. */
   explain(asked: string): Explanation {
@@ -186,7 +230,7 @@ export class PolicyKeeper implements Rules {
 
   /** Why the node is not ready: the files are too much for it, or nothing is known that could be in force. */
   causes(): string[] {
-    const problem = this.#inForce === undefined ? this.#problem() : this.#refused
+    const problem = this.#wrong ?? (this.#inForce === undefined ? this.#problem() : this.#refused)
     return problem === undefined ? [] : [`policy: ${problem.what}`]
   }
 
@@ -194,12 +238,13 @@ export class PolicyKeeper implements Rules {
   async close(): Promise<void> {
     this.#watch.close()
     clearTimeout(this.#timer)
+    clearInterval(this.#auditTimer)
     await this.#rounds.close()
     await this.#parts.lastGood.close()
   }
 
   #problem(): Problem | undefined {
-    return this.#refused ?? this.#parts.source.unreadable
+    return this.#wrong ?? this.#refused ?? this.#parts.source.unreadable
   }
 
   #stands(attachment: Attachment): boolean {
@@ -233,7 +278,10 @@ export class PolicyKeeper implements Rules {
       await plane.setPolicy(state)
       this.#took(state, own)
     }
-    if (refusal !== undefined) throw refusal
+    if (refusal !== undefined) {
+      void this.audit()
+      throw refusal
+    }
   }
 
   async #enforce(files: PolicyFiles, own: readonly OwnPod[]): Promise<void> {

@@ -130,6 +130,8 @@ function nodeMetrics(
   told(registry, Gauge, ['hawser_cluster_in_sync', following], [], put => put(inSync() ? 1 : 0))
   if (policy !== undefined) {
     const policing = 'Whether the policy in force is what its files say now'
+    const mending = 'What the engine had otherwise than it was given, and was written again'
+    told(registry, Counter, ['hawser_policy_mended_total', mending], [], put => put(policy.mended))
     told(registry, Gauge, ['hawser_policy_in_sync', policing], [], put =>
       put(policy.inSync ? 1 : 0),
     )

@@ -20,6 +20,8 @@ export interface Node extends AddressSources {
     causes(): string[]
     /** Whether it is what its files say now. */
     readonly inSync: boolean
+    /** What of it was wrong in the engine, and has been written again. */
+    readonly mended: number
     /** For an operator. */
     notes(): string[]
     status(): object

@@ -1,5 +1,6 @@
 /** What adding, removing and restoring pods share. */
 import type { ControlPlane, PodAttachment, PodPolicy } from '../../dataplane/control.ts'
+import { faultPoint } from '../base/fault-points.ts'
 import type { DelegationParts } from '../ipam/delegations.ts'
 import type { Attachment } from '../state/state.ts'
 import { podSpec } from './pod-spec.ts'
@@ -41,6 +42,17 @@ export interface PodsContext extends PodsParts {
   gone: Map<string, number>
 }
 
+/** Rejects as soon as `late` is aborted, whatever becomes of the work. */
+function inTime<T>(work: Promise<T>, late: AbortSignal | undefined): Promise<T> {
+  if (late === undefined) return work
+  return new Promise((resolve, reject) => {
+    const gone = (): void => reject(late.reason)
+    late.addEventListener('abort', gone, { once: true })
+    work.then(resolve, reject).finally(() => late.removeEventListener('abort', gone))
+    if (late.aborted) gone()
+  })
+}
+
 /** Opens an attachment's way in the engine, once what must stand before does. */
 export async function open(
   { gate, plane, policies }: PodsContext,
@@ -49,6 +61,7 @@ export async function open(
   late?: AbortSignal,
 ): Promise<PodAttachment> {
   await gate?.(attachment, late)
-  const policy = await policies?.admit(attachment)
+  const policy = policies && (await inTime(policies.admit(attachment), late))
+  faultPoint('attach.admitted')
   return plane.attach(podSpec(attachment, policy), options)
 }

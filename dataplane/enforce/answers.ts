@@ -4,7 +4,7 @@
  */
 import { native } from '../../native/native.ts'
 import { ipWords } from '../addresses.ts'
-import type { PolicyAnswer, PolicyQuestion } from '../control.ts'
+import type { PodIdentity, PolicyAnswer, PolicyQuestion } from '../control.ts'
 import { DnsWatch } from '../dns/watch.ts'
 import { IdentityReader } from '../policy/identities.ts'
 import { type PolicyMemory, policyAcl } from '../policy/memory.ts'
@@ -16,6 +16,8 @@ export interface Asked {
   program: number
   port: number
 }
+
+const NO_NAMES = { found: new Uint16Array(0), count: 0 }
 
 export class Answers {
   readonly identities: IdentityReader
@@ -36,11 +38,26 @@ export class Answers {
     return index === 0 ? IDENTITY.WORLD : this.identities.identity(index)
   }
 
+  /** Whether the tables know an address as this. */
+  knows(each: PodIdentity): boolean {
+    const words = ipWords(each.address)
+    const index = this.identities.find(words.length === 1 ? 4 : 6, words, 0)
+    return index !== 0 && this.identities.is(index, each)
+  }
+
   /** What `program` says of a new flow. Throws RangeError for a peer that is no address. */
-  ask({ program, port }: Asked, { peer, protocol, port: at }: PolicyQuestion): PolicyAnswer {
+  ask(asked: Asked, question: PolicyQuestion): PolicyAnswer {
+    return this.tell(asked, this.identityOf(ipWords(question.peer)), question)
+  }
+
+  /** The same with a peer of this identity. */
+  tell(
+    { program, port }: Asked,
+    identity: number,
+    { peer, protocol, port: at }: PolicyQuestion,
+  ): PolicyAnswer {
     const { questions } = this
     const words = ipWords(peer)
-    const identity = this.identityOf(words)
     questions.programs[0] = program
     questions.identities[0] = identity
     questions.addresses.fill(0)
@@ -48,6 +65,7 @@ export class Answers {
     else questions.addresses.set(words)
     questions.protocols[0] = protocol
     questions.ports[0] = at
+    questions.setPatterns(0, NO_NAMES)
     if (this.names !== undefined && port >= 0 && this.reader.asksNames(program)) {
       const second = Math.floor(native.monotonic() / 1e9)
       this.names.find(port, words.length === 1 ? 4 : 6, words, 0, second, false)

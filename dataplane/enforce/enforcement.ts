@@ -47,7 +47,9 @@ import {
 } from '../policy/memory.ts'
 import { type PolicyTables, policyTables } from '../policy/tables.ts'
 import { OPEN } from '../policy-program.ts'
+import { PORT_FLAG } from '../tables/ports.ts'
 import { Answers } from './answers.ts'
+import { wrongIdentities, wrongPrograms } from './audit.ts'
 import { denialOf, flowEntry, NODE_END } from './entries.ts'
 import { Names } from './names.ts'
 
@@ -64,7 +66,7 @@ export class Enforcement implements PodGuard {
   /** Absent where no resolver is named. */
   readonly names: Names | undefined
   private readonly denied: DenialReader
-  private answers: Answers | undefined
+  private readonly answers: Answers
   /** What a pod may have of the table: begun by it, begun with it, and half open of either. */
   private readonly shares: {
     readonly began: number
@@ -74,7 +76,11 @@ export class Enforcement implements PodGuard {
   /** Name of a network by its index. */
   private readonly networkName: (index: number) => string | undefined
   private readonly byPod = new Map<string, PortPolicy>()
-  private wanted: ReadonlyMap<string, PodPolicy> = new Map()
+  private state: PolicyState = { identities: [], pods: new Map() }
+  private nodeProgram = 0
+  /** What is in the tables has been found wrong: all of it is written again, and all flows are judged. */
+  private doubted = false
+  private audits = 0
   /** The change that is under way, or was last. */
   private last: Promise<unknown> = Promise.resolve()
 
@@ -120,6 +126,7 @@ export class Enforcement implements PodGuard {
       met: Math.min(flowsWithPod ?? FLOWS_WITH_POD, room.flows),
       halfOpen: Math.min(halfOpenOfPod ?? HALF_OPEN_OF_POD, room.flows),
     }
+    this.answers = new Answers(this.memory)
     Atomics.store(this.memory.clock, CLOCK.EPOCH, 1)
   }
 
@@ -133,7 +140,7 @@ export class Enforcement implements PodGuard {
       // Policies are for the cluster's own network.
       if (spec.network !== undefined) return undefined
       this.names?.enter(port)
-      const policy = this.wanted.get(spec.id) ?? spec.policy
+      const policy = this.state.pods.get(spec.id) ?? spec.policy
       const taken = policy === undefined ? NONE : this.take(policy)
       const entry: PortPolicy = { port: -1, ...taken }
       try {
@@ -214,7 +221,6 @@ export class Enforcement implements PodGuard {
 
   /** As ControlPlane.askPolicy. */
   ask(question: PolicyQuestion): PolicyAnswer | undefined {
-    this.answers ??= new Answers(this.memory)
     if (question.pod === undefined) {
       const program = Atomics.load(this.memory.clock, CLOCK.NODE_PROGRAM)
       return this.answers.ask({ program, port: -1 }, question)
@@ -238,7 +244,8 @@ export class Enforcement implements PodGuard {
     return turn
   }
 
-  private async change({ pods, identities, node = OPEN }: PolicyState): Promise<void> {
+  private async change(state: PolicyState): Promise<void> {
+    const { pods, identities, node = OPEN } = state
     const next = new Map<string, Taken>()
     let nodeProgram = 0
     try {
@@ -260,10 +267,13 @@ export class Enforcement implements PodGuard {
       await this.programs.commit()
       throw error
     }
-    this.wanted = pods
-    const nodeBefore = Atomics.exchange(this.memory.clock, CLOCK.NODE_PROGRAM, nodeProgram)
+    this.state = state
+    const nodeBefore = this.nodeProgram
+    this.nodeProgram = nodeProgram
+    Atomics.store(this.memory.clock, CLOCK.NODE_PROGRAM, nodeProgram)
     const before: Taken[] = []
-    let differ = followed.changed || nodeBefore !== nodeProgram
+    let differ = followed.changed || nodeBefore !== nodeProgram || this.doubted
+    this.doubted = false
     for (const [id, taken] of next) {
       const entry = this.byPod.get(id)!
       before.push({ ...entry })
@@ -278,6 +288,47 @@ export class Enforcement implements PodGuard {
     await this.programs.commit()
     this.identities.quiesced()
     this.forget(followed.moved)
+  }
+
+  /**
+   * As ControlPlane.auditPolicy. What has been decided by tables that were wrong is decided again: all flows are judged anew.
+   */
+  audit(): Promise<string[]> {
+    return this.inTurn(async () => {
+      const { answers, state } = this
+      const round = this.audits++
+      const programs = await wrongPrograms(this.programs, answers, round)
+      const addresses = await wrongIdentities(answers, state.identities)
+      const records = this.wrongRecords()
+      const told = [
+        ...programs.map(number => `program ${number} is not what policy says`),
+        ...addresses.map(address => `${address} is taken for somebody else`),
+        ...records.map(id => `the port of ${id} has another policy`),
+      ]
+      if (told.length === 0) return []
+      for (const number of programs) this.programs.distrust(number)
+      const wrong = new Set(addresses)
+      for (const each of state.identities) {
+        if (wrong.has(each.address)) this.identities.rewrite(each)
+      }
+      this.identities.quiesced()
+      this.doubted = true
+      await this.change(state)
+      return told
+    })
+  }
+
+  /** The ids of pods whose port's record has another policy than it should; `the node` for its own. */
+  private wrongRecords(): string[] {
+    const { ports } = this.parts
+    const wrong = [...this.byPod].flatMap(([id, entry]) => {
+      const record = entry.port < 0 ? undefined : ports.record(entry.port)
+      if (record === undefined) return []
+      const right = same(record, entry) && (record.flags & PORT_FLAG.POLICED) !== 0
+      return right ? [] : [id]
+    })
+    const node = Atomics.load(this.memory.clock, CLOCK.NODE_PROGRAM) === this.nodeProgram
+    return node ? wrong : [...wrong, 'the node']
   }
 
   private writeRecords(ids: Iterable<string>): void {

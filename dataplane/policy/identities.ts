@@ -90,6 +90,14 @@ export class IdentityWriter {
     return { moved, changed }
   }
 
+  /** Writes an address that it has once more, as it should be. */
+  rewrite({ address, identity, vtep }: PodIdentity): void {
+    const known = this.byAddress.get(address)
+    if (known === undefined) return
+    this.who.set([identity, ...vtepWords(vtep)], known.index * WHO_WORDS)
+    this.fib(address).insert(ipWords(address), bitsOf(address), known.index)
+  }
+
   /** No reader is inside a lookup that began before the last `follow`. */
   quiesced(): void {
     this.fibs[4].quiesced()
@@ -163,6 +171,12 @@ export class IdentityReader {
 
   identity(index: number): number {
     return this.who[index * WHO_WORDS]!
+  }
+
+  /** Whether entry `index` is of this identity, from this VTEP. */
+  is(index: number, { identity, vtep }: PodIdentity): boolean {
+    const at = index * WHO_WORDS
+    return [identity, ...vtepWords(vtep)].every((word, w) => this.who[at + w] === word)
   }
 
   /** Whether its packets may come from the VTEP with these words (IPv4 as ::ffff:a.b.c.d). */

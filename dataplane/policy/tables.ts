@@ -55,7 +55,7 @@ export interface PolicyLimits {
 }
 
 /** Places of the facts of a group in `PolicyFacts.groups`. */
-const GROUP = {
+export const GROUP = {
   NEXT: 0,
   OTHERWISE: 1,
   ORIGIN: 2,
@@ -91,12 +91,14 @@ export function policyFacts({ matches }: PolicyLimits): PolicyFacts {
 }
 
 interface Kept {
+  program: Program
   number: number
   uses: number
   text: string
   groups: number[]
   ids: number[]
   patterns: number[]
+  distrusted: boolean
 }
 
 /** The writer's end; one thread. */
@@ -139,7 +141,7 @@ export class PolicyTables {
   add(program: Program): number {
     if (program.tiers.length === 0 && program.staged === undefined) return 0
     const same = this.byObject.get(program)
-    if (same !== undefined && same.uses > 0) {
+    if (same !== undefined && same.uses > 0 && !same.distrusted) {
       same.uses++
       return same.number
     }
@@ -159,9 +161,22 @@ export class PolicyTables {
     const kept = this.byNumber.get(number)
     if (kept === undefined) throw new RangeError(`policy program ${number}: it is not there`)
     if (--kept.uses > 0) return
-    this.byText.delete(kept.text)
+    if (this.byText.get(kept.text) === kept) this.byText.delete(kept.text)
     this.byNumber.delete(number)
     this.takeOut(kept)
+  }
+
+  /** All that are in it, by their numbers. */
+  *programs(): Generator<[number, Program]> {
+    for (const [number, { program }] of this.byNumber) yield [number, program]
+  }
+
+  /** What is in the tables of a program is not to be believed: whoever adds it from now on gets another number, and new rules. */
+  distrust(number: number): void {
+    const kept = this.byNumber.get(number)
+    if (kept === undefined) return
+    kept.distrusted = true
+    if (this.byText.get(kept.text) === kept) this.byText.delete(kept.text)
   }
 
   /** As `AclWriter.commit`. */
@@ -175,7 +190,8 @@ export class PolicyTables {
     this.patterns?.quiesced()
   }
 
-  private write({ tiers: enforced, staged }: Program, text: string): Kept {
+  private write(program: Program, text: string): Kept {
+    const { tiers: enforced, staged } = program
     // Each list needs a first group: the one has the number of the other's, which stands for all of it.
     const first = enforced.length > 0 ? enforced : [NO_RULES]
     const tried = staged?.length === 0 ? [NO_RULES] : (staged ?? [])
@@ -209,7 +225,16 @@ export class PolicyTables {
       throw new RangeError(`policy: a tier of more than ${MAX_PRIORITY} rules (MAX_PRIORITY)`)
     }
     const groups = [...tiers, ...named].map(() => this.freeGroups.pop() ?? this.nextGroup++)
-    const kept: Kept = { number: groups[0]!, uses: 1, text, groups, ids: [], patterns: [] }
+    const kept: Kept = {
+      program,
+      distrusted: false,
+      number: groups[0]!,
+      uses: 1,
+      text,
+      groups,
+      ids: [],
+      patterns: [],
+    }
     try {
       tiers.forEach(({ rules, otherwise, origin }, t) => {
         const group = groups[t]!
@@ -364,7 +389,7 @@ export class Questions {
   }
 
   /** The address of question `q` belongs to these patterns. */
-  setPatterns(q: number, { found, count }: PatternReader): void {
+  setPatterns(q: number, { found, count }: Pick<PatternReader, 'found' | 'count'>): void {
     this.patternCounts[q] = count
     for (let k = 0; k < count; k++) this.patterns[q * PATTERNS_OF_ADDRESS + k] = found[k]!
   }

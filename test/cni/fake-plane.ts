@@ -170,6 +170,15 @@ export class FakePlane implements ControlPlane {
     return this.learned
   }
 
+  /** What the next audit finds. */
+  wrong: readonly string[] = []
+  audits = 0
+
+  auditPolicy(): Promise<readonly string[]> {
+    this.audits++
+    return Promise.resolve(this.wrong)
+  }
+
   /** Asks the programs that were set rule by rule, as the engine's tables would. */
   askPolicy({ pod, direction, peer, protocol, port }: PolicyQuestion): PolicyAnswer | undefined {
     const program = pod === undefined ? this.policy?.node : this.policy?.pods.get(pod)?.[direction]

@@ -26,6 +26,7 @@ import { tellLogsOnFailure } from './expect.ts'
 /** In the order in which they are reached. */
 const ADD: readonly FaultPoint[] = [
   ...(['add.begun', 'add.asking', 'add.leased', 'add.reserved'] as const),
+  'attach.admitted',
   ...(['attach.device', 'attach.configured', 'attach.served', 'attach.routed'] as const),
   ...(['add.made', 'add.mapped', 'further.asking', 'further.made'] as const),
   ...(['add.attached', 'add.answer'] as const),

@@ -134,7 +134,8 @@ test('a swap says what is in use now', () => {
 })
 
 test('status says which policy is in force, and why that is not what the files say', () => {
-  const policy = { folder: '/p', policies: 3, programs: 2, addresses: 9, since: '2026-01-02' }
+  const since = '2026-01-02'
+  const policy = { folder: '/p', policies: 3, programs: 2, addresses: 9, mended: 0, since }
   const line = (more: Partial<PolicyStatus>): string | undefined =>
     /^policy .*$/m.exec(showStatus({ ...STATUS, policy: { ...policy, ...more } }))?.[0]
   expect(line({})).toBe(
@@ -143,6 +144,7 @@ test('status says which policy is in force, and why that is not what the files s
   expect(line({ problem: { what: '/p/a.yaml:3: no', since: '2026-01-03' } })).toMatch(
     /since 2026-01-02; not as it is now: \/p\/a\.yaml:3: no$/,
   )
+  expect(line({ mended: 2 })).toMatch(/2026-01-02; 2 times otherwise in the engine, and mended$/)
   const names = {
     ...{ addresses: 4, learned: 9, unasked: 0, malformed: 0, unfollowed: 0, busy: 0 },
     refused: { '256 names of a pod': 3, '128 addresses of a name': 0 },

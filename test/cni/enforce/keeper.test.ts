@@ -196,6 +196,25 @@ describe('explained as it runs', () => {
   })
 })
 
+test('the engine is audited, after failures too; what differs is told, and what stays wrong makes the node not ready', async () => {
+  await start()
+  await keeper.audit()
+  expect([keeper.mended, keeper.causes()]).toEqual([0, []])
+  plane.wrong = ['program 7 is not what policy says', 'fd44::9 is taken for somebody else']
+  await keeper.audit()
+  expect(keeper.status()).toMatchObject({ mended: 2 })
+  expect(keeper.causes()).toEqual(['policy: program 7 is not what policy says'])
+  const told = records.find(({ msg }) => String(msg).startsWith('the engine had another policy'))
+  expect(told).toMatchObject({ count: 2, found: plane.wrong })
+  plane.wrong = []
+  await keeper.audit()
+  expect([keeper.mended, keeper.causes()]).toEqual([2, []])
+  const before = plane.audits
+  plane.refusePolicy = new RangeError('policy matches')
+  put('world.json', DENY_ALL)
+  await until('an audit after the refusal', () => plane.audits > before)
+})
+
 describe('files and pods', () => {
   test('a pod of this node has the labels of the files, and the address that it has here', async () => {
     put('world.json', namespace('shop'), TO_DB)

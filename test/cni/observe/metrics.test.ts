@@ -103,11 +103,14 @@ describe('what is told', () => {
   test('whether policy is what its files say, where there is one', async () => {
     expect((await scrape()).has('hawser_policy_in_sync')).toBe(false)
     const policy = { ...{ causes: () => [], notes: () => [], status: () => ({}) }, inSync: false }
+    const mended = { mended: 3 }
     const rules = { ruleText: () => undefined, ruleTexts: () => [] }
     const asked = { explain: () => ({}), known: () => ({}) }
-    const node = { ...fake.node, policy: { ...policy, ...rules, ...asked } }
+    const node = { ...fake.node, policy: { ...policy, ...rules, ...asked, ...mended } }
     const { registry } = createMetrics(node, () => true)
-    expect(await registry.metrics()).toMatch(/^hawser_policy_in_sync 0$/m)
+    const text = await registry.metrics()
+    expect(text).toMatch(/^hawser_policy_in_sync 0$/m)
+    expect(text).toMatch(/^hawser_policy_mended_total 3$/m)
   })
 
   test('names that pods have learned, where resolvers are named', async () => {

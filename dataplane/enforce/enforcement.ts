@@ -7,7 +7,7 @@
  * change that a limit refuses has changed nothing. What was the same before stays as it is: the coming and going
  * of pods moves no epoch, and so no flow but those of their addresses.
  */
-import { type Cidr, ipWords, parseCidr } from '../addresses.ts'
+import { type Cidr, parseCidr } from '../addresses.ts'
 import type {
   Denial,
   DenialsRead,
@@ -19,8 +19,8 @@ import type {
   PolicyQuestion,
   PolicyState,
 } from '../control.ts'
-import { ENTRY, ENTRY_WORDS, type FlowTable } from '../flow/flow.ts'
-import { FLOW_KEY_WORDS, KEY } from '../hash/flow-key.ts'
+import { ENTRY, type FlowTable } from '../flow/flow.ts'
+import { KEY } from '../hash/flow-key.ts'
 import {
   DEFAULT_FLOWS,
   DEFAULT_POLICY_ADDRESSES,
@@ -50,11 +50,9 @@ import { OPEN } from '../policy-program.ts'
 import { PORT_FLAG } from '../tables/ports.ts'
 import { Answers } from './answers.ts'
 import { wrongIdentities, wrongPrograms } from './audit.ts'
+import { Ends } from './ends.ts'
 import { denialOf, flowEntry, NODE_END } from './entries.ts'
 import { Names } from './names.ts'
-
-/** Flows that are taken out at a time. */
-const FORGET = 256
 
 export class Enforcement implements PodGuard {
   readonly memory: PolicyMemory
@@ -365,37 +363,16 @@ export class Enforcement implements PodGuard {
   /** Takes out the flows of these addresses: they are somebody else's, or nobody's, from now on. */
   private forget(addresses: readonly string[]): void {
     if (addresses.length === 0) return
-    const gone = new Set(addresses.map(text => addressKey(ipWords(text))))
-    this.forgetThose(key => {
-      const ends = [key.subarray(KEY.A, KEY.A + 4), key.subarray(KEY.B, KEY.B + 4)]
-      return ends.some(end => gone.has(addressKey(end)))
+    const those = new Ends(addresses)
+    this.table.removeWhere((words, at) => {
+      const key = at + ENTRY.KEY
+      return those.has(words, key + KEY.A) || those.has(words, key + KEY.B)
     })
   }
 
   /** Takes out all flows: each is judged as a new one with its next packet, whichever end sends that. */
   forgetAll(): void {
-    this.forgetThose(() => true)
-  }
-
-  /** `gone` is told the words of a flow's key (hash/flow-key.ts). */
-  private forgetThose(gone: (key: Uint32Array) => boolean): void {
-    const words = new Uint32Array(FORGET * FLOW_KEY_WORDS)
-    const hashes = new Uint32Array(FORGET)
-    const directions = new Uint8Array(FORGET)
-    const ended = new Uint32Array(FORGET * ENTRY_WORDS)
-    let n = 0
-    const flush = (): void => {
-      this.table.remove({ words, hashes, directions }, n, ended)
-      n = 0
-    }
-    for (const entry of this.table.flows()) {
-      const key = entry.subarray(ENTRY.KEY, ENTRY.KEY + FLOW_KEY_WORDS)
-      if (!gone(key)) continue
-      words.set(key, n * FLOW_KEY_WORDS)
-      hashes[n++] = entry[ENTRY.HASH]!
-      if (n === FORGET) flush()
-    }
-    flush()
+    this.table.removeWhere(() => true)
   }
 }
 
@@ -414,9 +391,4 @@ function same(a: Taken, b: Taken): boolean {
     a.ingressProgram === b.ingressProgram &&
     a.egressProgram === b.egressProgram
   )
-}
-
-/** The same for an IPv4 address and the four words that a flow's key has of it. */
-function addressKey(words: Uint32Array): string {
-  return words.length === 1 ? `0,0,0,${words[0]}` : words.join()
 }

@@ -195,6 +195,12 @@ export interface FlowTable {
   /** Takes `n` flows out; one that other writers keep locked stays. Writes copies of what was there to `ended`, which has room for `n`, and returns how many. */
   remove(keys: FlowKeys, n: number, ended: EndedFlows): number
   /**
+   * Takes out the flows that `gone` says: it is told where an entry begins in `words`, which may be another one's a moment
+   * later (it is asked twice), and must not write. None is missed, also while others move flows about; it may wait for
+   * them, so it is the main thread's. Returns how many are gone.
+   */
+  removeWhere(gone: (words: Int32Array, at: number) => boolean): number
+  /**
    * Looks at the next `most` places of the wheel (as many as `ended` has room for), and takes out the
    * flows that had no packet for the timeout of their class. Workers share the wheel: each call takes
    * the places behind those of the last one, of any worker. A whole round (`slots` places) must come

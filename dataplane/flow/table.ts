@@ -35,6 +35,11 @@ import {
 
 /** Times that an insert makes room and finds it taken before it gives up. */
 const ROOM_ATTEMPTS = 4
+/** Times that a scan goes over all places, while flows move. */
+const SCANS = 8
+/** Milliseconds that a scan waits for the stripes of a flow that is to go. */
+const PATIENCE_MS = 100
+const NOTHING = new Int32Array(new SharedArrayBuffer(4))
 /** Ages from here on are ticks that lie ahead: another worker's clock is a little faster. */
 const AHEAD = 0x8000
 
@@ -212,6 +217,15 @@ export function flowTable(
     throw new RangeError(`quota of port ${port}: ${flows} is not in 0..${MAX_FLOWS} (MAX_FLOWS)`)
   }
 
+  /** For the main thread: a worker that has the stripes and lost its core gets it back meanwhile. */
+  function lockPatiently(hash: number): boolean {
+    for (let tries = 0; tries < PATIENCE_MS; tries++) {
+      if (placement.lock(hash)) return true
+      Atomics.wait(NOTHING, 0, 0, 1)
+    }
+    return false
+  }
+
   const counts = new Int32Array(FOUND.REFUSED_PENDING + 1)
 
   return {
@@ -294,6 +308,31 @@ export function flowTable(
         const slot = placement.find(hash, keys.words, i * FLOW_KEY_WORDS)
         if (slot >= 0) region.end(slot, ended, removed++)
         placement.unlock(hash)
+      }
+      region.count(WORD.REMOVED, removed)
+      return removed
+    },
+
+    removeWhere(gone) {
+      const ended = new Uint32Array(ENTRY_WORDS)
+      let removed = 0
+      for (let round = 0; round < SCANS; round++) {
+        const moves = Atomics.load(header, WORD.MOVES)
+        for (let slot = 0; slot < slots; slot++) {
+          if (tags[slot] === 0) continue
+          const at = slot * ENTRY_WORDS
+          if (!gone(entries, at)) continue
+          const hash = entries[at + ENTRY.HASH]!
+          if (!lockPatiently(hash)) continue
+          const still = (Atomics.load(entries, at) & 2) !== 0 && entries[at + ENTRY.HASH] === hash
+          if (still && gone(entries, at)) {
+            region.end(slot, ended, 0)
+            removed++
+          }
+          placement.unlock(hash)
+        }
+        // A flow that moved may have gone by the one way while this went the other.
+        if (Atomics.load(header, WORD.MOVES) === moves) break
       }
       region.count(WORD.REMOVED, removed)
       return removed

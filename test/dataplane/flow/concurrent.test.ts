@@ -14,7 +14,7 @@ import {
   STOP,
   type Task,
 } from './flow.worker.ts'
-import { answersFor, decisionsOf, keysOf, range, table } from './tables.ts'
+import { answersFor, decisionsOf, forwardOf, keysOf, range, table } from './tables.ts'
 
 /** Rounds of each reader before writers may end. */
 const LEAST_READS = 20
@@ -108,6 +108,35 @@ describe.each(flowNames())('%s', name => {
     const answers = answersFor(3584)
     flows.probe(keysOf(numbers), 3584, 1, answers)
     expect(answers.found.every(each => each === FOUND.CURRENT)).toBe(true)
+  })
+
+  test('what is taken out by a question is all gone, while others come, go and move', async () => {
+    const { memory, flows } = table(name, LIMITS)
+    const those = range(0, 1000)
+    fill(flows, those)
+    const wanted = new Set(those.map(number => actionNumber(number, 1)).map(n => forwardOf(n) | 0))
+    const others = [range(3000, 4200), range(3600, 4800)]
+    let removed = 0
+    const churn = together(name, memory, LIMITS, [
+      { role: 'churn', numbers: others[0]!, port: 1, rounds: 60 },
+      { role: 'churn', numbers: others[1]!, port: 2, rounds: 60 },
+    ])
+    const remove = (): number =>
+      flows.removeWhere((words, at) => {
+        const actions = [words[at + ENTRY.ACTION]!, words[at + ENTRY.ACTION + 1]!]
+        return actions.some(action => wanted.has(action))
+      })
+    for (let round = 0; round < 20; round++) {
+      removed += remove()
+      const answers = answersFor(those.length)
+      flows.probe(keysOf(those), those.length, 1, answers)
+      expect(answers.found.every(each => each === FOUND.MISS)).toBe(true)
+      fill(flows, those)
+      await new Promise(resolve => setImmediate(resolve))
+    }
+    await churn
+    expect(removed).toBe(20 * those.length)
+    sound(flows, 4)
   })
 
   test('what stays is found at any moment while others come, go, move and grow old', async () => {

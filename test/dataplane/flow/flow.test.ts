@@ -100,6 +100,33 @@ describe.each(flowNames())('%s', name => {
     expect([...answers.actions]).toEqual(range(100, 110).map(forwardOf))
   })
 
+  test('those that are gone by a question about their entries, and no others', () => {
+    const { flows } = table(name, LIMITS)
+    insertAll(flows, range(0, 900), { port: 1 })
+    const wanted = new Set(
+      range(0, 900)
+        .filter(n => n % 3 === 0)
+        .map(n => forwardOf(n) | 0),
+    )
+    let asked = 0
+    const gone = (words: Int32Array, at: number): boolean => {
+      asked++
+      const actions = [words[at + ENTRY.ACTION]!, words[at + ENTRY.ACTION + 1]!]
+      return actions.some(action => wanted.has(action))
+    }
+    expect(flows.removeWhere(gone)).toBe(300)
+    expect(asked).toBe(1200)
+    expect([flows.counters().live, flows.counters().removed, flows.owned(1)]).toEqual([
+      600, 300, 600,
+    ])
+    const { found } = probeAll(flows, range(0, 900))
+    expect([...found].every((each, n) => each === (n % 3 === 0 ? FOUND.MISS : FOUND.CURRENT))).toBe(
+      true,
+    )
+    expect(flows.removeWhere(() => true)).toBe(600)
+    expect(flows.removeWhere(() => true)).toBe(0)
+  })
+
   test('an account counts packets and bytes, goes where its flow goes, and has the labels of who decided last', () => {
     const { flows } = table(name, LIMITS)
     const numbers = range(0, 900)

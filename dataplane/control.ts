@@ -200,6 +200,8 @@ export interface PodSpec {
    * (`further`) that leads to the network's CIDRs and nowhere else.
    */
   network?: string
+  /** What it has learned of names when an earlier engine served it, in force before its first packet. What there is no room for is left out. */
+  names?: readonly Pick<LearnedName, 'name' | 'address' | 'seconds'>[]
   /** What policy makes of it, in force before its first packet; absent: all is allowed, unless `setPolicy` has named it. */
   policy?: PodPolicy
 }

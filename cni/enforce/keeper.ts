@@ -7,7 +7,13 @@
  * files say now. When a limit refuses it, it puts the last good files in force, with the pods that are there now. Where
  * nothing is known that could be in force, pods get nothing through and no new ones come.
  */
-import type { ControlPlane, NamesStatus, PodPolicy, PolicyState } from '../../dataplane/control.ts'
+import type {
+  ControlPlane,
+  LearnedName,
+  NamesStatus,
+  PodPolicy,
+  PolicyState,
+} from '../../dataplane/control.ts'
 import type { Logger } from '../base/logger.ts'
 import type { ClusterView } from '../cluster/view.ts'
 import type { Explanation } from '../policy/explain.ts'
@@ -19,6 +25,7 @@ import { CniError, CODE } from '../spec/errors.ts'
 import type { Attachment } from '../state/rows.ts'
 import { CLOSED, CompiledWorld, withOwn } from './compiled.ts'
 import { explainRunning } from './explain.ts'
+import type { KeptNames } from './kept-names.ts'
 import type { LastGoodPolicy } from './last-good.ts'
 import { type OwnPod, ownPods } from './own-pods.ts'
 import { closedState, type Nodes, PolicyStates } from './policy-state.ts'
@@ -36,12 +43,16 @@ export const FIRST_PAUSE_MS = 1_000
 export const LONGEST_PAUSE_MS = 30_000
 
 export interface KeeperParts {
-  plane: Pick<ControlPlane, 'setPolicy' | 'askPolicy' | 'auditPolicy' | 'namesStatus'>
+  plane: Pick<
+    ControlPlane,
+    'setPolicy' | 'askPolicy' | 'auditPolicy' | 'namesStatus' | 'learnedNames'
+  >
   /** Attachments of this node, the oldest first. */
   attachments: () => readonly Attachment[]
   cluster: () => ClusterView
   source: PolicySource
   lastGood: LastGoodPolicy
+  names: KeptNames
   log: Logger
   /** AUDIT_MS when absent. */
   auditMs?: number
@@ -137,6 +148,11 @@ export class PolicyKeeper implements Rules {
   of(attachment: Attachment): PodPolicy | undefined {
     if (ownPods([attachment]).length === 0) return undefined
     return this.#state.pods.get(attachmentId(attachment)) ?? CLOSED
+  }
+
+  /** What an attachment of an earlier daemon had learned of names; given once. */
+  names(attachment: Attachment): readonly LearnedName[] {
+    return this.#parts.names.take(attachmentId(attachment))
   }
 
   /** An attachment is gone, or the cluster is another one. Not waited for. */
@@ -241,6 +257,7 @@ export class PolicyKeeper implements Rules {
     clearInterval(this.#auditTimer)
     await this.#rounds.close()
     await this.#parts.lastGood.close()
+    await this.#parts.names.close()
   }
 
   #problem(): Problem | undefined {

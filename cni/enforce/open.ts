@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { refuseForeignFile, refuseForeignLinks } from '../fs/links.ts'
 import { type KeeperParts, PolicyKeeper } from './keeper.ts'
+import { KeptNames } from './kept-names.ts'
 import { LastGoodPolicy } from './last-good.ts'
 import { PolicySource } from './source.ts'
 
@@ -12,15 +13,17 @@ import { PolicySource } from './source.ts'
 export async function openPolicy(
   folder: string,
   statePath: string,
-  parts: Omit<KeeperParts, 'source' | 'lastGood'>,
+  parts: Omit<KeeperParts, 'source' | 'lastGood' | 'names'>,
 ): Promise<PolicyKeeper> {
   refuseForeignLinks(folder)
   // Of the folder, whatever is in it.
   refuseForeignFile(join(folder, 'any'))
   const lastGood = new LastGoodPolicy(`${statePath}.policy`, parts.log)
   refuseForeignFile(lastGood.path)
+  const names = new KeptNames(`${statePath}.names`, parts.plane, parts.log)
+  refuseForeignFile(names.path)
   const source = new PolicySource(folder, lastGood, parts.log)
-  const keeper = new PolicyKeeper({ ...parts, source, lastGood })
+  const keeper = new PolicyKeeper({ ...parts, source, lastGood, names })
   await keeper.first()
   return keeper
 }

@@ -198,9 +198,18 @@ function daemonFiles({ socket, state, purge }: UninstallOptions, ours: boolean):
 
 /** The state file and what the daemon keeps beside it: SQLite's files, the last good cluster file, the lock. */
 function ownFiles(state: string): string[] {
-  return ['', '-wal', '-shm', '.cluster', '.cluster.new', '.policy', '.policy.new', '.lock'].map(
-    end => `${state}${end}`,
-  )
+  return [
+    '',
+    '-wal',
+    '-shm',
+    '.cluster',
+    '.cluster.new',
+    '.policy',
+    '.policy.new',
+    '.names',
+    '.names.new',
+    '.lock',
+  ].map(end => `${state}${end}`)
 }
 
 /** Those of `paths`, in folders that are root's alone, that are there and of the right kind. */

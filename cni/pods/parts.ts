@@ -1,5 +1,10 @@
 /** What adding, removing and restoring pods share. */
-import type { ControlPlane, PodAttachment, PodPolicy } from '../../dataplane/control.ts'
+import type {
+  ControlPlane,
+  LearnedName,
+  PodAttachment,
+  PodPolicy,
+} from '../../dataplane/control.ts'
 import { faultPoint } from '../base/fault-points.ts'
 import type { DelegationParts } from '../ipam/delegations.ts'
 import type { Attachment } from '../state/state.ts'
@@ -15,6 +20,8 @@ export type Gate = (attachment: Attachment, late?: AbortSignal) => Promise<void>
 export interface Policies {
   /** Once policy and addresses are in force; undefined for an attachment that policy is not for. Rejects when that can't be. */
   admit(attachment: Attachment): Promise<PodPolicy | undefined>
+  /** What it had learned of domain names when an earlier daemon served it; given once. */
+  names(attachment: Attachment): readonly LearnedName[]
   /** What is in force for it now. */
   of(attachment: Attachment): PodPolicy | undefined
   /** An attachment is gone. */
@@ -63,5 +70,7 @@ export async function open(
   await gate?.(attachment, late)
   const policy = policies && (await inTime(policies.admit(attachment), late))
   faultPoint('attach.admitted')
-  return plane.attach(podSpec(attachment, policy), options)
+  const names = policies?.names(attachment) ?? []
+  const spec = podSpec(attachment, policy)
+  return plane.attach(names.length === 0 ? spec : { ...spec, names }, options)
 }

@@ -50,16 +50,29 @@ export class LearnedNames {
   learn(port: number, message: DnsMessage, second: number): void {
     const region = regionAt(port)
     const family = message.type === TYPE.A ? 4 : 6
-    const name = this.nameOf(region, message)
-    if (name === 0) {
-      this.words[region + PORT.REFUSED_NAMES]!++
-      return
-    }
+    const name = this.nameOf(region, message.name, message.nameBytes)
+    if (name === 0) return
     for (let k = 0; k < message.count; k++) {
       const life = Math.min(message.ttls[k]!, DNS_TTL_SECONDS) + DNS_GRACE_SECONDS
       for (let w = 0; w < 4; w++) this.one[w] = message.addresses[k * 4 + w]!
-      this.put(region, name, family, second + life)
+      this.keep(region, name, family, second + life)
     }
+  }
+
+  /** Learns one address, of one word or four, for a name of `length` bytes. */
+  put(
+    port: number,
+    bytes: Uint8Array,
+    length: number,
+    words: ArrayLike<number>,
+    expires: number,
+  ): void {
+    const region = regionAt(port)
+    const name = this.nameOf(region, bytes, length)
+    if (name === 0) return
+    const family = words.length === 1 ? 4 : 6
+    for (let w = 0; w < 4; w++) this.one[w] = family === 6 ? words[w]! : w === 3 ? words[0]! : 0
+    this.keep(region, name, family, expires)
   }
 
   /**
@@ -88,31 +101,34 @@ export class LearnedNames {
     }
   }
 
-  /** Number of the name that was asked, with a place of its own from now on; 0: there is no room. */
-  private nameOf(region: number, message: DnsMessage): number {
+  /** Number of a name, with a place of its own from now on; 0, and counted: there is no room. */
+  private nameOf(region: number, name: Uint8Array, length: number): number {
     const { words } = this
     const used = words[region + PORT.NAMES]!
     let free = 0
     for (let n = 1; n <= used; n++) {
       const at = nameAt(region, n)
       if (words[at + NAME.COUNT] === 0) free = free === 0 ? n : free
-      else if (this.isNamed(at, message)) return n
+      else if (this.isNamed(at, name, length)) return n
     }
     if (free === 0) {
-      free = used < DNS_NAMES ? used + 1 : this.displaced(region, message)
-      if (free === 0) return 0
+      free = used < DNS_NAMES ? used + 1 : this.displaced(region, name, length)
+      if (free === 0) {
+        words[region + PORT.REFUSED_NAMES]!++
+        return 0
+      }
       words[region + PORT.NAMES] = Math.max(used, free)
     }
     const at = nameAt(region, free)
-    words[at + NAME.LENGTH] = message.nameBytes
+    words[at + NAME.LENGTH] = length
     const to = (at + NAME.BYTES) * 4
-    for (let k = 0; k < message.nameBytes; k++) this.bytes[to + k] = message.name[k]!
+    for (let k = 0; k < length; k++) this.bytes[to + k] = name[k]!
     return free
   }
 
-  /** The place of a name that no pattern means, if one means that of `message`: its addresses go. 0: there is none. */
-  private displaced(region: number, message: DnsMessage): number {
-    if (!this.isMeant(message.name, 0, message.nameBytes)) return 0
+  /** The place of a name that no pattern means, if one means `name`: its addresses go. 0: there is none. */
+  private displaced(region: number, name: Uint8Array, length: number): number {
+    if (!this.isMeant(name, 0, length)) return 0
     for (let n = 1; n <= DNS_NAMES; n++) {
       const at = nameAt(region, n)
       if (this.isMeant(this.bytes, (at + NAME.BYTES) * 4, this.words[at + NAME.LENGTH]!)) continue
@@ -130,15 +146,15 @@ export class LearnedNames {
     return this.meant.count > 0
   }
 
-  private isNamed(at: number, { name, nameBytes }: DnsMessage): boolean {
-    if (this.words[at + NAME.LENGTH] !== nameBytes) return false
+  private isNamed(at: number, name: Uint8Array, length: number): boolean {
+    if (this.words[at + NAME.LENGTH] !== length) return false
     const from = (at + NAME.BYTES) * 4
-    for (let k = 0; k < nameBytes; k++) if (this.bytes[from + k] !== name[k]) return false
+    for (let k = 0; k < length; k++) if (this.bytes[from + k] !== name[k]) return false
     return true
   }
 
   /** Puts `one` under a name, or lets it live on. */
-  private put(region: number, name: number, family: number, expires: number): void {
+  private keep(region: number, name: number, family: number, expires: number): void {
     const { words } = this
     const chain = region + CHAINS_AT + this.chain()
     for (let a = words[chain]!; a !== 0; a = words[entryAt(region, a) + ADDRESS.NEXT]!) {

@@ -4,7 +4,7 @@
  */
 import { DNS_STREAMS } from '../limits.ts'
 import { lock, unlock } from '../memory/mutex.ts'
-import { entryAt, nameAt, takeOut } from './learned.ts'
+import { entryAt, LearnedNames, nameAt, takeOut } from './learned.ts'
 import {
   ADDRESS,
   CHAINS,
@@ -35,14 +35,17 @@ export interface LearnedAddress {
 export class NameLedger {
   private readonly words: Int32Array
   private readonly bytes: Uint8Array
+  private readonly learned: LearnedNames
 
-  constructor({ regions }: DnsMemory) {
+  constructor(memory: DnsMemory) {
+    const { regions } = memory
+    this.learned = new LearnedNames(memory)
     this.words = regions
     this.bytes = new Uint8Array(regions.buffer)
   }
 
-  /** Nothing is known of a port: it is another pod's now. False when others have the lock all the time. */
-  clear(port: number): boolean {
+  /** A port is another pod's now, and `known` is all that is known. False when others have the lock all the time. */
+  begin(port: number, known: readonly Omit<LearnedAddress, 'family' | 'place'>[] = []): boolean {
     return this.locked(port, region => {
       const { words } = this
       // What lies behind these counts was never written.
@@ -56,6 +59,9 @@ export class NameLedger {
         words.fill(0, at, at + STREAM.BYTES)
       }
       words.fill(0, region + PORT.LOCK + 1, region + PORT.WORDS)
+      for (const { name, words: address, expires } of known) {
+        this.learned.put(port, name, name.length, address, expires)
+      }
     })
   }
 

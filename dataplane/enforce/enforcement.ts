@@ -137,7 +137,7 @@ export class Enforcement implements PodGuard {
     return this.inTurn(async () => {
       // Policies are for the cluster's own network.
       if (spec.network !== undefined) return undefined
-      this.names?.enter(port)
+      this.names?.enter(port, spec.names)
       const policy = this.state.pods.get(spec.id) ?? spec.policy
       const taken = policy === undefined ? NONE : this.take(policy)
       const entry: PortPolicy = { port: -1, ...taken }

@@ -6,16 +6,23 @@
  * again, and finds it. The flow table says which those are, a slice at a time.
  */
 import { native } from '../../native/native.ts'
-import { wordsToIp } from '../addresses.ts'
-import type { LearnedName, NamesStatus } from '../control.ts'
+import { ipWords, wordsToIp } from '../addresses.ts'
+import type { LearnedName, NamesStatus, PodSpec } from '../control.ts'
 import { type LearnedAddress, NameLedger } from '../dns/ledger.ts'
 import { COUNT, type DnsMemory } from '../dns/memory.ts'
-import { nameText } from '../dns/names.ts'
+import { domainBytes, nameText } from '../dns/names.ts'
 import { PatternWriter } from '../dns/patterns.ts'
 import { ENTRY, type FlowTable } from '../flow/flow.ts'
 import { portOf } from '../flow/region.ts'
 import { KEY } from '../hash/flow-key.ts'
-import { DNS_ADDRESSES, DNS_ADDRESSES_OF_NAME, DNS_AGE_MS, DNS_NAMES } from '../limits.ts'
+import {
+  DNS_ADDRESSES,
+  DNS_ADDRESSES_OF_NAME,
+  DNS_AGE_MS,
+  DNS_GRACE_SECONDS,
+  DNS_NAMES,
+  DNS_TTL_SECONDS,
+} from '../limits.ts'
 import type { Log } from '../manage/parts.ts'
 
 /** Flows that are looked at before others have their turn. */
@@ -57,9 +64,14 @@ export class Names {
     clearInterval(this.timer)
   }
 
-  /** A pod comes to `port`, and has learned nothing. Throws Error when a worker has the port's lock all the time. */
-  enter(port: number): void {
-    if (!this.ledger.clear(port)) {
+  /** A pod comes to `port`, and has learned this. Throws Error when a worker has the port's lock all the time. */
+  enter(port: number, learned: PodSpec['names'] = [], second = now()): void {
+    const names = learned.flatMap(({ name, address, seconds }) => {
+      const bytes = plainBytes(name)
+      const expires = second + Math.min(seconds, DNS_TTL_SECONDS + DNS_GRACE_SECONDS)
+      return bytes === undefined ? [] : [{ name: bytes, words: ipWords(address), expires }]
+    })
+    if (!this.ledger.begin(port, names)) {
       throw new Error(`names of port ${port}: a worker keeps them locked; try again`)
     }
   }
@@ -162,6 +174,15 @@ export class Names {
         limits: { DNS_NAMES, DNS_ADDRESSES, DNS_ADDRESSES_OF_NAME },
       },
     )
+  }
+}
+
+/** Bytes of a name that needs no escapes; undefined for another one. */
+function plainBytes(name: string): Uint8Array | undefined {
+  try {
+    return domainBytes(name).bytes
+  } catch {
+    return undefined
   }
 }
 

@@ -203,6 +203,15 @@ test('what one pod has asked opens nothing for another', async () => {
   expect(await reached('other', ['203.0.113.77'], SHORT)).toEqual([])
 })
 
+test('a daemon that starts anew knows what its pods have learned', async () => {
+  const { a } = nodes!
+  await a.stop()
+  await a.start()
+  await a.acquainted()
+  expect(await reached('tun', ['203.0.113.77'], PATIENT)).toEqual(['203.0.113.77'])
+  expect(await reached('other', ['203.0.113.77'], SHORT)).toEqual([])
+})
+
 test('an operator sees what was learned', async () => {
   const { a } = nodes!
   const names = await a.cli<LearnedName[]>('policy names')

@@ -76,13 +76,14 @@ afterEach(async () => {
 
 const put = (name: string, text: string) => writeFileSync(join(config.policy!.folder, name), text)
 
-async function start(): Promise<void> {
+async function start(prepare: (plane: FakePlane) => void = () => {}): Promise<void> {
   stop = new AbortController()
   const log = createLogger('debug', 'node-a', { write: () => {} })
   running = await runDaemon(config, {
     ...{ log, signal: stop.signal, host: HOST },
     createPlane: async (self, options) => {
       plane = new FakePlane(self, options)
+      prepare(plane)
       return plane
     },
   })
@@ -289,6 +290,46 @@ describe('an operator', () => {
     expect(await notes()).toContainEqual(
       expect.stringMatching(/match nothing, since no resolver is named/),
     )
+  })
+
+  test('has what pods have learned kept: a restart gives it back to those that it takes over', async () => {
+    const status = {
+      ...{
+        addresses: 1,
+        learned: 1,
+        refused: {},
+        unasked: 0,
+        malformed: 0,
+        unfollowed: 0,
+        busy: 0,
+      },
+    }
+    const create = async () => {
+      await start(made => {
+        made.learned = status
+      })
+    }
+    await create()
+    await cni('ADD', 0)
+    await cni('ADD', 1)
+    const names = { name: 'api.example.org', address: '192.0.2.80' }
+    plane.names = [
+      { pod: 'hawser/c0/eth0', ...names, seconds: 4000 },
+      { pod: 'hawser/gone/eth0', ...names, seconds: 1 },
+    ]
+    await halt()
+    await create()
+    expect(plane.specs.map(spec => spec.names?.map(({ address }) => address))).toEqual([
+      ['192.0.2.80'],
+      undefined,
+    ])
+    const [{ seconds } = { seconds: 0 }] = plane.specs[0]!.names!
+    expect(seconds).toBeGreaterThan(3000)
+    // What can't be read was never learned.
+    await halt()
+    writeFileSync(`${config.state}.names`, '[{"pod":1}]')
+    await create()
+    expect(plane.specs.map(spec => spec.names)).toEqual([undefined, undefined])
   })
 
   test('has the policies checked with the configuration', async () => {

@@ -427,6 +427,21 @@ describe('flows', () => {
     expect(counts().addresses).toBe(0)
   })
 
+  test('what an earlier engine has learned is put back with its time', () => {
+    const names = world.enforcement!.names!
+    const of = { name: 'www.example.org', seconds: 20 }
+    const known = [
+      { ...of, address: web },
+      { ...of, address: web6 },
+      { ...of, name: 'a\\.b.example.org', address: web2 },
+    ]
+    names.enter(TUN_POD, known, second())
+    expect([reaches(web), reaches(web6, tun6), reaches(web2)]).toEqual([true, true, false])
+    expect(names.list(second())).toEqual(known.slice(0, 2).map(each => ({ pod: 'tun', ...each })))
+    pass(20)
+    expect(reaches(web)).toBe(false)
+  })
+
   test('a port that is another pod’s has learned nothing', async () => {
     learn({ to: [web] })
     world.enforcement!.names!.enter(TUN_POD)

@@ -76,6 +76,11 @@ const SUITES: Record<string, Entry> = {
     micro: false,
     load: async () => (await import('./path/suite.ts')).path,
   },
+  bulk: {
+    about: 'bulk TCP between pods of two nodes: tap, tun, AF_XDP; kernel bridge + vxlan (root)',
+    micro: false,
+    load: async () => (await import('./bulk/suite.ts')).bulk,
+  },
   cni: {
     about: 'ADD and DEL: hawser, the reference plugins bridge + host-local (root)',
     micro: false,

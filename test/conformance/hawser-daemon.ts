@@ -1,10 +1,12 @@
 /** The files that a hawser daemon needs in the runner's node, and how the runner is told about it. */
+
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { UNDERLAY } from '../../cni/conformance/namespaces.ts'
 import type { Options, Report } from '../../cni/conformance/runner.ts'
+import type { AttachKind } from '../../dataplane/control.ts'
 import { CLI, EXECUTABLE } from '../harness/node.ts'
 
 export interface HawserFiles {
@@ -18,7 +20,7 @@ export interface HawserFiles {
  * `attach`: how pods hang on the node. Pods have addresses of both families; 125 of IPv4. `more`: further
  * keys of the network configuration.
  */
-export function hawserFiles(attach: 'tun' | 'xdp', more: object = {}): HawserFiles {
+export function hawserFiles(attach: AttachKind, more: object = {}): HawserFiles {
   const folder = mkdtempSync(join(tmpdir(), 'hawser-conformance-test-'))
   const write = (name: string, document: object): string => {
     writeFileSync(join(folder, name), JSON.stringify(document))

@@ -29,7 +29,7 @@ interface Answered {
   ips: { address: string; interface?: number }[]
 }
 const resultOf = (pod: TestPod) => pod.result as unknown as Answered
-const KINDS = ['tun', 'xdp'] as const
+const KINDS = ['tun', 'xdp', 'tap'] as const
 
 describe.each(KINDS)('on %s', attach => {
   test('9 an interface that is there stays, the name is the one asked for, and the node has another', async () => {
@@ -62,7 +62,7 @@ describe.each(KINDS)('on %s', attach => {
     const { interfaces, ips } = resultOf(pod)
     const [link] = JSON.parse(await ip(pod.netns, '-j', 'link', 'show', 'eth0'))
     // A TUN has none, and runtimes want one.
-    const mac = attach === 'xdp' ? link.address : '00:00:00:00:00:00'
+    const mac = attach !== 'tun' ? link.address : '00:00:00:00:00:00'
     expect(interfaces[0]).toEqual({ name: 'eth0', sandbox: pod.netns, mtu: link.mtu, mac })
     for (const { sandbox } of interfaces.slice(1)) expect(sandbox ?? '').toBe('')
     expect(ips).toHaveLength(2)

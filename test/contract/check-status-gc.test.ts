@@ -29,7 +29,7 @@ const a = contractNode('csg', { config: { peers: PEERS } })
 // On veth, which has a MAC.
 const cases = conformed('18-*@1.1.0,19-*@1.1.0,20-*@1.1.0', '*dead-*,20-restart*', 'xdp')
 
-describe.each(['tun', 'xdp'] as const)('on %s', attach => {
+describe.each(['tun', 'xdp', 'tap'] as const)('on %s', attach => {
   test('18 CHECK compares link, MAC, MTU, addresses and routes with what ADD answered, and leaves what others added', async () => {
     cases.expectPassed(
       '18',

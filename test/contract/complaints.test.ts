@@ -12,7 +12,7 @@ import { until } from '../harness/until.ts'
 import { contractNode, expectError, expectSuccess, links, rows } from './fixture.ts'
 
 const a = contractNode('wrong')
-const KINDS = ['tun', 'xdp'] as const
+const KINDS = ['tun', 'xdp', 'tap'] as const
 const held = () => rows(a.node).map(row => String(row['container']))
 
 test('W1 a DEL that fails on a missing namespace', async () => {

@@ -19,7 +19,7 @@ beforeAll(() => {
   fake = fakeDelegate(a.node.folder)
 })
 
-describe.each(['tun', 'xdp'] as const)('on %s', attach => {
+describe.each(['tun', 'xdp', 'tap'] as const)('on %s', attach => {
   test('15 DEL succeeds: twice, without a namespace or with a dead one, with another configuration, for what was never added, with the interface gone', async () => {
     cases.expectPassed(
       '15',

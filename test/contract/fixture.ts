@@ -2,10 +2,11 @@
  * What the tests of the contract share: one node with a daemon for a file, and the cases of
  * `hawser conformance` that try an item already, run once for a file.
  */
+
 import { DatabaseSync } from 'node:sqlite'
 import { afterAll, beforeAll, expect } from 'vitest'
 import { conformance, type Outcome } from '../../cni/conformance/runner.ts'
-import type { PodAttachment } from '../../dataplane/control.ts'
+import type { AttachKind, PodAttachment } from '../../dataplane/control.ts'
 import { expectGreen, hawserFiles } from '../conformance/hawser-daemon.ts'
 import { ip } from '../harness/netns.ts'
 import {
@@ -24,7 +25,7 @@ export interface ContractNode {
   /** A pod's namespace without a pod. */
   netns(): Promise<string>
   newId(): string
-  add(attach: 'tun' | 'xdp', extra?: Record<string, unknown>): Promise<TestPod>
+  add(attach: AttachKind, extra?: Record<string, unknown>): Promise<TestPod>
   /** A call with a new id where none is given. */
   cni(command: string, call?: Partial<CniCall>): Promise<CniAnswer>
   check(pod: TestPod, prevResult?: unknown): Promise<CniAnswer>
@@ -109,7 +110,7 @@ export interface Conformed {
 export function conformed(
   only: string,
   skip: string,
-  attach: 'tun' | 'xdp' = 'tun',
+  attach: AttachKind = 'tun',
   more = {},
 ): Conformed {
   let cases: readonly Outcome[] = []

@@ -2,7 +2,7 @@
 // S1 .. S5 are the executable and the daemon, S6 .. S9 the packets of pods:
 //
 //   node a   192.168.77.1 ──── veth ──── 192.168.77.2   node b    (VXLAN by the kernel's UDP sockets)
-//   pods: tun, xdp, victim                  far
+//   pods: tun, xdp, tap, victim             far
 //   what pods send out of the cluster is masqueraded where nft is there
 import { once } from 'node:events'
 import {
@@ -53,6 +53,7 @@ if (!NFT) process.stderr.write('security: nft is not there: nothing is masquerad
 let world: TwoNodes
 let tun: TestPod
 let xdp: TestPod
+let tap: TestPod
 let victim: TestPod
 let far: TestPod
 /** Resolves when the daemon has hung up on a client that sent a byte when the tests began. */
@@ -66,6 +67,7 @@ beforeAll(async () => {
   const { namespaces, a, b } = world
   tun = await addPod(namespaces, a, 'tun', 'tun')
   xdp = await addPod(namespaces, a, 'xdp', 'xdp')
+  tap = await addPod(namespaces, a, 'tap', 'tap')
   victim = await addPod(namespaces, a, 'victim', 'xdp')
   far = await addPod(namespaces, b, 'far', 'tun')
   const socket = createConnection(a.socket)
@@ -236,7 +238,7 @@ describe('the executable and the daemon', () => {
     for (const netns of [a.netns, `/proc/${a.pid}/ns/net`]) {
       expectError(await a.cni({ command: 'ADD', containerId: newId(), netns }), 8, /own namespace/)
     }
-    expect(rows(a)).toHaveLength(3)
+    expect(rows(a)).toHaveLength(4)
     expect(await links(a.netns)).not.toContain('eth0')
   })
 })
@@ -302,7 +304,7 @@ async function refuses(
 }
 
 describe('the packets of pods', () => {
-  const pods = () => [tun, xdp]
+  const pods = () => [tun, xdp, tap]
 
   test('S6 a pod takes no router advertisement', async () => {
     for (const { netns } of pods()) {
@@ -327,7 +329,7 @@ describe('the packets of pods', () => {
         icmp(six, 136, 0, concat(new Uint8Array(20), mark())),
       ])
       // What a veth pod advertises of itself, in the right form, is passed over, not held against it.
-      const own = pod.attach === 'xdp' ? 1 : 0
+      const own = pod.attach === 'tun' ? 0 : 1
       expect(drops).toMatchObject({ redirect: 2, 'nd-malformed': 4 - own })
     }
     await expectPing(xdp, victim)
@@ -343,9 +345,15 @@ describe('the packets of pods', () => {
       expect(await refuses(pod, xdpOr(pod), spoofed)).toMatchObject({ 'source-ip': spoofed.length })
     }
     // Ethernet is there on a veth only.
-    const { own, node } = macs(xdp)
+    for (const pod of [xdp, tap]) await refusesFrames(pod)
+    for (const pod of [...pods(), victim]) await expectPing(pod, far)
+    await expectSound(a)
+  })
+
+  async function refusesFrames(pod: TestPod): Promise<void> {
+    const { own, node } = macs(pod)
     const other = macs(victim).own
-    const good = udp({ src: xdp.ip4, dst: victim.ip4 }, mark())
+    const good = udp({ src: pod.ip4, dst: victim.ip4 }, mark())
     const arp = (senderMac: string, sender: string) =>
       ethernet(
         'ff:ff:ff:ff:ff:ff',
@@ -376,15 +384,13 @@ describe('the packets of pods', () => {
       ethernet(node, node, 0x0800, good),
       ethernet(other, own, 0x0800, good),
       arp(own, victim.ip4),
-      arp(other, xdp.ip4),
+      arp(other, pod.ip4),
       solicited(victim.ip6),
     ]
-    const raw = (...all: Uint8Array[]) => sendRaw(xdp.netns, 'eth0', ...all)
-    const drops = await refuses(xdp, victim, frames, raw)
+    const raw = (...all: Uint8Array[]) => sendRaw(pod.netns, 'eth0', ...all)
+    const drops = await refuses(pod, victim, frames, raw)
     expect(drops).toMatchObject({ 'source-mac': 2, 'l2-foreign': 1, 'arp-spoof': 2, 'nd-spoof': 1 })
-    for (const pod of [tun, xdp, victim]) await expectPing(pod, far)
-    await expectSound(a)
-  })
+  }
 
   const xdpOr = (pod: TestPod): TestPod => (pod === tun ? xdp : victim)
 
@@ -421,7 +427,7 @@ describe('the packets of pods', () => {
       }
       await until('they are dropped', async () => {
         const drops = await newDrops(before.drops)
-        return drops['to-vtep'] === 4 && drops['source-ip'] === 2
+        return drops['to-vtep'] === 6 && drops['source-ip'] === 3
       })
       const last = mark()
       await say(tun, udp({ src: tun.ip4, dst: far.ip4 }, last))
@@ -430,7 +436,7 @@ describe('the packets of pods', () => {
       expect(await decapsulated()).toBe(before.decapsulated + 1)
       // Of the socket that is bound to it, too: the kernel's own way to the port.
       await sendUdp(tun.netns, '192.168.77.2', 4789, payload)
-      await until('dropped', async () => (await newDrops(before.drops))['to-vtep'] === 5)
+      await until('dropped', async () => (await newDrops(before.drops))['to-vtep'] === 7)
       if (NFT) {
         // Nor by way of an address that the node's own rules lead there, as a service's may be.
         const rules = ['chain', 'ip', 'services', 'prerouting']

@@ -1,10 +1,10 @@
 // A daemon that is killed at every step of ADD, of DEL and of its start (cni/base/fault-points.ts): what the
 // next one makes of it, as the runtime sees it, and that nothing is left. The same with steps that fail.
 //
-//   lane tun                               lane xdp                        in turn; at length side by side
-//   node ┬ hawser0                         node ┬ hawser0
-//        │ under0 192.168.77.1                  │ under0 192.168.77.1
-//        └ pods on TUN                          └ pods on AF_XDP
+//   lane tun                    lane xdp                    lane tap
+//   node ┬ hawser0              node ┬ hawser0              node ┬ hawser0, hawser-tap, hawser-vxlan
+//        │ under0 192.168.77.1       │ under0 192.168.77.1       │ under0 192.168.77.1
+//        └ pods on TUN               └ pods on AF_XDP            └ pods behind the TAP
 import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -12,7 +12,12 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { FAULT_POINTS, FAULT_VARIABLE, type FaultPoint } from '../../cni/base/fault-points.ts'
 import { query } from '../../cni/rpc/client.ts'
 import { damagedFiles } from '../../cni/state/damage.ts'
-import type { DataplaneStatus, PodAttachment, RouteEntry } from '../../dataplane/control.ts'
+import type {
+  AttachKind,
+  DataplaneStatus,
+  PodAttachment,
+  RouteEntry,
+} from '../../dataplane/control.ts'
 import { FAKE, type FakeDelegate, fakeDelegate, fakeIpam } from '../cni/invoke/fake-delegate.ts'
 import { noNft } from '../harness/needs.ts'
 import { ip, Namespaces } from '../harness/netns.ts'
@@ -58,7 +63,7 @@ const LEASE = {
 }
 
 interface Lane {
-  attach: 'tun' | 'xdp'
+  attach: AttachKind
   node: TestNode
   fake: FakeDelegate
   pod: Pod
@@ -81,7 +86,7 @@ let hasNft = true
 
 beforeAll(async () => {
   hasNft = noNft('port mappings') === undefined
-  for (const attach of ['tun', 'xdp'] as const) {
+  for (const attach of ['tun', 'xdp', 'tap'] as const) {
     const netns = await namespaces.add(attach)
     await ip(netns, 'link', 'add', 'under0', 'type', 'veth', 'peer', 'name', 'under1')
     await ip(netns, 'addr', 'add', '192.168.77.1/24', 'dev', 'under0')
@@ -97,6 +102,7 @@ beforeAll(async () => {
           podCIDRs: ['10.244.1.0/24', 'fd44:0:0:1::/64'],
         },
       ],
+      ...(attach === 'tap' ? { underlayMode: 'vxlan' } : {}),
       config: { smallFrames: 1024, largeFrames: 16 },
     })
     const fake = fakeDelegate(node.folder)

@@ -137,7 +137,7 @@ export interface NamesStatus {
   addresses: number
   /** How often one was learned, or learned again. */
   learned: number
-  /** What limits have left out, by the limit; of the pods that are there. */
+  /** What limits have left out, by the limit; mostly of the pods that are there. */
   refused: Readonly<Record<string, number>>
   /** Answers that belong to no question, messages that are none or too long, those over TCP that were not followed, and what locks have held up. */
   unasked: number

@@ -22,6 +22,7 @@ import {
   DNS_GRACE_SECONDS,
   DNS_NAMES,
   DNS_TTL_SECONDS,
+  PATTERNS_OF_ADDRESS,
 } from '../limits.ts'
 import type { Log } from '../manage/parts.ts'
 
@@ -82,7 +83,9 @@ export class Names {
     this.ageing = true
     try {
       const due = new Map<number, readonly LearnedAddress[]>()
-      for (const [id, port] of this.parts.pods()) {
+      const pods = new Map(this.parts.pods())
+      for (const id of this.told.keys()) if (!pods.has(id)) this.told.delete(id)
+      for (const [id, port] of pods) {
         this.tell(id, port)
         const expired = this.ledger.list(port, second)
         if (expired.length > 0) due.set(port, expired)
@@ -129,6 +132,7 @@ export class Names {
         [`${DNS_NAMES} names of a pod`]: refused.names,
         [`${DNS_ADDRESSES} addresses of a pod`]: refused.addresses,
         [`${DNS_ADDRESSES_OF_NAME} addresses of a name`]: refused.ofName,
+        [`${PATTERNS_OF_ADDRESS} patterns of an address`]: count(COUNT.PATTERNS),
       },
       unasked: count(COUNT.UNASKED),
       malformed: count(COUNT.MALFORMED),

@@ -22,6 +22,7 @@ import {
   VERDICT,
 } from '../../../dataplane/policy-program.ts'
 import type { MemPacket } from '../../../dataplane/ports/mem.ts'
+import { Dice } from '../../cni/policy/worlds.ts'
 import { A, AAAA, answer, CNAME, type DnsFields, pointer, question } from '../../harness/dns.ts'
 import {
   HOST,
@@ -323,6 +324,28 @@ describe('what is not learned', () => {
     expect(passes(VETH_POD, fromVeth(packet))).toBe(true)
     expect(counts()).toMatchObject({ learned: 0, malformed: 1 })
   })
+})
+
+test('mutations of answers: each packet passes or is dropped whole, and nothing opens what was never said', () => {
+  const dice = new Dice(17)
+  const to = [
+    { name: pointer(12), type: CNAME, data: 'edge.example.net' },
+    { name: 'edge.example.net', type: A, data: web },
+  ]
+  for (let round = 0; round < 1500; round++) {
+    ask({ id: round })
+    const bytes = answer({ id: round, to })
+    for (let n = dice.below(3); n > 0; n--) bytes[dice.below(bytes.length)] = dice.below(256)
+    const cut = dice.chance(0.2) ? bytes.subarray(0, dice.below(bytes.length)) : bytes
+    world.send(VETH_POD, fromVeth(udp({ src: near, dst: tun, sport: 53, dport: 4000 }, cut)))
+    pass(1)
+  }
+  const { learned, malformed, unasked } = counts()
+  expect([learned > 100, malformed > 100, unasked > 10]).toEqual([true, true, true])
+  // What a changed byte of the address made of it is an answer like another.
+  const names = world.enforcement!.names!.list(second())
+  expect(names.every(({ name }) => name === 'example.org')).toBe(true)
+  expect(reaches(web)).toBe(true)
 })
 
 describe('limits', () => {

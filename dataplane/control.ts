@@ -36,6 +36,10 @@ export interface NetworkSpec {
 export interface DataplaneOptions {
   /** Worker threads, 1 .. MAX_WORKERS. Default: the cores that this process may use, at most 4. */
   workers?: number
+  /** CPU of each worker, by its number; a worker that has none runs where the scheduler puts it. */
+  cpus?: readonly number[]
+  /** Microseconds for which a worker goes on polling behind its last packet before it sleeps, 0 .. 1,000,000. Default 0: some hundred rounds. */
+  busyPoll?: number
   /** VXLAN network identifier of the cluster's own network, 1 .. 2^24 - 1. Default 1. */
   vni?: number
   /** UDP port of VXLAN. Default 4789 (RFC 7348); Linux and Flannel use 8472. */

@@ -218,6 +218,8 @@ class Dataplane implements ControlPlane {
       arena,
       ...this.routing.tables,
       ...(this.enforcement === undefined ? {} : { policy: this.enforcement.memory }),
+      ...(this.options.cpus === undefined ? {} : { cpus: this.options.cpus }),
+      busyPoll: (this.options.busyPoll ?? 0) * 1000,
       onFailure: (worker, error) => {
         this.failed = `worker ${worker} failed: ${error.message}`
         this.log('error', this.failed, { stack: error.stack })

@@ -10,8 +10,13 @@ export const device = z.string().regex(/^(?!\.{1,2}$)[!-.0-9;-~]{1,15}$/, {
   error: 'not a device name (1 .. 15 characters, no "/", ":" or white space)',
 })
 
+/** Largest number of a CPU (CPU_SETSIZE of sched.h, less one). */
+const MAX_CPU = 1023
+
 export const engineKeys = {
   workers: z.int().min(1).max(MAX_WORKERS).optional(),
+  cpus: z.array(z.int().min(0).max(MAX_CPU)).max(MAX_WORKERS).optional(),
+  busyPoll: z.int().min(0).max(1_000_000).optional(),
   vni: z.int().min(1).max(0xff_ffff).optional(),
   vxlanPort: z.int().min(1).max(0xffff).optional(),
   mtu: z.int().min(1280).max(65_535).optional(),

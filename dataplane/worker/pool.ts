@@ -17,6 +17,8 @@ export interface PoolOptions {
   policy?: PolicyMemory
   /** CPU of each worker, or absent to leave it to the scheduler. */
   cpus?: readonly number[]
+  /** As WorkerTask.busyPoll, of each. */
+  busyPoll?: number
   /** Told when a worker ends without having been told to. */
   onFailure: (worker: number, error: Error) => void
 }
@@ -67,6 +69,7 @@ export class WorkerPool {
         orders: orders.port2,
         ...(this.options.policy === undefined ? {} : { policy: this.options.policy }),
         ...(cpu === undefined ? {} : { cpu }),
+        ...(this.options.busyPoll === undefined ? {} : { busyPoll: this.options.busyPoll }),
       }
       const running = this.piscina.run(task, { transferList: [orders.port2] }).then(
         () => {

@@ -3,7 +3,7 @@
  *
  * A round asks every polled port (AF_XDP: a look at shared memory), and every descriptor port (TUN,
  * UDP) that epoll names, whose turn it is (fair-shares.ts); each burst goes down the pipeline whole
- * before the next one is taken. After SPIN_ROUNDS rounds without a packet the worker sleeps in the
+ * before the next one is taken. After SPIN_ROUNDS rounds without a packet (and what `busyPoll` adds) the worker sleeps in the
  * kernel until a port or the main thread wakes it. A port whose device is gone is left: the worker
  * waits for it no more.
  *
@@ -61,6 +61,8 @@ export interface WorkerTask {
   policy?: PolicyMemory
   /** Where `Order`s come from, and where `Refusal`s go to. */
   orders: MessagePort
+  /** Nanoseconds without a packet in which the worker goes on looking for one, and uses its core whole. */
+  busyPoll?: number
   /** CPU to run on; absent: wherever the scheduler puts it. */
   cpu?: number
 }
@@ -122,6 +124,8 @@ export class Worker {
   private lastRefresh = 0
   private lastLook = 0
   private idle = 0
+  /** When the rounds of SPIN_ROUNDS were over; 0: they are not, or nobody has looked. */
+  private idleSince = 0
   private sinceDescriptors = 0
   /** Clocks of the shares: the ports whose turn it is are owed nothing before the first; descriptors were last looked at at the other. */
   private since = 0
@@ -162,7 +166,7 @@ export class Worker {
   /** Runs until it is told to stop; `carryOut` must be awaited and `run` called again when it gives true. */
   run(): boolean {
     const { header } = this
-    if (this.task.cpu !== undefined) native.pinThread(this.task.cpu)
+    this.pin()
     Atomics.store(this.control, WORKER.STATE, 1)
     while (Atomics.load(header, HEADER.STOP) === 0) {
       this.round()
@@ -170,6 +174,16 @@ export class Worker {
     }
     this.close()
     return false
+  }
+
+  private pin(): void {
+    const { cpu, worker } = this.task
+    if (cpu === undefined) return
+    const result = native.pinThread(cpu)
+    if (result < 0) {
+      const what = `worker ${worker} can't run on CPU ${cpu} (error ${-result})`
+      throw new Error(`${what}: there is none of that number here ("cpus" in the configuration)`)
+    }
   }
 
   /** Looks once at every port that may have packets; sleeps when there have been none for a while. */
@@ -186,13 +200,24 @@ export class Worker {
     engine.counters[COUNTER.ROUNDS]!++
     if (work > 0) {
       this.idle = 0
+      this.idleSince = 0
       if (++this.busyRounds === BUSY_ROUNDS) this.unwatchBusy()
       if ((engine.counters[COUNTER.ROUNDS]! & 0xfff) === 0) this.refresh(false)
     } else if (++this.idle >= SPIN_ROUNDS && this.order === undefined && !this.anyPending()) {
+      if (this.isPolling()) return
       this.rest()
       // Packets make it spin anew; a change of tables, which wakes it as well, does not.
       this.idle = SPIN_ROUNDS
     }
+  }
+
+  /** Whether the time of busy polling behind the last packet is not over. */
+  private isPolling(): boolean {
+    const { busyPoll = 0 } = this.task
+    if (busyPoll === 0) return false
+    const now = native.monotonic()
+    if (this.idleSince === 0) this.idleSince = now
+    return now - this.idleSince < busyPoll
   }
 
   /** Carries the order out, and serves its ports meanwhile. */

@@ -253,7 +253,9 @@ test('the schema of values has the keys that the daemon knows, and every one tha
   const section = /## Daemon configuration\n([\s\S]*?)\n## /.exec(readme)![1]!
   const documented = [...section.matchAll(/^\| `([A-Za-z.]+)` \|/gm)].map(([, key]) => key!)
   expect(documented.length).toBeGreaterThan(10)
-  expect(keys).toEqual(expect.arrayContaining(documented.filter(key => key !== 'node')))
+  // What may be a number or an object is told of as a whole: its keys are looked up in the object.
+  const all = [...keys, ...keys.flatMap(key => choices(schema.properties!['config']!, key))]
+  expect(all).toEqual(expect.arrayContaining(documented.filter(key => key !== 'node')))
 })
 
 function configMap(config: unknown): Objects['ConfigMap'] {
@@ -263,6 +265,13 @@ function configMap(config: unknown): Objects['ConfigMap'] {
 
 interface Schema {
   properties?: Record<string, Schema>
+  oneOf?: Schema[]
+}
+
+/** Dotted names inside of the object that the value at `key` may be as well. */
+function choices(schema: Schema, key: string): string[] {
+  const at = key.split('.').reduce((of, part) => of.properties![part]!, schema)
+  return (at.oneOf ?? []).flatMap(each => leaves(each, `${key}.`))
 }
 
 /** Dotted names of what is no object. */

@@ -1,7 +1,7 @@
 // The worker pool: start, sleep, wake, changes of the tables, ports that go away, failure, stop.
 import { readdirSync } from 'node:fs'
 import { afterEach, expect, test } from 'vitest'
-import { SLEEP_MS } from '../../../dataplane/limits.ts'
+import { SLEEP_MS, SPIN_ROUNDS } from '../../../dataplane/limits.ts'
 import { HEADER, WORKER } from '../../../dataplane/memory/arena.ts'
 import { run } from '../../harness/processes.ts'
 import { ping, transfer } from '../../harness/traffic.ts'
@@ -59,6 +59,22 @@ test('workers start, serve, stop, and leave nothing behind', async () => {
   }
   await world.close()
   expect(descriptors()).toBe(before)
+})
+
+test('a worker that polls busily goes on polling when nothing comes', async () => {
+  world = makeWorld(undefined, { busyPoll: 1e12 })
+  await world.pool.start()
+  for (let worker = 0; worker < WORKERS; worker++) {
+    await until(() => world.rounds(worker) > 100 * SPIN_ROUNDS)
+    expect(world.workers()[worker]).toMatchObject({ sleeps: 0, asleep: false })
+  }
+  expect((await ping(world.pods[0]!.path, '10.244.1.3')).received).toBe(3)
+  await world.pool.stop()
+})
+
+test('a CPU that there is not is told', async () => {
+  world = makeWorld(undefined, { cpus: [1023] })
+  await expect(world.pool.start()).rejects.toThrow("worker 0 can't run on CPU 1023")
 })
 
 test('an idle worker sleeps: one round between two sleeps, and next to no CPU time', async () => {

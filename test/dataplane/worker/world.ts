@@ -19,7 +19,7 @@ import { HOP } from '../../../dataplane/tables/next-hops.ts'
 import { PORT_FLAG } from '../../../dataplane/tables/ports.ts'
 import { NO_RATE } from '../../../dataplane/tables/rates.ts'
 import { TableWriter } from '../../../dataplane/tables/tables.ts'
-import { WorkerPool } from '../../../dataplane/worker/pool.ts'
+import { type PoolOptions, WorkerPool } from '../../../dataplane/worker/pool.ts'
 import { native } from '../../../native/native.ts'
 import { addNamespace, type Namespace } from '../../native/namespace.ts'
 
@@ -55,7 +55,10 @@ export interface World {
 }
 
 /** `fib4`: name of the IPv4 FIB; the pool fails to start with one that is not there. */
-export function makeWorld(fib4 = defaultFib(4)): World {
+export function makeWorld(
+  fib4 = defaultFib(4),
+  more: Pick<PoolOptions, 'busyPoll' | 'cpus'> = {},
+): World {
   const limits = { routes: ROUTES }
   const layout = planArena({
     workers: WORKERS,
@@ -132,6 +135,7 @@ export function makeWorld(fib4 = defaultFib(4)): World {
     arena,
     fib4: tableIn(arena, { family: 4, name: fib4 }, layout.fib4.bytes, limits),
     fib6: tableIn(arena, { family: 6, name: defaultFib(6) }, layout.fib6.bytes, limits),
+    ...more,
     onFailure: (worker, error) => {
       failures.push({ worker, error })
       tellFailure({ worker, error })

@@ -61,6 +61,8 @@ export async function runVitest(
     env: {
       ...process.env,
       TMPDIR: folder,
+      // Hundreds of daemons and command lines start: what they import is compiled once.
+      NODE_COMPILE_CACHE: join(folder, 'compiled'),
       [RUN_VARIABLE]: mark,
       [SKIPS_VARIABLE]: skips,
       [TIER_VARIABLE]: tier,

@@ -29,6 +29,8 @@ export interface PodDevice {
   served?(): void
   /** The pod's end has this MAC now. Absent: nobody but the port has to know. */
   follow?(mac: string): void
+  /** The pair is gone. Absent: the port finds that out. */
+  gone?(): void
   /** Closes descriptors; the interface stays. */
   close(): void
   /** Closes descriptors and removes the interface; when it resolves nobody can see that any more. */
@@ -278,6 +280,7 @@ async function openTapPod(
       routes,
       link: { mac: pair.podMac, hostDevice: pair.hostDevice, hostMac: pair.hostMac },
       served: () => trunk.admit(port, pair.hostIndex),
+      gone: () => trunk.remove(port, pair.hostIndex),
       follow: mac => trunk.follow(port, { ...pair, podMac: mac }),
       // It has no descriptors: the pair and its program stay.
       ...once(() => {}, remove),

@@ -118,6 +118,17 @@ export function setUp(devices: ReadonlySet<string>): string[] {
   }
 }
 
+/** Of links' ends on this node, by their names, those that are gone: a pod may have deleted its own. */
+export function gone(devices: ReadonlySet<string>): Set<string> {
+  const host = new Netlink('')
+  try {
+    const there = new Set(listLinks(host).map(({ name }) => name))
+    return new Set([...devices].filter(name => !there.has(name)))
+  } finally {
+    host.close()
+  }
+}
+
 /** Without holding up the calling thread: the kernel takes some 20 ms for it. */
 export async function removeVeth(hostDevice: string): Promise<void> {
   const host = new Netlink('')

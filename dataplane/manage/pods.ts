@@ -7,7 +7,7 @@
 import { ipWords } from '../addresses.ts'
 import type { PodAttachment, PodSpec } from '../control.ts'
 import { macOf, openPod, type PodDevice, verifyPod } from '../devices/pod.ts'
-import { quiet, setUp } from '../devices/veth.ts'
+import { gone, quiet, setUp } from '../devices/veth.ts'
 import { faultPoint } from '../fault-points.ts'
 import { MAX_POD_MTU } from '../limits.ts'
 import { PORT_ROLE } from '../ports/port.ts'
@@ -217,6 +217,10 @@ export class Pods {
     for (const device of right) {
       const sentence = `${device}, the node's end of the link of ${ends.get(device)}, is put right`
       conditions.mended('pod links', sentence)
+    }
+    const lost = pods.some(({ device }) => device.gone) ? gone(new Set(ends.keys())) : new Set()
+    for (const { attachment, device } of pods) {
+      if (lost.has(attachment.hostDevice!)) device.gone?.()
     }
     const strange = new Set<string>()
     for (const pod of pods) {

@@ -34,6 +34,7 @@ test('without words it lists the suites, runs none, and ends well', () => {
     'policy',
     'lb',
     'path',
+    'bulk',
     'cni',
   ]) {
     expect(stdout).toMatch(new RegExp(`^ {2}${suite} `, 'm'))

@@ -2,6 +2,7 @@
 //
 //   node a   hawser-tap ── tc programs ── hw… ── eth0 of v1, v2
 //            eth0 of t1 (TUN)   hw… ── eth0 of x1 (AF_XDP)
+import { rmSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { AttachKind, DataplaneStatus } from '../../dataplane/control.ts'
 import { TAP_DEVICE } from '../../dataplane/limits.ts'
@@ -116,6 +117,36 @@ test('a daemon that is killed leaves devices and programs, and the next one take
   expect(await indices()).toEqual(before)
   await expectTraffic(v1, v2)
   await expectTraffic(pods['t1']!, v1)
+})
+
+test('a state file that is lost: their interfaces say which kind they are', async () => {
+  const { v1, v2, x1 } = pods as { v1: TestPod; v2: TestPod; x1: TestPod }
+  const kinds = async () => {
+    const { ports } = await status()
+    return ports.flatMap(({ role, name, kind }) => (role === 'pod' ? `${name} ${kind}` : [])).sort()
+  }
+  const before = await kinds()
+  await one!.node.stop('SIGKILL')
+  for (const end of ['', '-wal', '-shm']) rmSync(`${one!.node.state}${end}`, { force: true })
+  await one!.node.start()
+  expect(await kinds()).toEqual(before)
+  await expectTraffic(v1, v2)
+  await expectPing(x1, v1)
+})
+
+test('a pod deletes its interface: what is sent to it is dropped and counted', async () => {
+  const lost = await add('lost', 'tap')
+  await expectPing(pods['v1']!, lost)
+  await ip(lost.netns, 'link', 'delete', 'eth0')
+  const count = async () => (await dropsOf(one!.node))['tap-gone'] ?? 0
+  await until('it is known to be gone', async () => {
+    const before = await count()
+    const { received } = await ping(pods['v1']!.netns, lost.ip4, { count: 1, timeout: 1 })
+    expect(received).toBe(0)
+    return (await count()) > before
+  })
+  expect((await deletePod(lost)).exit).toBe(0)
+  await expectSound(one!.node)
 })
 
 test('the TAP is deleted, and made anew', async () => {

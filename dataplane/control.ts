@@ -94,6 +94,8 @@ export interface PolicyLimits {
   flowsOfPod?: number
   /** Of them: those that other nodes and the host have begun with one pod. Default FLOWS_WITH_POD. */
   flowsWithPod?: number
+  /** Seconds from the start in which connections of before are taken on. Default RESUME_SECONDS; 0: not at all. */
+  resumeSeconds?: number
   /** Of either: TCP connections that are half open. Beyond that a pod begins, and gets, no new ones. Default HALF_OPEN_OF_POD. */
   halfOpenOfPod?: number
 }

@@ -113,6 +113,8 @@ export const FLOWS_OF_POD = 32_768
 export const FLOWS_WITH_POD = 65_536
 /** Of TCP, how many of either may be half open: begun, and not established yet, or not ever. */
 export const HALF_OPEN_OF_POD = 2048
+/** Seconds from a start in which connections that were there before are taken on by whichever end speaks first: TCP gives up no sooner (RFC 1122 section 4.2.3.5, and some). */
+export const RESUME_SECONDS = 900
 /** Denials that a worker tells of in a tick of the flow table. */
 export const DENIALS_A_TICK = 500
 /** Milliseconds of a tick of the flow table, and ticks that flows without packets are kept. */

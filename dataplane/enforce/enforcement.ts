@@ -7,6 +7,8 @@
  * change that a limit refuses has changed nothing. What was the same before stays as it is: the coming and going
  * of pods moves no epoch, and so no flow but those of their addresses.
  */
+
+import { native } from '../../native/native.ts'
 import { type Cidr, parseCidr } from '../addresses.ts'
 import type {
   Denial,
@@ -29,6 +31,7 @@ import {
   FLOWS_OF_POD,
   FLOWS_WITH_POD,
   HALF_OPEN_OF_POD,
+  RESUME_SECONDS,
 } from '../limits.ts'
 import type { Parts } from '../manage/parts.ts'
 import { type PodGuard, type PortPolicy, policed } from '../manage/pods.ts'
@@ -125,6 +128,9 @@ export class Enforcement implements PodGuard {
       halfOpen: Math.min(halfOpenOfPod ?? HALF_OPEN_OF_POD, room.flows),
     }
     this.answers = new Answers(this.memory)
+    const { resumeSeconds = RESUME_SECONDS } = options
+    const until = Math.floor(native.monotonic() / 1e9) + resumeSeconds
+    Atomics.store(this.memory.clock, CLOCK.RESUME_UNTIL, until)
     Atomics.store(this.memory.clock, CLOCK.EPOCH, 1)
   }
 

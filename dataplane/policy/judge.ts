@@ -52,6 +52,9 @@ export const NO_FLOW = 255
 /** Who says no: nobody, the program of the end that sends, or of the one that receives; or there are too many that are half open. */
 export const DENIED = { NOBODY: 0, EGRESS: 1, INGRESS: 2, HALF_OPEN: 3 } as const
 
+/** Of a batch: both ends of each row, and both the other way round. */
+const MOST_QUESTIONS = 4 * BATCH_SIZE
+
 /** Places of the wheel that one `sweep` looks at. */
 const SWEEP = 1 << 14
 
@@ -115,7 +118,12 @@ export class Judge {
   readonly routes = new Uint32Array(BATCH_SIZE)
   /** By row: bytes of its packet. */
   readonly bytes = new Uint32Array(BATCH_SIZE)
-  readonly questions = new Questions(2 * BATCH_SIZE)
+  /** By row that may resume a connection: the questions as they would be, had the other end begun it; and whether it is so. */
+  readonly resumes = new Uint8Array(BATCH_SIZE)
+  readonly turnedEgress = new Int16Array(BATCH_SIZE)
+  readonly turnedIngress = new Int16Array(BATCH_SIZE)
+  private readonly turned = new Uint8Array(BATCH_SIZE)
+  readonly questions = new Questions(MOST_QUESTIONS)
   /** Questions of the current batch. */
   asked = 0
   /** Rows that are to be decided. */
@@ -151,12 +159,13 @@ export class Judge {
   private epoch = 0
   /** What the node itself receives from pods; 0: everything, and no flow of it is kept. */
   nodeProgram = 0
+  private resuming = false
 
   constructor(memory: PolicyMemory, worker: number) {
     const { rules, facts, room, flows, clock, seed } = memory
     this.clock = clock
     const limits = { rules: room.matches }
-    this.reader = new PolicyReader(policyAcl.reader(rules, limits), facts, 2 * BATCH_SIZE)
+    this.reader = new PolicyReader(policyAcl.reader(rules, limits), facts, MOST_QUESTIONS)
     this.identities = new IdentityReader(memory)
     this.denials = new DenialWriter(memory.denials, worker)
     this.names = memory.dns && new DnsWatch(memory.dns)
@@ -172,6 +181,7 @@ export class Judge {
     this.ticks = Math.floor(now / (FLOW_TICK_MS * 1e6)) >>> 0
     this.tick = this.ticks & 0xffff
     this.second = Math.floor(now / 1e9)
+    this.resuming = this.second < Atomics.load(this.clock, CLOCK.RESUME_UNTIL)
     this.ipv4.n = 0
     this.ipv6.n = 0
     this.asked = 0
@@ -211,6 +221,7 @@ export class Judge {
   /** Whether a row that is open was begun by the other end than the one that has sent this packet. */
   reversed(row: number): boolean {
     const { found, actions } = this.answers
+    if (this.turned[row] !== 0) return true
     return found[row] === FOUND.STALE && (actions[row]! & ACTION.REPLY) !== 0
   }
 
@@ -251,6 +262,11 @@ export class Judge {
     questions.setPatterns(q, names.patterns)
   }
 
+  /** Whether it may be that row `row`, a segment in the middle of a connection, is of one that was there before this engine. */
+  mayResume(row: number): boolean {
+    return this.resuming && this.answers.found[row] === FOUND.MISS
+  }
+
   /** The row's flow is to be decided; the stage asks its questions. `account`: whose flow it will be (memory.ts). */
   openRow(row: number, account: number): void {
     this.accounts[row] = account
@@ -258,18 +274,16 @@ export class Judge {
     this.egress[row] = -1
     this.ingress[row] = -1
     this.denied[row] = DENIED.NOBODY
+    this.turned[row] = 0
+    this.resumes[row] = 0
+    this.turnedEgress[row] = -1
+    this.turnedIngress[row] = -1
   }
 
   /** Asks, and writes down what is allowed. `classes` by row. */
   decide(classes: Uint8Array): void {
     const { questions, open, openCount, egress, ingress, denied } = this
     this.reader.judge(questions, this.asked)
-    for (let q = 0; q < this.asked; q++) {
-      this.denials.count(questions.origins[q]!)
-      if (questions.stagedVerdicts[q] !== questions.verdicts[q]) {
-        this.denials.count(questions.stagedOrigins[q]!)
-      }
-    }
     let fresh = 0
     let stale = 0
     for (let k = 0; k < openCount; k++) {
@@ -278,6 +292,12 @@ export class Judge {
       const into = ingress[row]!
       if (out >= 0 && questions.verdicts[out] === VERDICT.DENY) denied[row] = DENIED.EGRESS
       else if (into >= 0 && questions.verdicts[into] === VERDICT.DENY) denied[row] = DENIED.INGRESS
+      if (denied[row] !== DENIED.NOBODY && this.resumes[row] !== 0 && this.isAllowedTurned(row)) {
+        this.turn(row)
+        classes[row] = FLOW_CLASS.ANSWERED
+      }
+      this.countHit(egress[row]!)
+      this.countHit(ingress[row]!)
       if (denied[row] === DENIED.NOBODY) {
         if (classes[row] !== NO_FLOW) this.allow(row, fresh++, classes[row]!)
       } else if (this.answers.found[row] === FOUND.STALE) this.copyKey(row, this.stale, stale++)
@@ -292,6 +312,34 @@ export class Judge {
       denied[this.freshRows[at]!] = DENIED.HALF_OPEN
     }
     if (stale > 0) table.remove(this.stale, stale, this.ended)
+  }
+
+  /** Whether the flow would be allowed, had the other end begun it. */
+  private isAllowedTurned(row: number): boolean {
+    const { verdicts } = this.questions
+    const out = this.turnedEgress[row]!
+    const into = this.turnedIngress[row]!
+    return (
+      (out < 0 || verdicts[out] === VERDICT.ALLOW) && (into < 0 || verdicts[into] === VERDICT.ALLOW)
+    )
+  }
+
+  /** The row's flow was begun by the other end. */
+  private turn(row: number): void {
+    this.turned[row] = 1
+    this.denied[row] = DENIED.NOBODY
+    this.egress[row] = this.turnedEgress[row]!
+    this.ingress[row] = this.turnedIngress[row]!
+  }
+
+  /** The rules that have answered question `q` have decided. */
+  private countHit(q: number): void {
+    if (q < 0) return
+    const { questions } = this
+    this.denials.count(questions.origins[q]!)
+    if (questions.stagedVerdicts[q] !== questions.verdicts[q]) {
+      this.denials.count(questions.stagedOrigins[q]!)
+    }
   }
 
   /** Tells of a row's question `q`: `port` is the pod's whose policy has spoken, `told` says why, `time` milliseconds since 1970. */

@@ -8,6 +8,7 @@
  *   dns          names that pods have asked for (dns/memory.ts); absent: no resolver is named, and no name is learned
  *   denials      what is denied, and how often rules have decided (denials.ts)
  *   clock        word EPOCH: number of the policy that is in force. A flow that another one has decided is decided again
+ *                word RESUME_UNTIL: second of the monotonic clock until which connections of before this engine are taken on
  *                word NODE_PROGRAM: what the node itself receives from pods; 0: everything, and no flow of it is kept
  */
 import type { Acl } from '../acl/acl.ts'
@@ -25,7 +26,7 @@ import { type DenialMemory, denialMemory } from './denials.ts'
 import { type PolicyFacts, policyFacts } from './tables.ts'
 
 /** Words of `PolicyMemory.clock`. */
-export const CLOCK = { EPOCH: 0, NODE_PROGRAM: 1, WORDS: 16 } as const
+export const CLOCK = { EPOCH: 0, NODE_PROGRAM: 1, RESUME_UNTIL: 2, WORDS: 16 } as const
 
 /** Room, as DataplaneOptions.policy says. */
 export interface PolicyRoom {

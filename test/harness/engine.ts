@@ -90,7 +90,7 @@ export interface TestEngineOptions {
   rates?: { ingress?: Rate; egress?: Rate }
   clock?: () => number
   /** Policy is switched on. */
-  policy?: boolean | Pick<PolicyLimits, 'halfOpenOfPod'>
+  policy?: boolean | Pick<PolicyLimits, 'halfOpenOfPod' | 'resumeSeconds'>
   /** Whose answers names are learned from (option `policy`). */
   resolvers?: readonly string[]
 }
@@ -307,7 +307,7 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
     const limits = policy === true ? {} : policy
     enforcement = new Enforcement(
       parts,
-      { matches: 1024, addresses: 256, flows: 1024, resolvers, ...limits },
+      { matches: 1024, addresses: 256, flows: 1024, resumeSeconds: 0, resolvers, ...limits },
       () => undefined,
     )
     engine.judge = new Judge(enforcement.memory, 0)

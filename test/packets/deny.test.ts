@@ -9,6 +9,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { PodPolicy } from '../../dataplane/control.ts'
 import { type Program, podIdentity, VERDICT } from '../../dataplane/policy-program.ts'
 import type { MemPacket } from '../../dataplane/ports/mem.ts'
+import { native } from '../../native/native.ts'
 import {
   HOST,
   PEER,
@@ -63,11 +64,12 @@ const [tun, veth, far] = (['tun', 'veth', 'far'] as const).map(name => [
 ])
 const OWN = new Set([ENDS[4].node, ENDS[6].node, VTEP, '2001:db8::1'].map(hex))
 
-let now = 1e15
+let now: number
 let world: TestEngine
 beforeEach(() => {
-  now = 1e15
-  world = testEngine({ policy: true, clock: () => now, smallFrames: 2048 })
+  // As behind a start: connections of before would be taken on.
+  now = native.monotonic()
+  world = testEngine({ policy: { resumeSeconds: 1e6 }, clock: () => now, smallFrames: 2048 })
 })
 afterEach(() => {
   expect(world.leaked()).toBe(0)

@@ -12,9 +12,18 @@ import type { PortRecord } from '../../tables/ports.ts'
 import { PROTO_ICMP, PROTO_ICMPV6 } from '../../wire/numbers.ts'
 import { NODE, nodeEnd } from './concerns.ts'
 
-/** Asks the programs of the ends that are pods of this node. */
-export function ask(e: Engine, b: Batch, judge: Judge, row: number, i: number): void {
-  const reversed = judge.reversed(row)
+/** Asks the programs of the ends that are pods of this node. `turned`: as if the other end had begun it (judge.ts, `resumes`). */
+export function ask(
+  e: Engine,
+  b: Batch,
+  judge: Judge,
+  row: number,
+  i: number,
+  turned: boolean,
+): void {
+  const reversed = turned || judge.reversed(row)
+  const egress = turned ? judge.turnedEgress : judge.egress
+  const ingress = turned ? judge.turnedIngress : judge.ingress
   const sender = e.records[b.inPort]!
   const receiver = e.records[b.outPort[i]!]!
   const from = reversed ? receiver : sender
@@ -39,12 +48,12 @@ export function ask(e: Engine, b: Batch, judge: Judge, row: number, i: number): 
     if (from.role !== PORT_ROLE.POD && index === 0) return
     const who = identityOf(e, b, judge, i, from, from === sender, family, source, at)
     const { nodeProgram } = judge
-    judge.ingress[row] = question(judge, nodeProgram, who, family, source, at, b.proto[i]!, port)
+    ingress[row] = question(judge, nodeProgram, who, family, source, at, b.proto[i]!, port)
     return
   }
   if (from.role === PORT_ROLE.POD && from.egressProgram !== 0) {
     const who = identityOf(e, b, judge, i, to, to === sender, family, destination, at)
-    judge.egress[row] = question(
+    egress[row] = question(
       judge,
       from.egressProgram,
       who,
@@ -55,20 +64,11 @@ export function ask(e: Engine, b: Batch, judge: Judge, row: number, i: number): 
       port,
     )
     const pod = reversed ? b.outPort[i]! : b.inPort
-    judge.name(row, judge.egress[row]!, pod, family, destination, family === 4 ? at : at * 4)
+    judge.name(row, egress[row]!, pod, family, destination, family === 4 ? at : at * 4)
   }
   if (to.role === PORT_ROLE.POD && to.ingressProgram !== 0) {
     const who = identityOf(e, b, judge, i, from, from === sender, family, source, at)
-    judge.ingress[row] = question(
-      judge,
-      to.ingressProgram,
-      who,
-      family,
-      source,
-      at,
-      b.proto[i]!,
-      port,
-    )
+    ingress[row] = question(judge, to.ingressProgram, who, family, source, at, b.proto[i]!, port)
   }
 }
 

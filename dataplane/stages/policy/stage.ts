@@ -8,6 +8,10 @@
  * the host port brings from, or takes to, the VTEP or a gateway address of the node's. No flow is kept of it, unless an
  * administrator has rules for what the node receives from pods: those are asked about what pods begin, and about nothing else.
  *
+ * **A start loses no connection**: no flow is known then, and the first segment may be the server's. For RESUME_SECONDS one in the
+ * middle of a connection that may not begin it passes when the other end might have begun it. So nothing passes that is
+ * denied both ways, and no SYN does.
+ *
  * ICMP errors belong to the flow that they quote (RFC 5927 section 4); fragments to their first one (fragments.ts).
  */
 import {
@@ -57,7 +61,11 @@ function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
     else {
       judge.openRow(row, accountFor(e, b, i))
       classes[row] = isEchoReply(e, b, i) && !judge.reversed(row) ? NO_FLOW : classOf(b, i)
-      ask(e, b, judge, row, i)
+      ask(e, b, judge, row, i, false)
+      if (b.proto[i] === PROTO_TCP && isInMiddle(marks[i]!) && judge.mayResume(row)) {
+        judge.resumes[row] = 1
+        ask(e, b, judge, row, i, true)
+      }
     }
   }
   judge.touch(n)
@@ -127,6 +135,11 @@ function mark(judge: Judge, row: number, flags: number): void {
     next = FLOW_CLASS.ESTABLISHED
   }
   if (next !== now) table.classify(slot, next)
+}
+
+/** Whether a segment with these flags belongs to a connection that is there: it begins none, nor ends one at once. */
+function isInMiddle(flags: number): boolean {
+  return (flags & (SYN | RST | ACK)) === ACK
 }
 
 /** How long a flow that begins with packet `i` is kept without another one. */

@@ -3,7 +3,8 @@
  * date, what limits have refused. Workers learn and ask (dns/watch.ts); nothing here is waited for by a packet.
  *
  * An address whose time is over stays as long as a flow that its pod has begun goes there: a change of policy judges that
- * again, and finds it. The flow table says which those are, a slice at a time.
+ * again, and finds it. The flow table says which those are, a slice at a time; since a flow that moves in it meanwhile may be
+ * missed, an address goes when two looks in a row have found none.
  */
 import { native } from '../../native/native.ts'
 import { ipWords, wordsToIp } from '../addresses.ts'
@@ -44,6 +45,8 @@ export class Names {
   private readonly told = new Map<string, number>()
   private timer: NodeJS.Timeout | undefined
   private ageing = false
+  /** Of what was out of date at the last look, what no flow used. */
+  private unused = new Set<string>()
 
   constructor(parts: NamesParts) {
     this.parts = parts
@@ -90,12 +93,15 @@ export class Names {
         const expired = this.ledger.list(port, second)
         if (expired.length > 0) due.set(port, expired)
       }
-      if (due.size === 0) return
-      const used = await this.used(due)
+      const used = due.size === 0 ? new Set<string>() : await this.used(due)
+      const unused = new Set<string>()
       for (const [port, expired] of due) {
-        const unused = expired.filter(({ words }) => !used.has(keyOf(port, words)))
-        this.ledger.forget(port, unused)
+        const idle = expired.filter(({ words }) => !used.has(keyOf(port, words)))
+        const gone = idle.filter(({ words }) => this.unused.has(keyOf(port, words)))
+        for (const { words } of idle) unused.add(keyOf(port, words))
+        this.ledger.forget(port, gone)
       }
+      this.unused = unused
     } finally {
       this.ageing = false
     }

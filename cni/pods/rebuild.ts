@@ -14,7 +14,7 @@
  *             TUNs both: which is the liar is not known, and a wrong pod must get no other's packets
  *
  * What is refused is told and left as it is: it has no network until its pod is made anew. What a
- * label doesn't say is lost for the pods that run (port mappings, bandwidth, the calls of IPAM plugins
+ * label doesn't say is lost for the pods that run (labels by annotation, port mappings, bandwidth, the calls of IPAM plugins
  * and of further interfaces): a DEL still brings the runtime's own configuration for those.
  */
 
@@ -100,7 +100,7 @@ export function rebuildState(parts: RebuildParts): void {
   if (good.length === 0) return
   log.warn(
     { attachments: good.map(({ attachment }) => attachmentId(attachment)) },
-    'the state is made anew from the interfaces of pods; their port mappings, bandwidth, further interfaces and the calls of their IPAM plugins are not known any more',
+    'the state is made anew from the interfaces of pods; their labels by annotation, port mappings, bandwidth, further interfaces and the calls of their IPAM plugins are not known any more',
   )
 }
 

@@ -65,7 +65,10 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'hawser-inst-'))
   for (const name of ['bin', 'net.d']) mkdirSync(at(name))
   for (const name of ['bridge', 'loopback']) writeFileSync(at(`bin/${name}`), '')
-  node = new TestNode('node-a', netns, { cluster: [NODE_A], ...(NFT ? { masquerade: true } : {}) })
+  node = new TestNode('node-a', netns, {
+    ...{ cluster: [NODE_A], underlayMode: 'vxlan' },
+    ...(NFT ? { masquerade: true } : {}),
+  })
 })
 afterAll(async () => {
   await node?.remove()
@@ -107,6 +110,7 @@ test('uninstall refuses while the daemon runs, and while pods are attached', asy
   pods = [
     await addPod(namespaces, node, 'tun', 'tun'),
     await addPod(namespaces, node, 'xdp', 'xdp'),
+    await addPod(namespaces, node, 'tap', 'tap'),
   ]
   const before = await links(netns)
   for (const more of [[], ['--force', '--purge']]) {

@@ -31,34 +31,37 @@ const MAC = '02:12:34:56:78:9a'
 const macOf = async (netns: string): Promise<string | undefined> =>
   (JSON.parse(await ip(netns, '-j', 'link', 'show', 'dev', 'eth0')) as [{ address?: string }])[0]
     .address
-const check = ({ containerId, netns, result }: TestPod) =>
+const check = ({ containerId, netns, attach, result }: TestPod) =>
   node.cni({
     command: 'CHECK',
     containerId,
     netns,
-    config: node.config({ attach: 'xdp', prevResult: result }),
+    config: node.config({ attach, prevResult: result }),
   })
 
-test('a veth pod has it, CHECK sees to it, and a restart takes it over', async () => {
-  const runtimeConfig = { mac: MAC.toUpperCase() }
-  const pod = await addPod(namespaces, node, 'pod', 'xdp', { runtimeConfig })
-  expect((pod.result['interfaces'] as { mac: string }[])[0]?.mac).toBe(MAC)
-  expect(await macOf(pod.netns)).toBe(MAC)
-  await expectPing(pod, other)
-  await expectPing(other, pod)
-  expect((await check(pod)).json).toEqual({})
-  await node.stop('SIGKILL')
-  await node.start()
-  expect((await check(pod)).json).toEqual({})
-  await expectPing(pod, other)
-  await ip(pod.netns, 'link', 'set', 'eth0', 'address', '02:12:34:56:78:9b')
-  expect((await check(pod)).json).toMatchObject({
-    code: 104,
-    msg: expect.stringContaining(`with MAC ${MAC}, it has 02:12:34:56:78:9b`),
-  })
-  expect((await deletePod(pod)).json).toEqual({})
-  expect(await ip(pod.netns, '-o', 'link')).not.toContain('eth0')
-})
+test.each(['xdp', 'tap'] as const)(
+  'a veth pod has it by %s, CHECK sees to it, and a restart takes it over',
+  async attach => {
+    const runtimeConfig = { mac: MAC.toUpperCase() }
+    const pod = await addPod(namespaces, node, `pod${attach}`, attach, { runtimeConfig })
+    expect((pod.result['interfaces'] as { mac: string }[])[0]?.mac).toBe(MAC)
+    expect(await macOf(pod.netns)).toBe(MAC)
+    await expectPing(pod, other)
+    await expectPing(other, pod)
+    expect((await check(pod)).json).toEqual({})
+    await node.stop('SIGKILL')
+    await node.start()
+    expect((await check(pod)).json).toEqual({})
+    await expectPing(pod, other)
+    await ip(pod.netns, 'link', 'set', 'eth0', 'address', '02:12:34:56:78:9b')
+    expect((await check(pod)).json).toMatchObject({
+      code: 104,
+      msg: expect.stringContaining(`with MAC ${MAC}, it has 02:12:34:56:78:9b`),
+    })
+    expect((await deletePod(pod)).json).toEqual({})
+    expect(await ip(pod.netns, '-o', 'link')).not.toContain('eth0')
+  },
+)
 
 test('CNI_ARGS can ask for it, beside what a runtime says of aliases and more', async () => {
   const netns = await namespaces.add('args')

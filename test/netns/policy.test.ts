@@ -7,8 +7,9 @@ import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { addPod, deletePod, type TestPod } from '../harness/node.ts'
-import { Running } from '../harness/processes.ts'
+import type { Explanation } from '../../cni/policy/explain.ts'
+import { addPod, CLI, deletePod, type TestPod } from '../harness/node.ts'
+import { Running, run } from '../harness/processes.ts'
 import { type TwoNodes, twoNodes } from '../harness/topology.ts'
 import { ping, transfer } from '../harness/traffic.ts'
 import { until } from '../harness/until.ts'
@@ -266,6 +267,101 @@ test('a pod that no file has is known by the labels of its annotation, after a r
   await a.start()
   expect(await received()).toEqual([1, 0])
   for (const each of made) expect((await deletePod(each)).exit).toBe(0)
+})
+
+test('explain asks the running node, and says what more files would come to', async () => {
+  const { a } = nodes!
+  const explain = async (...words: string[]): Promise<Explanation> => {
+    const args = [
+      CLI,
+      'policy',
+      'explain',
+      '--json',
+      '--socket',
+      a.socket,
+      '--port',
+      '80',
+      ...words,
+    ]
+    const { code, stdout, stderr } = await run(process.execPath, args, { netns: a.netns })
+    expect([code, stderr]).toEqual([0, ''])
+    return JSON.parse(stdout) as Explanation
+  }
+  const rule = 'NetworkPolicy test/from-b1, ingress rule 0'
+  expect(await explain('--from', 'test/b1', '--to', 'test/a1')).toMatchObject({
+    allowed: true,
+    ends: [{ pod: 'test/b1' }, { pod: 'test/a1', by: rule, enforced: true }],
+  })
+  const denied = await explain('--from', 'test/b2', '--to', 'test/a1')
+  expect(denied.ends[1]).toMatchObject({
+    ...{ allowed: false, enforced: true },
+    by: expect.stringMatching(/^NetworkPolicy test\/.*, which isolates for ingress$/),
+  })
+  expect((await explain('--from', 'test/a1', '--to', 'node')).ends[1]).toMatchObject({
+    ...{ pod: 'node', allowed: true, enforced: true },
+  })
+  const file = join(folder, '.more.yaml')
+  writeFileSync(
+    file,
+    `
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: from-b1, namespace: test }
+spec:
+  podSelector: { matchLabels: { app: a1 } }
+  ingress: [{ from: [{ podSelector: { matchLabels: { app: b2 } } }] }]
+`,
+  )
+  const after = await explain('--from', 'test/b2', '--to', 'test/a1', '--with', file)
+  expect(after).toMatchObject({ allowed: true, ends: [{}, { by: rule }] })
+  expect((await explain('--from', 'test/b1', '--to', 'test/a1', '--with', file)).allowed).toBe(
+    false,
+  )
+  expect((await explain('--from', 'test/b1', '--to', 'test/a1')).allowed).toBe(true)
+})
+
+/** Takes a connection, and says a word on it each time that it is told to; the other one says what it has heard. */
+const SERVER = `
+import socket, sys
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(('0.0.0.0', ${PORT}))
+s.listen()
+print('listening', flush=True)
+c = s.accept()[0]
+print('accepted', flush=True)
+for line in sys.stdin:
+    c.sendall(b'x')
+`
+const CLIENT = `
+import socket, sys
+c = socket.create_connection((sys.argv[1], ${PORT}))
+print('connected', flush=True)
+while c.recv(1):
+    print('heard', flush=True)
+`
+
+test('a connection goes on behind a start, though its server speaks first and its client lets nobody in', async () => {
+  const { a1, b1 } = pods as Record<string, TestPod>
+  const server = new Running('python3', ['-c', SERVER], { netns: a1!.netns })
+  let client: Running | undefined
+  try {
+    await server.until(line => line === 'listening')
+    client = new Running('python3', ['-c', CLIENT, a1!.ip4], { netns: b1!.netns })
+    await server.until(line => line === 'accepted')
+    await nodes!.b.stop()
+    await nodes!.b.start()
+    await nodes!.b.acquainted()
+    // Nothing else than this tells node b of the connection.
+    server.child.stdin!.write('say\n')
+    await client.until(line => line === 'heard')
+    const flows = await nodes!.b.cli<{ source: string; destinationPort: number }[]>('flows')
+    expect(flows.filter(({ destinationPort }) => destinationPort === PORT)).toMatchObject([
+      { source: b1!.ip4 },
+    ])
+  } finally {
+    await Promise.all([server.stop('SIGKILL'), client?.stop('SIGKILL')])
+  }
 })
 
 test('pods that come and go get nothing before their policy is in force', async () => {

@@ -21,6 +21,15 @@ import { native } from '../../native/native.ts'
 import { type Protocol, writePacket } from './packets.ts'
 import { makeEngine, POD, UNDERLAY, UNDERLAY_MAC, VNI, VXLAN_PORT } from './world.ts'
 
+/** The stage without its native twin. */
+function untwinned(stage: Stage): Stage {
+  return (e, b) => {
+    e.twins = false
+    stage(e, b)
+    e.twins = true
+  }
+}
+
 /** A stage, or several, on a batch that `restore` makes what it was. */
 export interface Case {
   stage: string
@@ -51,6 +60,7 @@ export function cases(underlay: 4 | 6, family: 4 | 6, protocol: Protocol): Case[
   const receive = () => out.receive(batch, POD, 0)
   receive()
   put('parse', receive, parse)
+  put('parse in TypeScript', receive, untwinned(parse))
   parse(engine, batch)
   const parsed = saved(batch)
   put('antiSpoof', parsed, antiSpoof)
@@ -61,6 +71,7 @@ export function cases(underlay: 4 | 6, family: 4 | 6, protocol: Protocol): Case[
   put('route', unrouted, route)
   route(engine, batch)
   put(`encap in IPv${underlay}`, saved(batch), encap)
+  if (underlay === 4) put('encap in IPv4 in TypeScript', saved(batch), untwinned(encap))
   encap(engine, batch)
   checkOuter(engine, batch, underlay, family)
   const tunnel = batch.nextHop[0]!

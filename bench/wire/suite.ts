@@ -5,7 +5,7 @@ import { native } from '../../native/native.ts'
 import { callsPerSecond } from '../harness/micro.ts'
 import type { Quantity } from '../harness/quantity.ts'
 import { alternate } from '../harness/rounds.ts'
-import { median } from '../harness/statistics.ts'
+import { median, pairedRatio, significant } from '../harness/statistics.ts'
 import { type Options, progress, type Report, type Suite, selected } from '../harness/suite.ts'
 import { grouped, type Table } from '../harness/table.ts'
 import { type Case, cases } from './cases.ts'
@@ -19,9 +19,11 @@ const QUICK_SECONDS = 0.003
 /** Rows of the table, and names for `--only`. */
 const STAGES = [
   'parse',
+  'parse in TypeScript',
   'antiSpoof',
   'route',
   'encap in IPv4',
+  'encap in IPv4 in TypeScript',
   'encap in IPv6',
   'decap in IPv4',
   'decap in IPv6',
@@ -86,6 +88,19 @@ async function nanoseconds(name: string, of: Case, seconds: number): Promise<num
   return (1 / rate - 1 / idle) * (1e9 / BATCH_SIZE)
 }
 
+/** How much faster a stage is with its native twin; nothing where either was not measured. */
+function twin(
+  samples: Record<string, Record<string, number[]>>,
+  stage: string,
+  key: string,
+): Record<string, number> {
+  const ratios = Object.values(samples).flatMap(of => {
+    const [twinned, without] = [of[stage], of[`${stage} in TypeScript`]]
+    return twinned === undefined || without === undefined ? [] : [pairedRatio(without, twinned)]
+  })
+  return ratios.length === 0 ? {} : { [key]: significant(median(ratios)) }
+}
+
 /** What stages write, folded. */
 function sum(b: Batch): number {
   let total = 0
@@ -119,11 +134,16 @@ function report(
   return {
     samples,
     quantities,
-    ratios: {},
+    ratios: {
+      ...twin(samples, 'parse', 'parse_twin_vs_typescript'),
+      ...twin(samples, 'encap in IPv4', 'encap_twin_vs_typescript'),
+    },
     tables: [table],
     notes: [
       'small packets (22 bytes of data), each of another flow, warm in the cache; no device: ports take ' +
         'what is sent and leave it',
+      'parse and encap in IPv4 have native twins; a twin ratio is the median over all packets and rounds of what ' +
+        'TypeScript takes, divided by what they take together',
       'what makes the batch again between two calls was measured beside and is taken off',
       '"pod to", "to pod": all stages of that way; decap parses the inner packet, over IPv6 encap and ' +
         'decap sum it too',

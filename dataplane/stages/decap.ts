@@ -20,6 +20,7 @@ import {
   DROP_VXLAN_VTEP,
 } from '../drops.ts'
 import type { Engine } from '../engine/engine.ts'
+import { BATCH_SIZE } from '../limits.ts'
 import { COUNTER } from '../memory/arena.ts'
 import { type Batch, F_CSUM_PARTIAL, F_FRAGMENT, F_IPV6, GSO_UDP_L4 } from '../packet/batch.ts'
 import { PORT_KIND } from '../ports/port.ts'
@@ -27,12 +28,18 @@ import { networkOf } from '../tables/networks.ts'
 import { knowsVtep } from '../tables/vteps.ts'
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_UDP } from '../wire/numbers.ts'
 import { sumOnceCompleted } from './checksums.ts'
-import { parseIp, pseudoHeader } from './parse.ts'
+import { parseInner, pseudoHeader } from './parse.ts'
 
 /** UDP header, VXLAN header, inner Ethernet header. */
 const OUTER_BYTES = 8 + 8 + 14
 const VXLAN_FLAG_VNI = 0x08
 const CE = 3
+
+/** Packets whose outer header is off; and by packet what is needed of that: ECN, its UDP header, `checksumSeed`. */
+const opened = new Uint16Array(BATCH_SIZE)
+const ecns = new Uint8Array(BATCH_SIZE)
+const udps = new Uint32Array(BATCH_SIZE)
+const seeds = new Int32Array(BATCH_SIZE)
 
 export function decap(e: Engine, b: Batch): void {
   const port = e.ports[b.inPort]!
@@ -40,6 +47,7 @@ export function decap(e: Engine, b: Batch): void {
     countOpened(e, b)
     return
   }
+  let n = 0
   for (let i = 0; i < b.n; i++) {
     if (b.drop[i] !== 0) continue
     const reason = check(e, b, i)
@@ -47,14 +55,18 @@ export function decap(e: Engine, b: Batch): void {
       b.drop[i] = reason
       continue
     }
-    const outerEcn = ecn(e, b, i)
-    const udp = b.l4[i]!
-    const seed = checksumSeed(e, b, i)
+    opened[n++] = i
+    ecns[i] = ecn(e, b, i)
+    udps[i] = b.l4[i]!
+    seeds[i] = checksumSeed(e, b, i)
     open(b, i)
-    parseIp(e, b, i, port.hiddenPartial)
-    if (seed >= 0 && !verify(e, b, i, udp, seed)) b.drop[i] = DROP_VXLAN_CHECKSUM
+  }
+  if (n > 0) parseInner(e, b, port.hiddenPartial)
+  for (let k = 0; k < n; k++) {
+    const i = opened[k]!
+    if (seeds[i]! >= 0 && !verify(e, b, i, udps[i]!, seeds[i]!)) b.drop[i] = DROP_VXLAN_CHECKSUM
     if (b.drop[i] === 0) {
-      combineEcn(e, b, i, outerEcn)
+      combineEcn(e, b, i, ecns[i]!)
       if (port.kind === PORT_KIND.UDP && b.gsoSize[i] !== 0) markSuperframe(b, i)
       e.counters[COUNTER.DECAPSULATED]!++
     }

@@ -78,9 +78,28 @@ function parsePlain(e: Engine, b: Batch, port: Port, pod: boolean): number {
     peerMacLow,
     port.hiddenPartial ? 1 : 0,
   )
+  return taken(b, answer)
+}
+
+/** The same of inner packets, which have no Ethernet header that is still to be read. */
+function parsePlainInner(e: Engine, b: Batch, hiddenPartial: boolean): number {
+  const hidden = hiddenPartial ? 1 : 0
+  return taken(b, native.parse(e.handleOf(b), b.n, 0, 0, 0, 0, 0, 0, hidden))
+}
+
+function taken(b: Batch, answer: number): number {
   b.n4 += (answer >>> 9) & 0x1ff
   b.n6 += answer >>> 18
   return answer & 0x1ff
+}
+
+/** Parses the packets that an outer header was taken off; on failure sets `drop`. */
+export function parseInner(e: Engine, b: Batch, hiddenPartial: boolean): void {
+  const { twins } = e
+  if (twins && parsePlainInner(e, b, hiddenPartial) === 0) return
+  for (let i = 0; i < b.n; i++) {
+    if (b.drop[i] === 0 && !(twins && b.parsed[i] !== 0)) parseIp(e, b, i, hiddenPartial)
+  }
 }
 
 /** False when the packet is finished here: dropped, or ARP. `tagged`: whom it is addressed to has been looked at before. */
@@ -120,7 +139,7 @@ function parseEthernet(e: Engine, b: Batch, i: number, pod: boolean, tagged: boo
 }
 
 /** Parses the IP packet at `l3`; on failure sets `drop`. */
-export function parseIp(e: Engine, b: Batch, i: number, hiddenPartial: boolean): void {
+function parseIp(e: Engine, b: Batch, i: number, hiddenPartial: boolean): void {
   const { view } = e
   const l3 = b.l3[i]!
   const len = b.len[i]!

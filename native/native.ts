@@ -412,7 +412,8 @@ export interface Native {
   /**
    * Writes `known` of the first `n` packets: the flow's action where policy `epoch` has allowed it and its next hop is
    * the one it was; these flows had a packet at `tick`, which goes into their accounts. 0 for the others. `network`: of
-   * all packets, or -1, of each its own. Returns how many that are not dropped are not known, or -errno.
+   * all packets, or -1, of each its own. `sender`: how the node that sent them is known, SENDER of dataplane/policy/known.ts;
+   * it must be where the flow's answers go. Returns how many that are not dropped are not known, or -errno.
    */
   knownFlows(
     known: KnownFlowsHandle,
@@ -421,13 +422,14 @@ export interface Native {
     network: number,
     epoch: number,
     tick: number,
+    sender: number,
   ): number
 
   // ---- batches ---------------------------------------------------------------------------------
   /**
    * A handle for a batch of packets in `arena`, all of which it keeps alive. `nextHops`: the worker's copy of that table.
    * `columns` of packet/batch.ts: drop, flags, proto, l3, l4, len, src4, dst4, network, nextHop, known, dst6,
-   * gsoType, csumStart, parsed.
+   * gsoType, csumStart, parsed, source.
    */
   openBatch(
     arena: Uint8Array,

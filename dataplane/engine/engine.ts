@@ -135,7 +135,7 @@ export class Engine {
       const hops = new Uint8Array(words.buffer, nextHopsAt, MAX_NEXT_HOPS * NEXT_HOP_BYTES)
       const { drop, flags, proto, l3, l4, len, src4, dst4, network, nextHop, known } = b
       const columns = [drop, flags, proto, l3, l4, len, src4, dst4, network, nextHop, known]
-      columns.push(b.dst6, b.gsoType, b.csumStart, b.parsed)
+      columns.push(b.dst6, b.gsoType, b.csumStart, b.parsed, b.source)
       handle = native.openBatch(this.bytes, hops, columns)
       this.handles.set(b, handle)
     }

@@ -116,6 +116,8 @@ export class Judge {
   readonly denied = new Uint8Array(BATCH_SIZE)
   /** By row: the part of its action that names the next hop; 0 for a row whose packet doesn't go the way of its flow. */
   readonly routes = new Uint32Array(BATCH_SIZE)
+  /** By row that is open: the same for answers; 0: written down with the first of them. */
+  readonly backRoutes = new Uint32Array(BATCH_SIZE)
   /** By row: bytes of its packet. */
   readonly bytes = new Uint32Array(BATCH_SIZE)
   /** By row that may resume a connection: the questions as they would be, had the other end begun it; and whether it is so. */
@@ -191,8 +193,8 @@ export class Judge {
   }
 
   /** Writes what is known of the packets of `b`, whose handle is `batch`: `known` and `unknown` of packet/batch.ts. */
-  pass(b: Batch, batch: BatchHandle, network: number): void {
-    b.unknown = this.known.pass(batch, b.n, network, this.epoch, this.tick)
+  pass(b: Batch, batch: BatchHandle, network: number, sender: number): void {
+    b.unknown = this.known.pass(batch, b.n, network, this.epoch, this.tick, sender)
   }
 
   /** Packet of a row. */
@@ -374,10 +376,10 @@ export class Judge {
     this.freshRows[at] = row
     this.copyKey(row, this.fresh, at)
     const reversed = this.reversed(row)
-    // Where answers go is written down with the first of them.
     const own = reversed ? ACTION.ALLOWED | ACTION.REPLY : ACTION.ALLOWED
     decisions.forward[at] = (own | this.routes[row]!) >>> 0
-    decisions.reverse[at] = reversed ? ACTION.ALLOWED : ACTION.ALLOWED | ACTION.REPLY
+    const back = reversed ? ACTION.ALLOWED : ACTION.ALLOWED | ACTION.REPLY
+    decisions.reverse[at] = (back | this.backRoutes[row]!) >>> 0
     decisions.ports[at] = this.accounts[row]!
     decisions.classes[at] = timeoutClass
     decisions.labels[2 * at] = this.originOf(this.egress[row]!)

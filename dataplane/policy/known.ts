@@ -7,6 +7,12 @@ import { type BatchHandle, type KnownFlowsHandle, native } from '../../native/na
 import { layoutOf } from '../flow/region.ts'
 import { flowLimits, type PolicyMemory } from './memory.ts'
 
+/**
+ * How the node that has sent a packet is known: it is no other node's, by the outer header in front of it, by
+ * the column `source`. What comes from another node than the flow's answers go to is not known.
+ */
+export const SENDER = { NOBODY: 0, OUTER_HEADER: 1, SOURCE_HOP: 2 } as const
+
 export class KnownFlows {
   private readonly handle: KnownFlowsHandle
 
@@ -17,8 +23,15 @@ export class KnownFlows {
     this.handle = native.openKnownFlows(table, seed[0], seed[1])
   }
 
-  /** Writes `known` of the first `n` packets of a batch, and returns how many are not. `network`: of all of them, or -1, of each its own. */
-  pass(batch: BatchHandle, n: number, network: number, epoch: number, tick: number): number {
-    return native.knownFlows(this.handle, batch, n, network, epoch, tick)
+  /** Writes `known` of the first `n` packets of a batch, and returns how many are not. `network`: of all of them, or -1, of each its own. `sender`: SENDER. */
+  pass(
+    batch: BatchHandle,
+    n: number,
+    network: number,
+    epoch: number,
+    tick: number,
+    sender: number,
+  ): number {
+    return native.knownFlows(this.handle, batch, n, network, epoch, tick, sender)
   }
 }

@@ -5,12 +5,15 @@
  */
 import type { Engine } from '../engine/engine.ts'
 import type { Batch } from '../packet/batch.ts'
-import { PORT_ROLE } from '../ports/port.ts'
+import { SENDER } from '../policy/known.ts'
+import { PORT_KIND, PORT_ROLE } from '../ports/port.ts'
 
 export function flow(e: Engine, b: Batch): void {
   const { judge } = e
   if (judge === undefined || !e.policed) return
-  const { role, network } = e.records[b.inPort]!
+  const { role, kind, network } = e.records[b.inPort]!
   judge.begin(e.clock())
-  judge.pass(b, e.handleOf(b), role === PORT_ROLE.UNDERLAY ? -1 : network)
+  const batch = e.handleOf(b)
+  if (role !== PORT_ROLE.UNDERLAY) judge.pass(b, batch, network, SENDER.NOBODY)
+  else judge.pass(b, batch, -1, kind === PORT_KIND.VXLAN ? SENDER.SOURCE_HOP : SENDER.OUTER_HEADER)
 }

@@ -11,10 +11,11 @@ namespace hawser {
 namespace {
 
 /** Columns in the order that `openBatch` takes them. */
-constexpr std::array<napi_typedarray_type, 15> kTypes = {
-    napi_uint8_array,  napi_uint16_array, napi_uint8_array,  napi_uint32_array, napi_uint32_array,
-    napi_uint32_array, napi_uint32_array, napi_uint32_array, napi_uint8_array,  napi_uint16_array,
-    napi_uint32_array, napi_uint32_array, napi_uint8_array,  napi_uint16_array, napi_uint8_array};
+constexpr std::array<napi_typedarray_type, 16> kTypes = {
+    napi_uint8_array,  napi_uint16_array, napi_uint8_array,  napi_uint32_array,
+    napi_uint32_array, napi_uint32_array, napi_uint32_array, napi_uint32_array,
+    napi_uint8_array,  napi_uint16_array, napi_uint32_array, napi_uint32_array,
+    napi_uint8_array,  napi_uint16_array, napi_uint8_array,  napi_uint16_array};
 /** Words of a packet's IPv6 destination. */
 constexpr size_t kDst6 = 11;
 
@@ -152,6 +153,7 @@ Napi::Value openBatch(const Napi::CallbackInfo& info) {
                             static_cast<const uint8_t*>(at[12]),
                             static_cast<const uint16_t*>(at[13]),
                             static_cast<uint8_t*>(at[14]),
+                            static_cast<const uint16_t*>(at[15]),
                             nullptr};
   napi_value handle = nullptr;
   if (napi_create_reference(env, kept, 1, &of->kept) != napi_ok ||

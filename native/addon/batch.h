@@ -50,6 +50,7 @@ struct Columns {
   const uint8_t* gsoType;
   const uint16_t* csumStart;
   uint8_t* parsed;
+  const uint16_t* source;
   napi_ref kept;
 
   /** Whether `bytes` bytes from `at` lie in the arena. */

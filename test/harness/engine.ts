@@ -41,6 +41,8 @@ export const TUN_POD = 2
 export const VETH_POD = 3
 
 export const VTEP = '192.0.2.1'
+/** A node of the cluster that has no pods. */
+export const OTHER_PEER = '192.0.2.9'
 export const PEER = '192.0.2.2'
 export const VTEP6 = '2001:db8::1'
 export const PEER6 = '2001:db8::2'
@@ -190,6 +192,7 @@ export function testEngine(options: TestEngineOptions = {}): TestEngine {
       arena,
       vtepTable([
         { family: 4, words: words(PEER) },
+        { family: 4, words: words(OTHER_PEER) },
         { family: 6, words: words(PEER6) },
       ]),
     )

@@ -143,6 +143,16 @@ function identityOf(
   return isFromItsNode(e, b, judge, i, record, index) ? identities.identity(index) : IDENTITY.WORLD
 }
 
+/** Whether the source of packet `i`, row `row`, which came by the overlay, is no pod's of another node than the one that sent it. */
+export function isSendersOwn(e: Engine, b: Batch, judge: Judge, row: number, i: number): boolean {
+  const { ipv4, ipv6, identities } = judge
+  const four = row < ipv4.n
+  const index = four
+    ? identities.find(4, ipv4.source, row)
+    : identities.find(6, ipv6.source, (row - ipv4.n) * 4)
+  return index === 0 || isFromItsNode(e, b, judge, i, e.records[b.inPort]!, index)
+}
+
 /** Whether packet `i`, which claims to be of a pod of another node (`index` of the identities), comes by the overlay from that node. */
 export function isFromItsNode(
   e: Engine,

@@ -24,13 +24,14 @@ import type { Engine } from '../../engine/engine.ts'
 import { isPending } from '../../flow/region.ts'
 import { BATCH_SIZE } from '../../limits.ts'
 import { NEXT_HOP_BYTES } from '../../memory/arena.ts'
-import type { Batch } from '../../packet/batch.ts'
+import { type Batch, F_IPV6 } from '../../packet/batch.ts'
 import { ACTION, routeBits } from '../../policy/action.ts'
 import { TOLD } from '../../policy/denials.ts'
 import { DENIED, FLOW_CLASS, type Judge, NO_FLOW } from '../../policy/judge.ts'
-import { HOP_INCARNATION } from '../../tables/next-hops.ts'
+import { PORT_ROLE } from '../../ports/port.ts'
+import { HOP_INCARNATION, HOP_NETWORK } from '../../tables/next-hops.ts'
 import { PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP } from '../../wire/numbers.ts'
-import { accountFor, ask, isEchoReply } from './ask.ts'
+import { accountFor, ask, isEchoReply, isSendersOwn } from './ask.ts'
 import { follow } from './later-fragments.ts'
 import { ACK, FIN, gather4, gather6, kinds, marks, QUOTES, RST, SYN } from './rows.ts'
 
@@ -50,16 +51,20 @@ export function policy(e: Engine, b: Batch): void {
 
 /** Lets known flows pass, and decides the others. */
 function settle(e: Engine, b: Batch, judge: Judge, n: number): void {
+  const overlay = e.records[b.inPort]!.role === PORT_ROLE.UNDERLAY
   for (let row = 0; row < n; row++) {
     const i = judge.packet(row)
     judge.bytes[row] = b.len[i]!
     judge.routes[row] = kinds[i] === QUOTES ? 0 : routeOf(e, b.nextHop[i]!)
-    if (judge.allowed(row)) {
+    // Of a flow that is known: in the name of another node's pod only that node sends.
+    const own = !overlay || kinds[i] === QUOTES || isSendersOwn(e, b, judge, row, i)
+    if (judge.allowed(row) && own) {
       judge.follow(row)
       if (marks[i] !== 0 && b.proto[i] === PROTO_TCP) mark(judge, row, marks[i]!)
     } else if (kinds[i] === QUOTES) b.drop[i] = DROP_POLICY_ICMP
     else {
       judge.openRow(row, accountFor(e, b, i))
+      judge.backRoutes[row] = overlay ? backRoute(e, b, i) : 0
       classes[row] = isEchoReply(e, b, i) && !judge.reversed(row) ? NO_FLOW : classOf(b, i)
       ask(e, b, judge, row, i, false)
       if (b.proto[i] === PROTO_TCP && isInMiddle(marks[i]!) && judge.mayResume(row)) {
@@ -107,6 +112,17 @@ function tellOfAllowed(b: Batch, judge: Judge, row: number): void {
     const port = (k === 0) !== reversed ? b.inPort : b.outPort[i]!
     judge.tell(row, port, q, k === 0, staged ? TOLD.STAGED : TOLD.ALLOWED, Date.now())
   }
+}
+
+/** The part of an action that names where answers to packet `i`, which came from another node, go. */
+function backRoute(e: Engine, b: Batch, i: number): number {
+  const ipv6 = (b.flags[i]! & F_IPV6) !== 0
+  const { oneAddress, view } = e
+  if (!ipv6) oneAddress[0] = b.src4[i]!
+  else for (let w = 0; w < 4; w++) oneAddress[w] = view.getUint32(b.l3[i]! + 8 + w * 4)
+  const hop = e.lookupOne(ipv6)
+  const at = e.tables.nextHopsAt + hop * NEXT_HOP_BYTES
+  return e.tables.view.getUint16(at + HOP_NETWORK, true) === b.network[i] ? routeOf(e, hop) : 0
 }
 
 /** The part of an action that names this next hop. */

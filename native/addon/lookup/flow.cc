@@ -38,6 +38,7 @@ void settle(const Probe& probe, uint32_t i) {
       const uint32_t state = __atomic_load_n(&entry.state, __ATOMIC_ACQUIRE);
       const bool same = differ(entry, probe.words + i * kKeyWords) == 0;
       const uint32_t action = load(entry.action[probe.directions[i] & 1]);
+      const uint32_t reverse = load(entry.action[~probe.directions[i] & 1]);
       const bool current = load(entry.generation) == probe.generation;
       __atomic_thread_fence(__ATOMIC_ACQUIRE);
       if ((state & kThere) == 0 || stateOf(entry) != state) {
@@ -45,6 +46,7 @@ void settle(const Probe& probe, uint32_t i) {
       } else if (same) {
         probe.slots[i] = static_cast<int32_t>(slot);
         probe.actions[i] = action;
+        if (probe.reverses != nullptr) probe.reverses[i] = reverse;
         probe.found[i] = current && (state & kStateBits) == kLive ? kCurrent : kStale;
         return;
       }
@@ -99,6 +101,7 @@ void probeSome(const Probe& probe, uint32_t from, uint32_t to) {
     const Entry& entry = table.entries[probe.slots[i]];
     const uint64_t other = differ(entry, probe.words + i * kKeyWords);
     probe.actions[i] = load(entry.action[probe.directions[i] & 1]);
+    if (probe.reverses != nullptr) probe.reverses[i] = load(entry.action[~probe.directions[i] & 1]);
     const uint32_t stale = (load(entry.generation) ^ probe.generation) | (states[i - from] & 1);
     probe.found[i] = stale == 0 ? kCurrent : kStale;
     unlike[count] = i;

@@ -64,6 +64,8 @@ struct Probe {
   int32_t* slots;
   uint32_t* actions;
   uint8_t* found;
+  /** The action of the other direction; nullptr: nobody asks. */
+  uint32_t* reverses;
 };
 
 inline uint16_t tagOf(uint32_t hash) { return static_cast<uint16_t>(hash >> 16 | 1); }

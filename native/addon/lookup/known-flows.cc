@@ -43,6 +43,7 @@ struct Rows {
   uint8_t directions[kBatch];
   int32_t slots[kBatch];
   uint32_t actions[kBatch];
+  uint32_t reverses[kBatch];
   uint8_t found[kBatch];
 };
 
@@ -159,6 +160,31 @@ inline bool isRouted(const Columns& of, uint32_t action) {
   return ((action >> kIncarnationShift ^ incarnation) & kIncarnationMask) == 0;
 }
 
+/** How the node that has sent a packet is known: not at all, by the outer header in front of it, by
+ * its next hop. */
+enum Sender : uint32_t { kNobody = 0, kOuterHeader = 1, kSourceHop = 2 };
+
+/**
+ * Whether packet `i` comes from where the answers of its flow go: from the node that the next hop
+ * of `reverse` leads to. Who sends in the name of another node's pod is not let through by what
+ * that pod may.
+ */
+inline bool isFromBehind(const Columns& of, uint32_t i, uint32_t reverse, uint32_t sender) {
+  if (!isRouted(of, reverse)) return false;
+  const uint32_t id = reverse >> kHopShift;
+  if (sender == kSourceHop) return of.source[i] == id;
+  const uint8_t* hop = of.hops + size_t{id} * kHopBytes;
+  uint32_t header;
+  std::memcpy(&header, hop + kHopHeaderBytes, sizeof header);
+  const uint32_t l3 = of.l3[i];
+  if (l3 < 70) return false;
+  const uint8_t* outer = of.arena + l3 - header;
+  const uint8_t* there = hop + kHopHeader;
+  // Source of what came, destination of what goes there (IPv4, IPv6).
+  if (header == 50) return std::memcmp(outer + 12, there + 16, 4) == 0;
+  return header == 70 && std::memcmp(outer + 8, there + 24, 16) == 0;
+}
+
 /** What packets of one flow behind each other add to its account. */
 struct Sum {
   int32_t slot = -1;
@@ -184,7 +210,7 @@ struct Sum {
 
 /** Packets `from` .. `to`, at most kBatch. Returns how many of them are to be looked at. */
 uint32_t passSome(const Columns& of, const KnownFlows& known, uint32_t from, uint32_t to,
-                  int32_t network, uint32_t epoch, uint16_t tick) {
+                  int32_t network, uint32_t epoch, uint16_t tick, uint32_t sender) {
   Rows rows;
   uint32_t unknown = 0;
   for (uint32_t i = from; i < to; i++) {
@@ -193,7 +219,7 @@ uint32_t passSome(const Columns& of, const KnownFlows& known, uint32_t from, uin
     if (!gather(of, known.seed, i, zone, &rows) && of.drop[i] == 0) unknown++;
   }
   probeSome({known.table, rows.words, rows.hashes, rows.directions, epoch, rows.slots, rows.actions,
-             rows.found},
+             rows.found, rows.reverses},
             0, rows.n);
   for (uint32_t row = 0; row < rows.n; row++) {
     if (rows.slots[row] < 0) continue;
@@ -204,6 +230,10 @@ uint32_t passSome(const Columns& of, const KnownFlows& known, uint32_t from, uin
   for (uint32_t row = 0; row < rows.n; row++) {
     const uint32_t action = rows.actions[row];
     if (rows.found[row] != kCurrent || (action & kAllowed) == 0 || !isRouted(of, action)) {
+      unknown++;
+      continue;
+    }
+    if (sender != kNobody && !isFromBehind(of, rows.packets[row], rows.reverses[row], sender)) {
       unknown++;
       continue;
     }
@@ -227,23 +257,25 @@ uint32_t passSome(const Columns& of, const KnownFlows& known, uint32_t from, uin
   return unknown;
 }
 
-/** `(known, batch, n, network, epoch, tick)`: see native.ts. */
+/** `(known, batch, n, network, epoch, tick, sender)`: see native.ts. */
 napi_value knownFlows(napi_env env, napi_callback_info info) {
-  size_t count = 6;
-  napi_value values[6];
+  size_t count = 7;
+  napi_value values[7];
   void* flows = nullptr;
   void* batch = nullptr;
   uint32_t n = 0;
   int32_t network = 0;
   uint32_t epoch = 0;
   uint32_t tick = 0;
-  if (napi_get_cb_info(env, info, &count, values, nullptr, nullptr) != napi_ok || count != 6 ||
+  uint32_t sender = 0;
+  if (napi_get_cb_info(env, info, &count, values, nullptr, nullptr) != napi_ok || count != 7 ||
       napi_get_value_external(env, values[0], &flows) != napi_ok ||
       napi_get_value_external(env, values[1], &batch) != napi_ok ||
       napi_get_value_uint32(env, values[2], &n) != napi_ok ||
       napi_get_value_int32(env, values[3], &network) != napi_ok ||
       napi_get_value_uint32(env, values[4], &epoch) != napi_ok ||
-      napi_get_value_uint32(env, values[5], &tick) != napi_ok || n > kBatchPackets) {
+      napi_get_value_uint32(env, values[5], &tick) != napi_ok ||
+      napi_get_value_uint32(env, values[6], &sender) != napi_ok || n > kBatchPackets) {
     return reply(env, -EINVAL);
   }
   const KnownFlows& known = *static_cast<const KnownFlows*>(flows);
@@ -251,7 +283,7 @@ napi_value knownFlows(napi_env env, napi_callback_info info) {
   uint32_t unknown = 0;
   for (uint32_t from = 0; from < n; from += kBatch) {
     const uint32_t to = n - from < kBatch ? n : from + kBatch;
-    unknown += passSome(of, known, from, to, network, epoch, static_cast<uint16_t>(tick));
+    unknown += passSome(of, known, from, to, network, epoch, static_cast<uint16_t>(tick), sender);
   }
   return reply(env, unknown);
 }

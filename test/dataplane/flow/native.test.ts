@@ -94,10 +94,10 @@ describe('arguments', () => {
     expect(() => native.openKnownFlows('none' as never, 1, 2)).toThrow('known flows')
     const known = native.openKnownFlows(handle, 1, 2)
     const { batch } = columnsOf(new Batch())
-    expect(native.knownFlows(known, batch, 0, 0, 1, 0)).toBe(0)
-    expect(native.knownFlows(known, batch, 257, 0, 1, 0)).toBe(-22)
-    expect(native.knownFlows({} as KnownFlowsHandle, batch, 1, 0, 1, 0)).toBe(-22)
-    expect(native.knownFlows(known, {} as BatchHandle, 1, 0, 1, 0)).toBe(-22)
+    expect(native.knownFlows(known, batch, 0, 0, 1, 0, 0)).toBe(0)
+    expect(native.knownFlows(known, batch, 257, 0, 1, 0, 0)).toBe(-22)
+    expect(native.knownFlows({} as KnownFlowsHandle, batch, 1, 0, 1, 0, 0)).toBe(-22)
+    expect(native.knownFlows(known, {} as BatchHandle, 1, 0, 1, 0, 0)).toBe(-22)
   })
 
   test('a batch: columns of another kind or length are refused', () => {
@@ -129,7 +129,7 @@ describe('arguments', () => {
       b.l4[0] = l4
       b.proto[0] = 17
       b.nextHop[0] = 1
-      expect(native.knownFlows(known, batch, 1, 0, 1, 0)).toBe(1)
+      expect(native.knownFlows(known, batch, 1, 0, 1, 0, 0)).toBe(1)
       expect(b.known[0]).toBe(0)
       expect(native.encapIpv4(batch, 1, 0, 8)).toBe(0x1_0000)
       expect(native.parse(batch, 1, 0, 0, 0, 0, 0, 0, 0)).toBe(1)
@@ -148,7 +148,7 @@ describe('arguments', () => {
 function columnsOf(b: Batch) {
   const { drop, flags, proto, l3, l4, len, src4, dst4, network, nextHop, known } = b
   const columns: ArrayBufferView[] = [drop, flags, proto, l3, l4, len, src4, dst4, network]
-  columns.push(nextHop, known, b.dst6, b.gsoType, b.csumStart, b.parsed)
+  columns.push(nextHop, known, b.dst6, b.gsoType, b.csumStart, b.parsed, b.source)
   const arena = new Uint8Array(4096)
   const nextHops = new Uint8Array(256)
   return { columns, arena, nextHops, batch: native.openBatch(arena, nextHops, columns) }

@@ -7,6 +7,7 @@ import { OPEN, type Program, podIdentity, VERDICT } from '../../../dataplane/pol
 import type { MemPacket } from '../../../dataplane/ports/mem.ts'
 import {
   HOST,
+  OTHER_PEER,
   OWN_VTEP_MAC,
   PEER,
   PEER_VTEP_MAC,
@@ -49,14 +50,26 @@ const below = (protocol: number): Program => ({
   ],
 })
 
+const fromPod = (value: number): Program => ({
+  tiers: [
+    {
+      rules: [{ verdict: VERDICT.ALLOW, matches: [{ peer: { value, bits: 32 } }], origin: 0 }],
+      otherwise: VERDICT.DENY,
+      origin: 1,
+    },
+  ],
+})
+
+const IDENTITIES = [
+  ...[tun, tun6].map(address => ({ address, identity: TUN, vtep: VTEP })),
+  ...[veth, veth6].map(address => ({ address, identity: VETH, vtep: VTEP })),
+  ...[far, far6].map(address => ({ address, identity: FAR, vtep: PEER })),
+]
+
 function inForce(world: TestEngine, protocol: number): Promise<void> {
   const open = { ingress: OPEN, egress: OPEN }
   return world.setPolicy({
-    identities: [
-      ...[tun, tun6].map(address => ({ address, identity: TUN, vtep: VTEP })),
-      ...[veth, veth6].map(address => ({ address, identity: VETH, vtep: VTEP })),
-      ...[far, far6].map(address => ({ address, identity: FAR, vtep: PEER })),
-    ],
+    identities: IDENTITIES,
     pods: new Map([
       ['tun', { ...open, identity: TUN, ingress: below(protocol) }],
       ['veth', { ...open, identity: VETH }],
@@ -66,12 +79,12 @@ function inForce(world: TestEngine, protocol: number): Promise<void> {
 
 const fromVeth = (packet: Uint8Array): Uint8Array =>
   ethernet(VETH_MAC, POD_MAC, packet[0]! >> 4 === 6 ? 0x86dd : 0x0800, packet)
-const fromFar = (inner: Uint8Array): Uint8Array =>
+const fromFar = (inner: Uint8Array, src = PEER): Uint8Array =>
   ethernet(
     UNDERLAY_MAC,
     UNDERLAY_PEER_MAC,
     0x0800,
-    vxlan({ src: PEER, dst: VTEP, innerDst: OWN_VTEP_MAC, innerSrc: PEER_VTEP_MAC, inner }),
+    vxlan({ src, dst: VTEP, innerDst: OWN_VTEP_MAC, innerSrc: PEER_VTEP_MAC, inner }),
   )
 
 /** Any packet of few flows, so that most are of a flow that is known. */
@@ -241,6 +254,42 @@ describe('a flow that is known', () => {
     world.engine.update()
     expect(out(world.send(TUN_POD, question()))).toBe(UNDERLAY)
     expect(known).toEqual([0, 0])
+  })
+
+  test('comes from where its answers go: from another node it is judged as what it is', async () => {
+    // Two ways in: begun by the pod, and begun by the other node.
+    world.send(TUN_POD, question())
+    const begun = (src: string, dport = 80) =>
+      fromFar(udp({ src: far, dst: tun, sport: 5000, dport }, data), src)
+    expect(out(world.send(UNDERLAY, answer()))).toBe(TUN_POD)
+    expect(out(world.send(UNDERLAY, answer()))).toBe(TUN_POD)
+    expect(out(world.send(UNDERLAY, begun(PEER)))).toBe(TUN_POD)
+    expect(out(world.send(UNDERLAY, begun(PEER)))).toBe(TUN_POD)
+    expect(known.map(hop => hop > 0)).toEqual([false, false, true, false, true])
+    await world.setPolicy({
+      identities: IDENTITIES,
+      pods: new Map([
+        ['tun', { identity: TUN, egress: OPEN, ingress: fromPod(FAR) }],
+        ['veth', { identity: VETH, egress: OPEN, ingress: OPEN }],
+      ]),
+    })
+    for (let turn = 0; turn < 2; turn++) {
+      expect(out(world.send(TUN_POD, question()))).toBe(UNDERLAY)
+      expect(out(world.send(UNDERLAY, answer()))).toBe(TUN_POD)
+      expect(out(world.send(UNDERLAY, begun(PEER)))).toBe(TUN_POD)
+    }
+    known.length = 0
+    const spoofed = [
+      begun(OTHER_PEER),
+      fromFar(udp({ src: far, dst: tun, sport: 53, dport: 5000 }, data), OTHER_PEER),
+    ]
+    for (const each of spoofed) expect(out(world.send(UNDERLAY, each))).toBe(-1)
+    expect(known).toEqual([0, 0])
+    expect(world.drops()).toEqual({ 'policy-ingress': 2 })
+    // It has changed nothing for those who may.
+    expect(out(world.send(UNDERLAY, answer()))).toBe(TUN_POD)
+    expect(out(world.send(UNDERLAY, begun(PEER)))).toBe(TUN_POD)
+    expect(known.slice(2).every(hop => hop > 0)).toBe(true)
   })
 
   test('lives as long as it has packets', () => {

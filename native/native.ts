@@ -166,7 +166,7 @@ export interface Native {
    * next large frame, at most `largeCap` bytes, and the small frame is used again. One that is
    * longer still is cut: its descriptor has the small frame and a length above the cap. Writes
    * descriptors to `out` in order; the caller sees from the offset which frame was taken. Stops
-   * when small or large frames run out, or the queue is empty.
+   * when small or large frames run out, behind 128 KiB, or when the queue is empty.
    */
   tunRead(
     fd: number,

@@ -255,11 +255,16 @@ export class FlowRegion {
 
   // ---- accounts --------------------------------------------------------------------------------
 
-  /** The account of a flow that begins at `tick`, before it is published. */
-  openAccount(slot: number, tick: number): void {
+  /** The account of a flow that begins at `tick`, before it is published. Labels: words `from` and behind it of `labels`. */
+  openAccount(slot: number, tick: number, labels: Uint32Array, from: number): void {
+    const { accounts } = this
     const at = slot * ACCOUNT_WORDS
-    for (let w = 0; w < ACCOUNT_WORDS; w++) this.accounts[at + w] = 0
-    this.accounts[at + ACCOUNT.BEGUN] = tick << 8
+    accounts[at + ACCOUNT.PACKETS] = 0
+    accounts[at + ACCOUNT.BEGUN] = tick << 8
+    accounts[at + ACCOUNT.BYTES] = 0
+    accounts[at + ACCOUNT.BYTES + 1] = 0
+    accounts[at + ACCOUNT.LABELS] = labels[from]!
+    accounts[at + ACCOUNT.LABELS + 1] = labels[from + 1]!
   }
 
   /** Writes both labels: words `from` and behind it of `labels`. */

@@ -172,8 +172,7 @@ export function flowTable(
         entries[at + ENTRY.ACTION + direction] = forward
         entries[at + ENTRY.ACTION + 1 - direction] = reverse
         entries[at + ENTRY.TAIL] = tailOf(tick, port, timeoutClass, direction)
-        region.openAccount(slot, tick)
-        region.label(slot, decisions.labels, 2 * i)
+        region.openAccount(slot, tick, decisions.labels, 2 * i)
         region.publish(slot, hash)
         placement.unlock(hash)
         answers.slots[i] = slot

@@ -190,6 +190,9 @@ Napi::Value tunVanish(const Napi::CallbackInfo& info) {
   });
 }
 
+/** A burst of superframes ends here: what is written next should still lie in the core's cache. */
+constexpr int64_t kEnoughBytes = 128 << 10;
+
 /**
  * One readv a packet. The kernel fills the small frame first and goes on in the large one, behind
  * the room that the small part is then copied to. The last byte tells a packet that fits exactly
@@ -214,8 +217,9 @@ napi_value tunRead(napi_env env, napi_callback_info info) {
   int64_t done = 0;
   int64_t nextSmall = 0;
   int64_t nextLarge = 0;
+  int64_t bytes = 0;
   int error = 0;
-  for (int64_t tried = 0; tried < count && nextSmall < smalls; tried++) {
+  for (int64_t tried = 0; tried < count && nextSmall < smalls && bytes < kEnoughBytes; tried++) {
     if (larges > 0 && nextLarge == larges) break;
     const uint32_t smallAt = small[nextSmall];
     const uint32_t largeAt = larges > 0 ? large[nextLarge] : 0;
@@ -238,6 +242,7 @@ napi_value tunRead(napi_env env, napi_callback_info info) {
       error = got < 0 ? errno : 0;
       break;
     }
+    bytes += got;
     if (got > cap) {
       // Cut. The length, beyond the cap, says so: the caller counts it.
       out[done++] = {smallAt, static_cast<uint32_t>(got)};

@@ -208,6 +208,17 @@ struct Sum {
   }
 };
 
+/** A flow that is missing will be put into the first free place of its bucket: asks for these
+ * lines. */
+inline void askForRoom(const FlowTable& table, uint32_t hash) {
+  const uint32_t bucket = hash & table.mask;
+  const uint32_t free = matches(tagsOf(table, bucket), ~uint64_t{0}, 0);
+  if (free == 0) return;
+  const size_t slot = size_t{bucket} * kBucket + static_cast<uint32_t>(__builtin_ctz(free));
+  __builtin_prefetch(table.entries + slot, 1);
+  __builtin_prefetch(table.accounts + kAccountWords * slot, 1);
+}
+
 /** Packets `from` .. `to`, at most kBatch. Returns how many of them are to be looked at. */
 uint32_t passSome(const Columns& of, const KnownFlows& known, uint32_t from, uint32_t to,
                   int32_t network, uint32_t epoch, uint16_t tick, uint32_t sender) {
@@ -222,7 +233,10 @@ uint32_t passSome(const Columns& of, const KnownFlows& known, uint32_t from, uin
              rows.found, rows.reverses},
             0, rows.n);
   for (uint32_t row = 0; row < rows.n; row++) {
-    if (rows.slots[row] < 0) continue;
+    if (rows.slots[row] < 0) {
+      askForRoom(*known.table, rows.hashes[row]);
+      continue;
+    }
     __builtin_prefetch(
         known.table->accounts + size_t{kAccountWords} * static_cast<uint32_t>(rows.slots[row]), 1);
   }

@@ -156,6 +156,7 @@ export class Batch {
     this.error[to] = from.error[i]!
     this.drop[to] = from.drop[i]!
     this.known[to] = from.known[i]!
+    this.parsed[to] = from.parsed[i]!
     return to
   }
 }

@@ -184,6 +184,22 @@ function openTunPod(
   }
 }
 
+/** Gives the pod's end of a veth its switches, addresses and routes; returns the latter. */
+function configureVeth(pod: PodSpec & { mtu: number }): PodDevice['routes'] {
+  setSwitches(pod)
+  if (pod.further !== undefined) return configureFurther(pod, pod.further)
+  return configurePodVeth(pod.netns, pod.ifname, pod.ip4, pod.ip6, pod.label)
+}
+
+/** MACs of both ends as a port's record has them. */
+function macsOf({ hostMac, podMac }: { hostMac: string; podMac: string }) {
+  const [own, peer] = [macWords(hostMac), macWords(podMac)]
+  return {
+    ...{ macHigh: own.high, macLow: own.low },
+    ...{ peerMacHigh: peer.high, peerMacLow: peer.low },
+  }
+}
+
 /** `adopt`: the pod's end is there and stays on failure. */
 async function openVethPod(
   pod: PodSpec & { mtu: number },
@@ -200,11 +216,7 @@ async function openVethPod(
   const pair = openVeth(pod, { queues: workers }, adopt)
   try {
     faultPoint('attach.device')
-    setSwitches(pod)
-    const routes =
-      pod.further === undefined
-        ? configurePodVeth(pod.netns, pod.ifname, pod.ip4, pod.ip6, pod.label)
-        : configureFurther(pod, pod.further)
+    const routes = configureVeth(pod)
     const queues = await openXdpQueues(
       umem,
       rings,
@@ -213,8 +225,6 @@ async function openVethPod(
       podProgram,
       'hawser_pod',
     )
-    const own = macWords(pair.hostMac)
-    const peer = macWords(pair.podMac)
     return {
       record: {
         ...NO_PORT,
@@ -222,10 +232,7 @@ async function openVethPod(
         flags: umem.txMetadata ? PORT_FLAG.TX_METADATA : 0,
         ifindex: pair.hostIndex,
         mtu: pod.mtu,
-        macHigh: own.high,
-        macLow: own.low,
-        peerMacHigh: peer.high,
-        peerMacLow: peer.low,
+        ...macsOf(pair),
         fillFrames: POD_FILL_FRAMES,
         fds: queues.sockets.map(socket => socket.fd),
         rings: queues.sockets.map(socket => socket.ringsOffset),
@@ -263,19 +270,12 @@ async function openTapPod(
   }
   try {
     faultPoint('attach.device')
-    setSwitches(pod)
-    const routes =
-      pod.further === undefined
-        ? configurePodVeth(pod.netns, pod.ifname, pod.ip4, pod.ip6, pod.label)
-        : configureFurther(pod, pod.further)
+    const routes = configureVeth(pod)
     trunk.add(port, pair)
-    const own = macWords(pair.hostMac)
-    const peer = macWords(pair.podMac)
     return {
       record: {
         ...{ ...NO_PORT, kind: PORT_KIND.TAP, ifindex: pair.hostIndex, mtu: pod.mtu },
-        ...{ macHigh: own.high, macLow: own.low },
-        ...{ peerMacHigh: peer.high, peerMacLow: peer.low },
+        ...macsOf(pair),
       },
       routes,
       link: { mac: pair.podMac, hostDevice: pair.hostDevice, hostMac: pair.hostMac },

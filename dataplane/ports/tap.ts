@@ -7,8 +7,7 @@ import { DROP_PORT_GONE } from '../drops.ts'
 import { COUNTER } from '../memory/arena.ts'
 import type { Batch } from '../packet/batch.ts'
 import { stampOf, TAG_PEER, TAG_POD } from '../tc/tag.ts'
-import type { PortContext } from './context.ts'
-import type { Member, Members } from './members.ts'
+import type { Member, Members, PortContext } from './context.ts'
 import { PORT_KIND } from './port.ts'
 
 export class TapPort implements Member {

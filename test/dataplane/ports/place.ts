@@ -5,7 +5,7 @@ import { type Arena, COUNTER, PORT_COUNTER, portCounters } from '../../../datapl
 import { Frames } from '../../../dataplane/memory/frames.ts'
 import { Batch, F_FRAGMENT, F_IPV6 } from '../../../dataplane/packet/batch.ts'
 import type { PortContext } from '../../../dataplane/ports/context.ts'
-import { Members } from '../../../dataplane/ports/members.ts'
+import { Members } from '../../../dataplane/ports/context.ts'
 import type { Port } from '../../../dataplane/ports/port.ts'
 import { ReadFrames } from '../../../dataplane/ports/read-frames.ts'
 import { DESCRIPTOR_LENGTH, Scratch } from '../../../dataplane/ports/scratch.ts'

@@ -26,21 +26,16 @@ import { Dice } from '../../cni/policy/worlds.ts'
 import { A, AAAA, answer, CNAME, type DnsFields, pointer, question } from '../../harness/dns.ts'
 import {
   HOST,
-  OWN_VTEP_MAC,
   PEER,
-  PEER_VTEP_MAC,
-  POD_MAC,
   type TestEngine,
   TUN_POD,
   testEngine,
   UNDERLAY,
-  UNDERLAY_MAC,
-  UNDERLAY_PEER_MAC,
-  VETH_MAC,
   VETH_POD,
   VTEP,
 } from '../../harness/engine.ts'
-import { concat, ethernet, tcp, udp, vxlan } from '../../harness/packets.ts'
+import { concat, tcp, udp } from '../../harness/packets.ts'
+import { fromPeer, fromVeth } from '../../packets/cases/frames.ts'
 
 const TUN = podIdentity(1, 1)
 const VETH = podIdentity(1, 2)
@@ -105,22 +100,13 @@ async function inForce(egress: Program, other = egress): Promise<void> {
   })
 }
 
-const fromVeth = (packet: Uint8Array): Uint8Array =>
-  ethernet(VETH_MAC, POD_MAC, packet[0]! >> 4 === 6 ? 0x86dd : 0x0800, packet)
-const overlay = (inner: Uint8Array, src = PEER): Uint8Array =>
-  ethernet(
-    UNDERLAY_MAC,
-    UNDERLAY_PEER_MAC,
-    0x0800,
-    vxlan({ src, dst: VTEP, innerDst: OWN_VTEP_MAC, innerSrc: PEER_VTEP_MAC, inner }),
-  )
 const passes = (port: number, packet: Uint8Array | MemPacket): boolean =>
   world.send(port, packet).some(packets => packets.length > 0)
 
 /** A datagram of a resolver's, by the port that it comes by. */
 function fromResolver(src: string, packet: Uint8Array): [number, Uint8Array] {
   if (src === near || src === near6) return [VETH_POD, fromVeth(packet)]
-  return src === far ? [UNDERLAY, overlay(packet)] : [HOST, packet]
+  return src === far ? [UNDERLAY, fromPeer(packet)] : [HOST, packet]
 }
 
 interface Talk {
@@ -281,7 +267,7 @@ describe('what is not learned', () => {
     expect(
       passes(
         UNDERLAY,
-        overlay(udp({ src: far2, dst: tun, sport: 53, dport: 4000 }, answer({ to: [web] }))),
+        fromPeer(udp({ src: far2, dst: tun, sport: 53, dport: 4000 }, answer({ to: [web] }))),
       ),
     ).toBe(true)
     expect(reaches(web)).toBe(false)

@@ -8,21 +8,16 @@ import type { MemPacket } from '../../../dataplane/ports/mem.ts'
 import {
   HOST,
   OTHER_PEER,
-  OWN_VTEP_MAC,
   PEER,
-  PEER_VTEP_MAC,
-  POD_MAC,
   type TestEngine,
   TUN_POD,
   testEngine,
   UNDERLAY,
-  UNDERLAY_MAC,
-  UNDERLAY_PEER_MAC,
-  VETH_MAC,
   VETH_POD,
   VTEP,
 } from '../../harness/engine.ts'
-import { concat, ethernet, icmp, ip, tcp, udp, vxlan } from '../../harness/packets.ts'
+import { concat, icmp, ip, tcp, udp } from '../../harness/packets.ts'
+import { fromPeer, fromVeth } from '../../packets/cases/frames.ts'
 import { random } from '../hash/random.ts'
 
 const TUN = podIdentity(1, 1)
@@ -77,16 +72,6 @@ function inForce(world: TestEngine, protocol: number): Promise<void> {
   })
 }
 
-const fromVeth = (packet: Uint8Array): Uint8Array =>
-  ethernet(VETH_MAC, POD_MAC, packet[0]! >> 4 === 6 ? 0x86dd : 0x0800, packet)
-const fromFar = (inner: Uint8Array, src = PEER): Uint8Array =>
-  ethernet(
-    UNDERLAY_MAC,
-    UNDERLAY_PEER_MAC,
-    0x0800,
-    vxlan({ src, dst: VTEP, innerDst: OWN_VTEP_MAC, innerSrc: PEER_VTEP_MAC, inner }),
-  )
-
 /** Any packet of few flows, so that most are of a flow that is known. */
 function anyPacket(draw: () => number): { port: number; packet: Uint8Array } {
   const pick = <T>(of: readonly T[]): T => of[draw() % of.length]!
@@ -136,7 +121,7 @@ function anyPacket(draw: () => number): { port: number; packet: Uint8Array } {
   const port = [TUN_POD, VETH_POD, UNDERLAY, HOST, HOST][from]!
   return {
     port,
-    packet: port === VETH_POD ? fromVeth(packet) : port === UNDERLAY ? fromFar(packet) : packet,
+    packet: port === VETH_POD ? fromVeth(packet) : port === UNDERLAY ? fromPeer(packet) : packet,
   }
 }
 
@@ -210,7 +195,7 @@ describe('a flow that is known', () => {
   })
 
   const question = () => udp({ src: tun, dst: far, sport: 5000, dport: 53 }, data)
-  const answer = () => fromFar(udp({ src: far, dst: tun, sport: 53, dport: 5000 }, data))
+  const answer = () => fromPeer(udp({ src: far, dst: tun, sport: 53, dport: 5000 }, data))
   const out = (packets: MemPacket[][]): number => packets.findIndex(each => each.length > 0)
 
   test('goes where it went; its answers are known from their second on', () => {
@@ -260,7 +245,7 @@ describe('a flow that is known', () => {
     // Two ways in: begun by the pod, and begun by the other node.
     world.send(TUN_POD, question())
     const begun = (src: string, dport = 80) =>
-      fromFar(udp({ src: far, dst: tun, sport: 5000, dport }, data), src)
+      fromPeer(udp({ src: far, dst: tun, sport: 5000, dport }, data), { src })
     expect(out(world.send(UNDERLAY, answer()))).toBe(TUN_POD)
     expect(out(world.send(UNDERLAY, answer()))).toBe(TUN_POD)
     expect(out(world.send(UNDERLAY, begun(PEER)))).toBe(TUN_POD)
@@ -281,7 +266,7 @@ describe('a flow that is known', () => {
     known.length = 0
     const spoofed = [
       begun(OTHER_PEER),
-      fromFar(udp({ src: far, dst: tun, sport: 53, dport: 5000 }, data), OTHER_PEER),
+      fromPeer(udp({ src: far, dst: tun, sport: 53, dport: 5000 }, data), { src: OTHER_PEER }),
     ]
     for (const each of spoofed) expect(out(world.send(UNDERLAY, each))).toBe(-1)
     expect(known).toEqual([0, 0])

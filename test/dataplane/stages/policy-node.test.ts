@@ -4,18 +4,15 @@ import type { PolicyState } from '../../../dataplane/control.ts'
 import { OPEN, type Program, podIdentity, VERDICT } from '../../../dataplane/policy-program.ts'
 import {
   HOST,
-  OWN_VTEP_MAC,
   PEER,
-  PEER_VTEP_MAC,
   type TestEngine,
   TUN_POD,
   testEngine,
   UNDERLAY,
-  UNDERLAY_MAC,
-  UNDERLAY_PEER_MAC,
   VTEP,
 } from '../../harness/engine.ts'
-import { concat, ethernet, icmp, ip, tcp, udp, vxlan } from '../../harness/packets.ts'
+import { concat, icmp, ip, tcp, udp } from '../../harness/packets.ts'
+import { fromPeer } from '../../packets/cases/frames.ts'
 
 const [TUN, VETH, FAR] = [podIdentity(1, 1), podIdentity(1, 2), podIdentity(2, 1)]
 const tun = '10.244.1.2'
@@ -71,11 +68,6 @@ const segment = (src: string, dst: string, sport: number, dport: number, flags: 
   tcp({ src, dst, sport, dport, flags }, data)
 const datagram = (src: string, dst: string, sport: number, dport: number) =>
   udp({ src, dst, sport, dport }, data)
-const fromFar = (inner: Uint8Array): Uint8Array => {
-  const macs = { innerDst: OWN_VTEP_MAC, innerSrc: PEER_VTEP_MAC }
-  const outer = vxlan({ src: PEER, dst: VTEP, ...macs, inner })
-  return ethernet(UNDERLAY_MAC, UNDERLAY_PEER_MAC, 0x0800, outer)
-}
 
 test('without rules everything reaches the node, and nothing is kept', async () => {
   await inForce(undefined, NOTHING)
@@ -99,9 +91,9 @@ describe('with rules', () => {
   })
 
   test('pods of other nodes as well, and what is no pod reaches the node as before', () => {
-    expect(passes(UNDERLAY, fromFar(datagram(far, node, 5000, 53)))).toBe(true)
-    expect(passes(UNDERLAY, fromFar(datagram(far, node, 5000, 54)))).toBe(false)
-    expect(passes(UNDERLAY, fromFar(datagram('10.244.2.1', node, 5000, 54)))).toBe(true)
+    expect(passes(UNDERLAY, fromPeer(datagram(far, node, 5000, 53)))).toBe(true)
+    expect(passes(UNDERLAY, fromPeer(datagram(far, node, 5000, 54)))).toBe(false)
+    expect(passes(UNDERLAY, fromPeer(datagram('10.244.2.1', node, 5000, 54)))).toBe(true)
     // Beyond the node nothing is different.
     expect(passes(TUN_POD, datagram(tun, '198.51.100.7', 5000, 54))).toBe(true)
   })
@@ -119,7 +111,7 @@ describe('with rules', () => {
     expect(passes(TUN_POD, echo(tun, node, 8))).toBe(false)
     // To other nodes, too.
     expect(passes(HOST, segment(node, far, 40_002, 80, SYN))).toBe(true)
-    expect(passes(UNDERLAY, fromFar(segment(far, node, 80, 40_002, SYN | ACK)))).toBe(true)
+    expect(passes(UNDERLAY, fromPeer(segment(far, node, 80, 40_002, SYN | ACK)))).toBe(true)
     // A change of the rules leaves it.
     await inForce({ tiers: NOTHING.tiers }, NOTHING)
     expect(passes(TUN_POD, segment(tun, node, 8080, 40_000, ACK))).toBe(true)

@@ -12,21 +12,16 @@ import {
 import type { MemPacket } from '../../../dataplane/ports/mem.ts'
 import {
   HOST,
-  OWN_VTEP_MAC,
   PEER,
-  PEER_VTEP_MAC,
-  POD_MAC,
   type TestEngine,
   TUN_POD,
   testEngine,
   UNDERLAY,
-  UNDERLAY_MAC,
-  UNDERLAY_PEER_MAC,
-  VETH_MAC,
   VETH_POD,
   VTEP,
 } from '../../harness/engine.ts'
-import { concat, ethernet, icmp, ip, tcp, udp, vxlan } from '../../harness/packets.ts'
+import { concat, icmp, ip, tcp, udp } from '../../harness/packets.ts'
+import { fromPeer, fromVeth } from '../../packets/cases/frames.ts'
 
 const TUN = podIdentity(1, 1)
 const VETH = podIdentity(1, 2)
@@ -85,15 +80,6 @@ async function inForce({ tun = {}, veth = {} }: Ends, identities = IDENTITIES): 
   })
 }
 
-const fromVeth = (packet: Uint8Array): Uint8Array =>
-  ethernet(VETH_MAC, POD_MAC, packet[0]! >> 4 === 6 ? 0x86dd : 0x0800, packet)
-const fromFar = (inner: Uint8Array, src = PEER): Uint8Array =>
-  ethernet(
-    UNDERLAY_MAC,
-    UNDERLAY_PEER_MAC,
-    0x0800,
-    vxlan({ src, dst: VTEP, innerDst: OWN_VTEP_MAC, innerSrc: PEER_VTEP_MAC, inner }),
-  )
 const passes = (port: number, packet: Uint8Array | MemPacket): boolean =>
   world.send(port, packet).some(packets => packets.length > 0)
 
@@ -147,9 +133,9 @@ test('egress: the sender’s node enforces it, and answers come back', async () 
   await inForce({ tun: { egress: allow(from(FAR, 17, 53)) } })
   const question = udp({ src: tun, dst: far, sport: 5000, dport: 53 }, data)
   const reply = udp({ src: far, dst: tun, sport: 53, dport: 5000 }, data)
-  expect(passes(UNDERLAY, fromFar(reply))).toBe(true)
+  expect(passes(UNDERLAY, fromPeer(reply))).toBe(true)
   expect(passes(TUN_POD, question)).toBe(true)
-  expect(passes(UNDERLAY, fromFar(reply))).toBe(true)
+  expect(passes(UNDERLAY, fromPeer(reply))).toBe(true)
   expect(passes(TUN_POD, udp({ src: tun, dst: far, sport: 5000, dport: 54 }, data))).toBe(false)
   expect(passes(TUN_POD, udp({ src: tun, dst: veth, sport: 5000, dport: 53 }, data))).toBe(false)
   expect(world.drops()).toEqual({ 'policy-egress': 2 })
@@ -158,10 +144,10 @@ test('egress: the sender’s node enforces it, and answers come back', async () 
 test('a pod is known by its address and its node: from another one it is nobody', async () => {
   await inForce({ tun: { ingress: allow(from(FAR)) } })
   const first = segment(far, tun, 4000, 80, SYN)
-  expect(passes(UNDERLAY, fromFar(first))).toBe(true)
+  expect(passes(UNDERLAY, fromPeer(first))).toBe(true)
   const elsewhere = IDENTITIES.map(each => ({ ...each, vtep: '192.0.2.77' }))
   await inForce({ tun: { ingress: allow(from(FAR)) } }, elsewhere)
-  expect(passes(UNDERLAY, fromFar(segment(far, tun, 4001, 80, SYN)))).toBe(false)
+  expect(passes(UNDERLAY, fromPeer(segment(far, tun, 4001, 80, SYN)))).toBe(false)
   // Who answers the node's clients from the world with a pod's address is nobody either.
   expect(passes(HOST, segment(far, tun, 4002, 80, SYN))).toBe(false)
 })
@@ -216,14 +202,14 @@ describe('a change of policy', () => {
 
   test('an address that is another pod’s now has none of the old one’s flows', async () => {
     await inForce({ tun: { ingress: allow(from(FAR)) } })
-    passes(UNDERLAY, fromFar(segment(far, tun, 4000, 80, SYN)))
+    passes(UNDERLAY, fromPeer(segment(far, tun, 4000, 80, SYN)))
     expect(world.enforcement!.flows(9)).toHaveLength(1)
     await inForce(
       { tun: { ingress: allow(from(FAR)) } },
       IDENTITIES.filter(({ address }) => address !== far),
     )
     expect(world.enforcement!.flows(9)).toEqual([])
-    expect(passes(UNDERLAY, fromFar(segment(far, tun, 4000, 80, ACK)))).toBe(false)
+    expect(passes(UNDERLAY, fromPeer(segment(far, tun, 4000, 80, ACK)))).toBe(false)
   })
 })
 
@@ -243,11 +229,11 @@ describe('ICMP', () => {
     const sent = udp({ src: tun, dst: far, sport: 5000, dport: 53 }, data)
     const unreachable = (quoted: Uint8Array) =>
       icmp({ src: far, dst: tun }, 3, 3, concat(new Uint8Array(4), quoted.subarray(0, 28)))
-    expect(passes(UNDERLAY, fromFar(unreachable(sent)))).toBe(false)
+    expect(passes(UNDERLAY, fromPeer(unreachable(sent)))).toBe(false)
     expect(passes(TUN_POD, sent)).toBe(true)
-    expect(passes(UNDERLAY, fromFar(unreachable(sent)))).toBe(true)
+    expect(passes(UNDERLAY, fromPeer(unreachable(sent)))).toBe(true)
     const other = udp({ src: veth, dst: far, sport: 5000, dport: 53 }, data)
-    expect(passes(UNDERLAY, fromFar(unreachable(other)))).toBe(false)
+    expect(passes(UNDERLAY, fromPeer(unreachable(other)))).toBe(false)
     expect(world.drops()).toEqual({ 'policy-icmp': 2 })
   })
 })
@@ -256,7 +242,7 @@ test('ICMPv6: an error passes about a flow that is allowed, and about no other',
   const [src, dst] = ['fd44:0:0:1::2', 'fd44:0:0:2::9']
   await inForce({ tun: { ingress: NOTHING } })
   const sent = udp({ src, dst, sport: 5000, dport: 53 }, data)
-  const tooBig = fromFar(
+  const tooBig = fromPeer(
     icmp({ src: dst, dst: src }, 2, 0, concat(Uint8Array.of(0, 0, 5, 0), sent.subarray(0, 48))),
   )
   expect(passes(UNDERLAY, tooBig)).toBe(false)
@@ -375,7 +361,7 @@ describe('what is denied', () => {
     const enforcement = world.enforcement!
     const { read } = enforcement.denials()
     passes(VETH_POD, fromVeth(segment(veth, tun, 4000, 80, SYN)))
-    passes(UNDERLAY, fromFar(segment(far, tun, 4001, 80, SYN)))
+    passes(UNDERLAY, fromPeer(segment(far, tun, 4001, 80, SYN)))
     const { denials, missed, read: after } = enforcement.denials(read)
     expect(missed).toBe(0)
     expect(denials).toEqual([
@@ -534,7 +520,7 @@ test('a pod may begin so many flows, and what others begin with it is not counte
   }
   expect(world.enforcement!.flows(99)).toHaveLength(3)
   for (let k = 0; k < 10; k++) {
-    expect(passes(UNDERLAY, fromFar(segment(far, tun, 4000 + k, 80, SYN)))).toBe(true)
+    expect(passes(UNDERLAY, fromPeer(segment(far, tun, 4000 + k, 80, SYN)))).toBe(true)
   }
   expect(world.enforcement!.flows(99)).toHaveLength(13)
 })

@@ -84,12 +84,8 @@ export const UDP_RETRY_MS = 10_000
 /** Bytes that a round gives each port of a worker (worker/fair-shares.ts): about a burst of small packets. */
 export const ROUND_BYTES = 16_384
 
-/**
- * Empty rounds of a worker before it sleeps in the kernel; and of one that has no ring to look at: each of its rounds is a
- * system call, which takes from those who make the next packet more than a wake-up does.
- */
+/** Empty rounds of a worker before it sleeps in the kernel. */
 export const SPIN_ROUNDS = 256
-export const SPIN_CALLS = 4
 /** Milliseconds that a sleeping worker stays away at the most. */
 export const SLEEP_MS = 1000
 

@@ -3,7 +3,7 @@
  *
  * A round asks every polled port (AF_XDP: a look at shared memory), and every descriptor port (TUN,
  * UDP) that epoll names, whose turn it is (fair-shares.ts); each burst goes down the pipeline whole
- * before the next one is taken. After SPIN_ROUNDS rounds without a packet (SPIN_CALLS where no ring is polled) (and what `busyPoll` adds) the worker sleeps in the
+ * before the next one is taken. After SPIN_ROUNDS rounds without a packet (and what `busyPoll` adds) the worker sleeps in the
  * kernel until a port or the main thread wakes it. A port whose device is gone is left: the worker
  * waits for it no more.
  *
@@ -24,7 +24,6 @@ import {
   PORT_LOOK_MS,
   RECEIVE_BURST,
   SLEEP_MS,
-  SPIN_CALLS,
   SPIN_ROUNDS,
 } from '../limits.ts'
 import {
@@ -206,12 +205,11 @@ export class Worker {
       if ((engine.counters[COUNTER.ROUNDS]! & 0xfff) === 0) this.refresh(false)
       return
     }
-    const enough = polled.length > 0 ? SPIN_ROUNDS : SPIN_CALLS
-    if (++this.idle >= enough && this.order === undefined && !this.anyPending()) {
+    if (++this.idle >= SPIN_ROUNDS && this.order === undefined && !this.anyPending()) {
       if (this.isPolling()) return
       this.rest()
       // Packets make it spin anew; a change of tables, which wakes it as well, does not.
-      this.idle = enough
+      this.idle = SPIN_ROUNDS
     }
   }
 
